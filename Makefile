@@ -1,0 +1,107 @@
+# saf: a cluster compute job runner on MPI. `make help` lists the targets.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BUILD   ?= build
+CC      ?= gcc
+MPICC   ?= mpicc
+PYTHON  ?= /usr/bin/python3
+NP      ?= 1 2 3 4
+
+PACKAGES := gcc make pkg-config git ca-certificates libopenmpi-dev openmpi-bin libhdf5-dev hdf5-tools \
+            libopenblas-dev libconfig-dev libhwloc-dev libcjson-dev libpcre2-dev librandom123-dev \
+            libssl-dev libxxhash-dev libzstd-dev libcmocka-dev python3-minimal python3-numpy python3-h5py
+LINT_PACKAGES := clang clang-format clang-tidy libomp-dev shellcheck
+
+# What pkg-config does not know is asked only when something is compiled (make deps comes first).
+LIBS_PC  := hdf5-serial openblas libconfig hwloc libcjson libpcre2-8 libcrypto libxxhash
+PC_FLAGS  = $(shell pkg-config --cflags $(LIBS_PC))
+PC_LIBS   = $(shell pkg-config --libs $(LIBS_PC)) -lhdf5_serial_hl
+MPI_FLAGS = $(shell $(MPICC) --showme:compile 2>/dev/null || $(MPICC) -compile_info | cut -d' ' -f2-)
+MPI_LIBS  = $(shell $(MPICC) --showme:link 2>/dev/null || $(MPICC) -link_info | cut -d' ' -f2-)
+COMMIT   := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+OPT      ?= -O3 -g
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+CFLAGS   ?= $(OPT)
+# The numbers rule: no contraction, no fast math; one base instruction set, newer ones by folder.
+SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -march=x86-64-v3 -ffp-contract=off \
+             -fno-math-errno -fopenmp $(WARN) $(SAN) -MMD -MP
+SAF_LIBS   = $(PC_LIBS) $(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)
+
+SRC      := $(wildcard src/*/*.c src/kernel/*/*.c)
+MAIN     := $(BUILD)/obj/cli/main.o
+OBJ      := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(SRC))
+LIB_OBJ  := $(filter-out $(BUILD)/obj/cli/%,$(OBJ))
+CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))
+UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
+
+.PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact lint check-layers format \
+        asan ubsan bench install uninstall clean help
+all: $(BUILD)/saf $(BUILD)/libsaf.a
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+$(BUILD)/libsaf.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
+	$(CC) -o $@ $^ $(SAF_LIBS)
+
+$(BUILD)/obj/kernel/avx512/%.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512
+$(BUILD)/obj/comm/%.o: EXTRA = $(MPI_FLAGS)
+$(BUILD)/obj/job/run.o: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA) -c -o $@ $<
+
+$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libsaf.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
+$(BUILD)/tests/mpi/%: tests/mpi/%.c $(BUILD)/libsaf.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
+
+-include $(OBJ:.o=.d) $(addsuffix .d,$(UNIT) $(MPITESTS))
+
+# T=name runs the tests whose file name contains it.
+test: deps all $(UNIT) $(MPITESTS) ## install what is missing, build, run every test
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) NP="$(NP)" tests/run "$(T)"
+test-unit: all $(UNIT)
+	@BUILD=$(BUILD) KINDS=unit tests/run "$(T)"
+test-mpi: all $(MPITESTS)
+	@BUILD=$(BUILD) KINDS=mpi NP="$(NP)" tests/run "$(T)"
+test-cli: all
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cli tests/run "$(T)"
+
+deps: ## install the packages that saf needs (Debian)
+	@tests/tools/install-packages $(PACKAGES)
+deps-lint:
+	@tests/tools/install-packages $(LINT_PACKAGES)
+
+check-layers: ## who may include whom
+	@tests/tools/check-layers
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+lint: deps-lint check-layers ## formatting, warnings as errors with gcc and clang, clang-tidy, shellcheck
+	@tests/tools/lint
+
+asan: ## the tests under address and leak sanitizers
+	$(MAKE) BUILD=$(BUILD)/asan OPT="-O1 -g" SAN="-fsanitize=address -fno-omit-frame-pointer" test
+ubsan:
+	$(MAKE) BUILD=$(BUILD)/ubsan OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf
+	install -m 755 $(BUILD)/saf $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(BUILD)/libsaf.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 include/saf/*.h $(DESTDIR)$(PREFIX)/include/saf/
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/saf $(DESTDIR)$(PREFIX)/lib/libsaf.a
+	rm -rf $(DESTDIR)$(PREFIX)/include/saf
+
+clean:
+	rm -rf $(BUILD)

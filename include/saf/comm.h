@@ -1,0 +1,140 @@
+/* saf/comm.h: ranks, and what they send each other. The only room that includes mpi.h.
+ *
+ * A process that was not started by a launcher (mpirun, srun) is one rank and never initialises
+ * MPI: every call below then works on a serial twin.
+ *
+ * Errors. MPI errors are returned as SAF_COMM with MPI's own text. A call marked "collective" is
+ * made by all ranks of the communicator in the same order; a local failure must never skip one:
+ * use saf_comm_agree first.
+ */
+#ifndef SAF_COMM_H
+#define SAF_COMM_H
+
+#include "saf/core.h"
+
+typedef struct saf_comm saf_comm;
+
+/* The world. Initialises MPI (funneled) if this process was launched by one. Once per process.
+ * Signal handlers that must survive are to be set before. Collective. */
+saf_status saf_comm_start(int *argc, char ***argv, saf_comm **world);
+/* Ends MPI. Takes the world; every other communicator must be freed before. Collective. */
+void saf_comm_stop(saf_comm **world);
+/* Ends all ranks at once with this exit code (1..109), for a failure that cannot be agreed on. */
+void saf_comm_abort(saf_comm *comm, int exit_code) __attribute__((noreturn));
+
+/* Ranks with the same color, ordered by key, then by rank. Collective. */
+saf_status saf_comm_split(saf_comm *comm, int color, int key, saf_comm **out);
+/* Another context over the same ranks: its messages never match comm's. Collective. */
+saf_status saf_comm_dup(saf_comm *comm, saf_comm **out);
+void saf_comm_free(saf_comm **comm); /* collective */
+
+int saf_comm_rank(const saf_comm *comm);
+int saf_comm_size(const saf_comm *comm);
+const char *saf_comm_host(const saf_comm *comm); /* name of this rank's host */
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+enum { SAF_MAX_DIMS = 4 };
+
+/* Dense, row-major. For quantised types shape[ndim - 1] counts elements, a multiple of the block.
+ * ndim 0 is a scalar; a dimension of 0 makes the tensor empty (data may then be NULL). */
+typedef struct {
+    saf_dtype dtype;
+    int ndim;
+    int64_t shape[SAF_MAX_DIMS];
+    void *data; /* borrowed */
+} saf_tensor;
+
+saf_tensor saf_tensor_1d(saf_dtype dtype, void *data, int64_t n);
+saf_tensor saf_tensor_2d(saf_dtype dtype, void *data, int64_t rows, int64_t cols);
+int64_t saf_tensor_elements(const saf_tensor *t);
+/* Errors: SAF_DEFECT (negative dimension, overflow, ragged block). */
+saf_status saf_tensor_bytes(const saf_tensor *t, size_t *out);
+
+/* All tags of saf, so that no two meanings share one. */
+typedef enum {
+    SAF_TAG_TEST = 1,
+    SAF_TAG_FLIGHT,      /* description of a micro-batch */
+    SAF_TAG_ACTIVATIONS, /* its rows */
+    SAF_TAG_SAMPLED,     /* token ids back to the first stage */
+    SAF_TAG_LOGITS,      /* logits back to the first stage */
+    SAF_TAG_WEIGHTS,
+    SAF_TAG_COUNT
+} saf_tag;
+
+/* Blocking. A receive is given a tensor whose dtype must match and whose `data` has room for
+ * capacity_bytes; shape and ndim are set from what came. Every bit arrives, NaN included.
+ * Byte counts beyond INT_MAX are chunked. Errors: SAF_COMM (also: wrong dtype, too large). */
+saf_status saf_comm_send(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t);
+saf_status saf_comm_recv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
+                         saf_tensor *t);
+
+/* Non-blocking. The tensor's data (and for a receive the saf_tensor itself) stay untouched until
+ * the request completes. Start with {0}. */
+typedef struct saf_comm_request saf_comm_request;
+saf_status saf_comm_isend(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t,
+                          saf_comm_request **out);
+saf_status saf_comm_irecv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
+                          saf_tensor *t, saf_comm_request **out);
+/* Frees and nulls the request when it completes; a NULL request is complete. Waiting polls for
+ * about a millisecond and then sleeps in small steps, so an idle rank leaves its core to others.
+ * The time is counted as waiting. */
+saf_status saf_comm_test(saf_comm_request **request, bool *done);
+saf_status saf_comm_wait(saf_comm_request **request);
+/* Waits until one of n completes (NULL entries are skipped); *index is its place, or -1 when all
+ * are NULL. */
+saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index);
+/* Gives up a receive that will never be matched (a send is waited for). */
+void saf_comm_cancel(saf_comm_request **request);
+
+/* ---- collectives ------------------------------------------------------------------------------
+ */
+
+saf_status saf_comm_barrier(saf_comm *comm);
+/* Shape and dtype are the same on every rank. */
+saf_status saf_comm_bcast(saf_comm *comm, int root, const saf_tensor *t);
+/* Bytes of any length from root; elsewhere *buf is replaced. */
+saf_status saf_comm_bcast_buf(saf_comm *comm, int root, saf_buf *buf);
+
+typedef enum { SAF_OP_SUM, SAF_OP_MIN, SAF_OP_MAX } saf_op;
+/* In place, element by element. dtypes F32, F64, I32, I64, U8. The order of a float sum is the
+ * library's own: use it for metrics, not for values that must be the same on any layout. */
+saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t);
+/* Rank r contributes `mine`; all[r] must have dtype, shape (lengths may differ from rank to rank)
+ * and room, known to everyone beforehand. */
+saf_status saf_comm_allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all);
+/* Byte strings of any length to root: out[P], only touched there. */
+saf_status saf_comm_gather_buf(saf_comm *comm, int root, const saf_buf *mine, saf_buf *out);
+
+/* Everybody's failure: all ranks return the status of the lowest rank that failed, and take over
+ * its error text (prefixed with rank and host). SAF_OK when nobody failed. Collective. */
+saf_status saf_comm_agree(saf_comm *comm, saf_status mine);
+
+/* ---- counters
+ * ----------------------------------------------------------------------------------*/
+
+typedef enum {
+    SAF_COUNT_SEND,
+    SAF_COUNT_RECV,
+    SAF_COUNT_BCAST,
+    SAF_COUNT_ALLREDUCE,
+    SAF_COUNT_ALLGATHER,
+    SAF_COUNT_GATHER,
+    SAF_COUNT_BARRIER,
+    SAF_COUNT_KINDS
+} saf_count_kind;
+
+typedef struct {
+    int64_t calls;
+    int64_t
+        bytes;     /* payload that left (send, gather: this rank's; bcast: at the root) or came in
+                      (recv; bcast elsewhere); all-reduce and all-gather: this rank's contribution */
+    double wait_s; /* spent inside the call or its wait */
+} saf_comm_counter;
+
+const char *saf_count_kind_name(saf_count_kind kind);
+/* Of this process, over all communicators, since the start or the last reset. */
+void saf_comm_counters(saf_comm_counter out[SAF_COUNT_KINDS]);
+void saf_comm_counters_reset(void);
+
+#endif

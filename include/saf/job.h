@@ -1,0 +1,111 @@
+/* saf/job.h: job files (libconfig), prompts, and running a job over the ranks.
+ *
+ * One table of fields (src/job/fields.c) gives every key its type, default, unit, range and help;
+ * it drives parsing, `saf help KIND` and the manual. An unknown key, a wrong type or a value out
+ * of range is USAGE and names file, line, key and what was expected.
+ */
+#ifndef SAF_JOB_H
+#define SAF_JOB_H
+
+#include <stdio.h>
+
+#include "saf/comm.h"
+#include "saf/core.h"
+#include "saf/model.h"
+
+typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_KINDS } saf_job_kind;
+const char *saf_job_kind_name(saf_job_kind kind);
+bool saf_job_kind_from_name(const char *name, saf_job_kind *out);
+
+enum { SAF_MAX_STOPS = 64, SAF_MAX_STAGES = 4096 };
+
+/* Values of a job file after defaults and command line. Strings are owned; NULL when not given.
+ * 0 means "saf chooses" where the key says so. */
+typedef struct {
+    saf_job_kind kind;
+    char *path; /* of the job file */
+    char *text; /* the job as it runs: every key, overrides applied, as libconfig text that
+                   reproduces the run */
+    struct {
+        char *path;
+        saf_kv_type kv_type;
+    } model;
+    struct {
+        int32_t pipeline, tensor, replicas, threads; /* tensor and replicas: 0 or 1 for now */
+        int32_t *stages;                             /* layers per stage, n_stages of them */
+        int32_t n_stages;
+    } layout;
+    struct {
+        char *prompts, *texts, *tokens, *prompt; /* exactly one; `prompt` is a text itself */
+        bool special;
+    } input;
+    struct {
+        int32_t max_tokens;
+        saf_sampling sampling;
+        char **stop; /* n_stop strings */
+        int32_t n_stop;
+        int32_t *stop_ids;
+        int32_t n_stop_ids;
+        int32_t logprobs; /* alternatives stored per token */
+        bool ignore_eos;
+        bool logits; /* store the logits that each token was picked from */
+    } generate;
+    struct {
+        bool logits;
+    } score;
+    struct {
+        int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
+        char *time_limit;
+    } run;
+    struct {
+        int32_t every_seconds;
+    } checkpoint;
+    struct {
+        char *file;
+    } output;
+} saf_job;
+
+/* Parses and checks a job file; `overrides` are "key=value" words ("model.path=m.gguf",
+ * "generate.stop=[\"a\"]"; strings need no quotes). Errors: NO_INPUT, USAGE. */
+saf_status saf_job_read(const char *path, int n_overrides, const char *const *overrides,
+                        saf_job *out);
+void saf_job_free(saf_job *job);
+/* `saf help KIND`: every key with type, default, unit, range and meaning. `markdown`: as the rows
+ * of doc/job-file.md. */
+void saf_job_help(saf_job_kind kind, bool markdown, FILE *out);
+
+/* ---- prompts ----------------------------------------------------------------------------------
+ */
+
+/* One request as read from the input, before tokenizing. */
+typedef struct {
+    char *id;                   /* unique; "1", "2", ... when the input gives none */
+    char *text;                 /* a prompt or text; NULL when messages or ids are given */
+    saf_chat_message *messages; /* roles and contents owned */
+    int32_t n_messages;
+    int32_t *ids; /* token ids given directly */
+    int64_t n_ids;
+    saf_sampling
+        sampling; /* the job's, with what the line overrides ("seed", "temperature", ...) */
+    int32_t max_tokens;
+} saf_prompt;
+
+/* Reads input.prompts | texts (.txt a line each, .jsonl an object each, FILE.h5:/dataset of
+ * strings), input.tokens (ids, a sequence a line) or input.prompt. Errors: NO_INPUT; BAD_INPUT
+ * with file, line and cause (invalid UTF-8, bad JSON, duplicate id, nothing at all). */
+saf_status saf_prompts_read(const saf_job *job, saf_prompt **out, int64_t *n);
+void saf_prompts_free(saf_prompt **prompts, int64_t n);
+
+/* ---- running ------------------------------------------------------------------------------------
+ */
+
+typedef struct {
+    bool dry_run, fresh, quiet;
+    const char *command_line;
+} saf_run_options;
+
+/* Runs a job over all ranks of `world`; rank 0's job is the one that counts (the others may pass
+ * an empty one). Results go to job->output.file. Collective; all ranks return the same status. */
+saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options);
+
+#endif

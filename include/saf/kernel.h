@@ -1,0 +1,191 @@
+/* saf/kernel.h: the arithmetic. Quantised and float matrix products, attention, norms, rotary
+ * positions, softmax; elementary functions. No MPI, no files, no model: only slices of numbers.
+ *
+ * One answer: every operation below has one defined order of its floating-point operations. The
+ * scalar reference, AVX2 and AVX-512 kernels give the same bits for the same arguments, whatever
+ * the number of threads, whatever the other rows of a batch. "fma" is the IEEE fused operation;
+ * nothing else is contracted. No libm function but sqrt, rint and fma appears in a value path.
+ *
+ * Threads. Functions marked "team" hold an orphaned OpenMP worksharing loop with its barrier at
+ * the end: called by every thread of a parallel region they share the work, called outside of
+ * one they run on the caller's thread. All threads must pass the same arguments. The others are
+ * for one thread.
+ *
+ * Ranks: everything is local.
+ */
+#ifndef SAF_KERNEL_H
+#define SAF_KERNEL_H
+
+#include "saf/core.h"
+
+/* ---- choice of the instruction set -------------------------------------------------------- */
+
+/* Chooses the kernels: `name` is "scalar", "avx2" or "avx512", or NULL for the environment
+ * variable SAF_KERNELS, or (unset, empty or "auto") the best that this processor has. Call once,
+ * before any other function of this room. Errors: SAF_USAGE (unknown, or not supported here). */
+saf_status saf_kernels_init(const char *name);
+/* The name chosen; "avx512" says in detail "avx512-vnni" where VNNI is used. */
+const char *saf_kernels_name(void);
+/* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
+ * Errors: SAF_FAILED. */
+saf_status saf_kernels_check_float_state(void);
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+enum { SAF_TILE_ROWS = 32, SAF_QUANT_BLOCK = 32 };
+
+/* One matrix [R, K], repacked for the kernels as tiles of SAF_TILE_ROWS rows (the last padded
+ * with zero rows). A mixture of experts holds an array of these. Layout: src/kernel/pack.h. */
+typedef struct {
+    saf_dtype dtype; /* as in the file */
+    int64_t rows, cols;
+    void *data;   /* owned by the caller; 64-byte aligned */
+    size_t bytes; /* of data */
+} saf_weight;
+
+/* Fills dtype, rows, cols and bytes; data stays NULL. Errors: SAF_BAD_INPUT (K is no multiple of
+ * the type's block, a type without kernels, sizes that overflow). */
+saf_status saf_weight_plan(saf_dtype dtype, int64_t rows, int64_t cols, saf_weight *out);
+
+/* Repacks rows [row0, row0 + n_rows) from their bytes in the file's own layout (rows one after
+ * another). row0 is a multiple of SAF_TILE_ROWS, and so is n_rows unless the last row is among
+ * them. Team: no (call for disjoint rows from several threads if wished). */
+void saf_weight_pack(saf_weight *w, int64_t row0, int64_t n_rows, const void *raw);
+
+/* out[K] = the dequantised row r, exactly as the type defines it: d*q - m with the scale and the
+ * minimum each rounded to f32 first. For embeddings. */
+void saf_weight_row(const saf_weight *w, int64_t r, float *out);
+
+/* ---- activations --------------------------------------------------------------------------- */
+
+/* A batch of input rows x[T, K], with its quantised form beside it, made once and shared by all
+ * products that read it. Per block of 32 of one row: dx = amax / 127; q = nearest-even of
+ * x * (127 / amax), clamped to [-127, 127]; a block with amax below 2^-100 gives zeros and dx 0;
+ * one that holds a value that is not finite gives zeros and dx NaN. K that is no multiple of 32
+ * is padded with zeros. */
+typedef struct saf_acts saf_acts;
+
+/* Room for up to max_tokens rows of max_cols. Errors: SAF_NO_MEMORY. */
+saf_status saf_acts_new(int64_t max_tokens, int64_t max_cols, saf_acts **out);
+void saf_acts_free(saf_acts **acts);
+size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols);
+
+/* Takes x[T, K] (row stride ldx) as the current batch. `x` stays the caller's and must live until
+ * the last product. `quantise` says whether a quantised weight will read it. Team. */
+void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
+                  bool quantise);
+
+/* ---- products ------------------------------------------------------------------------------ */
+
+/* y[t, r] = sum_k x[t, k] * w[r, k], every t of the batch and r in [0, R).
+ * Shapes   y[T, R], row stride ldy >= R, in elements
+ * Owner    the caller keeps all; y overlaps neither
+ * Ranks    local; team
+ * Order    quantised: blocks b of 32 of k ascending, acc starts at 0, and for each
+ *            s   = sum over the two halves h of 16 of scale[r,b,h] * sum_{k in h} q[t,k] w[r,k]
+ *                  in int32, exact, below 2^24 (scale 1 where the type has no integer scale)
+ *            acc = fma(d[r,b] * dx[t,b], (float)s, acc)
+ *            and, for types with a minimum,
+ *            u   = sum over h of min[r,b,h] * sum_{k in h} q[t,k]       in int32, exact
+ *            acc = fma(m[r,b] * dx[t,b], (float)u, acc)
+ *          with w the signed integer that the type's formula multiplies by its scale
+ *            Q8_0 q; Q4_0 q-8; Q5_0 q-16; Q4_1, Q5_1 q, m = +m of the file, min 1;
+ *            Q2_K, Q4_K, Q5_K q, m = -dmin, min and scale the integers of the file;
+ *            Q3_K q in [-4, 3], scale - 32; Q6_K q - 32, int8 scale
+ *          float weights: acc = fma(x[t,k], w[r,k], acc), k ascending, acc starts at 0
+ * Errors   none: shapes are checked where they are made
+ * Source   the GGUF type definitions; DESIGN "Numbers" */
+void saf_matmul(const saf_weight *w, const saf_acts *x, float *y, int64_t ldy);
+
+/* ---- row-wise operations (team: rows are shared out) ---------------------------------------- */
+
+/* y[t,:] = (x[t,:] * (1 / sqrt(ss / D + eps))) * weight. Lane j of 16 sums x[j], x[j+16], ...
+ * squared by fma from 0; lanes fold 8-4-2-1 (lane j += lane j+8, ...). y may be x. */
+void saf_rms_norm(const float *x, int64_t ldx, const float *weight, float eps, int64_t tokens,
+                  int64_t width, float *y, int64_t ldy);
+/* y[t,:] += x[t,:] */
+void saf_add_rows(const float *x, int64_t ldx, int64_t tokens, int64_t width, float *y,
+                  int64_t ldy);
+/* y[t,:] += bias */
+void saf_add_bias(const float *bias, int64_t tokens, int64_t width, float *y, int64_t ldy);
+/* y[t,:] = silu(gate[t,:]) * up[t,:], silu(x) = x / (1 + exp(-x)). y may be gate or up. */
+void saf_silu_mul(const float *gate, const float *up, int64_t ld, int64_t tokens, int64_t width,
+                  float *y, int64_t ldy);
+/* finite[t] = whether every value of row t is finite. */
+void saf_rows_finite(const float *x, int64_t ldx, int64_t tokens, int64_t width, bool *finite);
+
+/* ---- rotary positions ------------------------------------------------------------------------*/
+
+typedef enum {
+    SAF_ROPE_ADJACENT, /* pairs (2i, 2i+1): llama */
+    SAF_ROPE_HALVES,   /* pairs (i, i + n/2): qwen2, qwen3 */
+} saf_rope_pairs;
+
+/* table[t, i, 0..1] = scale * cos, scale * sin of positions[t] * inv_freq[i], computed in double
+ * by saf's own polynomials and rounded once to f32. i < half. Team. */
+void saf_rope_table(const double *inv_freq, int64_t half, double scale, const int32_t *positions,
+                    int64_t tokens, float *table);
+/* Rotates the first 2*half values of each head of x[T, heads, C]: a' = a*cos - b*sin as
+ * fma(a, cos, -(b*sin)), b' = fma(a, sin, b*cos). In place. Team. */
+void saf_rope_apply(saf_rope_pairs pairs, const float *table, int64_t half, int64_t tokens,
+                    int64_t heads, int64_t head_width, float *x, int64_t ldx);
+
+/* ---- key-value cache and attention ------------------------------------------------------------*/
+
+typedef enum { SAF_KV_F16, SAF_KV_F32 } saf_kv_type;
+
+/* The cache of one sequence and one layer, `capacity` positions (a multiple of SAF_KV_SEGMENT).
+ * Element e in the cache's type:
+ *   k[((g * capacity/16 + p/16) * C + c) * 16 + p%16]      key head g, position p, channel c
+ *   v[(g * capacity + p) * C + c]
+ * so that 16 positions of a key lie side by side, and the channels of a value. */
+enum { SAF_KV_SEGMENT = 256 };
+size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width);
+
+/* One sequence's part of a batch: rows [row0, row0 + tokens) of q, k, v and out are its positions
+ * pos0, pos0 + 1, ... */
+typedef struct {
+    void *k, *v; /* of this layer */
+    int64_t capacity, pos0, tokens, row0;
+} saf_attn_seq;
+
+/* Rounds k and v [T, HKV * C] to the cache's type (nearest even) into their positions. Team. */
+void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
+                  int64_t head_width, const float *k, const float *v, int64_t ld);
+
+/* out[t, h, :] = softmax over positions p <= position(t) of (q[t,h].k[p,g]) * scale, times v[p,g],
+ * with g = h * HKV / H. Reads keys and values from the cache only: saf_kv_store comes first.
+ * Order    segments of 256 positions from the start of the sequence, ascending, each from zero:
+ *            dot: c ascending, fma from 0; s = dot * scale; m = max; e = exp(s - m);
+ *            sum: lane p%16 of 16 adds e, lanes fold 8-4-2-1; o[c] = fma(e, v[p,c], o[c]), p
+ * ascending first segment as it is; then with M' = max(M, m), a = exp(M - M'), b = exp(m - M'): S =
+ * fma(S, a, sum*b); O[c] = fma(O[c], a, o[c]*b); at the end out = O / S positions after position(t)
+ * take no part at all Shapes   q, out [T, H * C], strides ldq, ldo; C <= SAF_MAX_HEAD_WIDTH. Team.
+ */
+enum { SAF_MAX_HEAD_WIDTH = 512 };
+void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t heads,
+                   int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
+                   float *out, int64_t ldo);
+
+/* ---- over the vocabulary (one thread) ---------------------------------------------------------*/
+
+/* log(sum_v exp(logits[v])). Segments of 4096 from the start, each: maximum, then lane v%16 of 16
+ * adds exp(x - max) in f32, lanes fold 8-4-2-1; segments merge in ascending order in double. */
+double saf_log_sum_exp(const float *logits, int64_t vocab);
+/* Index of the largest, the smallest index among equals. */
+int64_t saf_argmax(const float *x, int64_t n);
+/* y[i] = exp(x[i] - shift), f32 */
+void saf_exp_shifted(const float *x, float shift, int64_t n, float *y);
+
+/* ---- elementary functions: the same bits everywhere -------------------------------------------
+ */
+
+/* f32 exp, within 2 ulp; exact 0 below -103.98 (after denormals), inf above 88.73; NaN stays. */
+float saf_expf(float x);
+/* Double, within a few ulp; for tables, samplers and log-likelihoods. */
+double saf_exp(double x);
+double saf_log(double x);                                /* x > 0 */
+double saf_pow(double x, double y);                      /* exp(y log x), x > 0 */
+void saf_sincos(double x, double *sine, double *cosine); /* |x| < 2^31 */
+
+#endif

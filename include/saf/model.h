@@ -1,0 +1,317 @@
+/* saf/model.h: a language model on one rank: GGUF files, tokenizer, chat template, architecture,
+ * the slice of layers that this rank holds, key-value cache, sampler. No MPI.
+ *
+ * Everything that comes from a file is hostile until checked: counts, lengths, offsets, products
+ * and types are bounded by what remains of the file before anything is allocated or read.
+ */
+#ifndef SAF_MODEL_H
+#define SAF_MODEL_H
+
+#include "saf/core.h"
+#include "saf/kernel.h"
+
+/* ==== GGUF ===================================================================================
+ * Source: the GGUF specification, versions 2 and 3, little-endian. */
+
+typedef struct saf_gguf saf_gguf;
+
+typedef enum {
+    SAF_GGUF_U8,
+    SAF_GGUF_I8,
+    SAF_GGUF_U16,
+    SAF_GGUF_I16,
+    SAF_GGUF_U32,
+    SAF_GGUF_I32,
+    SAF_GGUF_F32,
+    SAF_GGUF_BOOL,
+    SAF_GGUF_STRING,
+    SAF_GGUF_ARRAY,
+    SAF_GGUF_U64,
+    SAF_GGUF_I64,
+    SAF_GGUF_F64,
+    SAF_GGUF_KINDS
+} saf_gguf_kind;
+
+typedef struct {
+    const char *name; /* owned by the file, zero-terminated, no zero byte inside */
+    int ndim;         /* 1..4 */
+    int64_t shape[4]; /* ne[0] first: the fastest dimension, as in the file (a matrix: [K, R]) */
+    saf_dtype dtype;
+    int part;        /* which split file holds it */
+    uint64_t offset; /* of its first byte in that file */
+    size_t bytes;
+} saf_gguf_tensor;
+
+/* Opens and checks the header of a file; a split file ("-00001-of-00003.gguf") opens all parts.
+ * Only the header is read. Errors: NO_INPUT, IO, BAD_INPUT with file, byte offset and cause. */
+saf_status saf_gguf_open(const char *path, saf_gguf **out);
+void saf_gguf_close(saf_gguf **g);
+
+const char *saf_gguf_path(const saf_gguf *g);
+int saf_gguf_version(const saf_gguf *g);
+int saf_gguf_parts(const saf_gguf *g);
+uint64_t saf_gguf_file_bytes(const saf_gguf *g); /* of all parts */
+/* SHA-256 of the header bytes of every part (all that precedes the tensor data). */
+saf_status saf_gguf_header_sha256(const saf_gguf *g, uint8_t out[32]);
+
+int64_t saf_gguf_key_count(const saf_gguf *g);
+/* name and kind of the i-th key; for an array *element is its element kind and *length its length
+ * (else SAF_GGUF_KINDS and 1). */
+const char *saf_gguf_key(const saf_gguf *g, int64_t i, saf_gguf_kind *kind, saf_gguf_kind *element,
+                         int64_t *length);
+bool saf_gguf_has(const saf_gguf *g, const char *key);
+/* Typed getters. *found tells whether the key is there (out untouched if not); a key of another
+ * kind is BAD_INPUT. Any integer kind converts if the value fits; f32 and f64 both to double. */
+saf_status saf_gguf_get_i64(const saf_gguf *g, const char *key, bool *found, int64_t *out);
+saf_status saf_gguf_get_f64(const saf_gguf *g, const char *key, bool *found, double *out);
+saf_status saf_gguf_get_bool(const saf_gguf *g, const char *key, bool *found, bool *out);
+/* Text is borrowed from g and not zero-terminated. */
+saf_status saf_gguf_get_string(const saf_gguf *g, const char *key, bool *found, const char **text,
+                               size_t *len);
+/* Arrays: length first, then elements one by one. */
+saf_status saf_gguf_get_array(const saf_gguf *g, const char *key, bool *found,
+                              saf_gguf_kind *element, int64_t *length);
+/* Of an array that saf_gguf_get_array found; i in [0, length). Strings are borrowed. */
+void saf_gguf_array_string(const saf_gguf *g, const char *key, int64_t i, const char **text,
+                           size_t *len);
+int64_t saf_gguf_array_i64(const saf_gguf *g, const char *key, int64_t i);
+double saf_gguf_array_f64(const saf_gguf *g, const char *key, int64_t i);
+
+int64_t saf_gguf_tensor_count(const saf_gguf *g);
+const saf_gguf_tensor *saf_gguf_tensor_at(const saf_gguf *g, int64_t i);
+/* NULL when there is none of this name. */
+const saf_gguf_tensor *saf_gguf_tensor_find(const saf_gguf *g, const char *name);
+/* Reads [offset, offset + len) of a tensor's bytes with pread; from any thread.
+ * Errors: IO, BAD_INPUT (the file has become shorter). */
+saf_status saf_gguf_tensor_read(const saf_gguf *g, const saf_gguf_tensor *t, size_t offset,
+                                size_t len, void *out);
+
+/* Frees what only the tokenizer needs (key values and strings); tensors stay. Afterwards key
+ * lookups find nothing. Keeps a rank's memory to its slice. */
+void saf_gguf_drop_keys(saf_gguf *g);
+
+/* Writing, for `saf model make`, tests and training. Keys first, then tensors in the order they
+ * were declared, whole. Writes to PATH.part and renames at the end. */
+typedef struct saf_gguf_writer saf_gguf_writer;
+saf_status saf_gguf_writer_open(const char *path, saf_gguf_writer **out);
+saf_status saf_gguf_write_u32(saf_gguf_writer *w, const char *key, uint32_t v);
+saf_status saf_gguf_write_f32(saf_gguf_writer *w, const char *key, float v);
+saf_status saf_gguf_write_bool(saf_gguf_writer *w, const char *key, bool v);
+saf_status saf_gguf_write_string(saf_gguf_writer *w, const char *key, const char *text);
+/* Copies one key and its value from another file, bit for bit. */
+saf_status saf_gguf_write_copy(saf_gguf_writer *w, const saf_gguf *from, const char *key);
+saf_status saf_gguf_declare(saf_gguf_writer *w, const char *name, saf_dtype dtype, int ndim,
+                            const int64_t *shape);
+saf_status saf_gguf_write_data(saf_gguf_writer *w, const void *bytes, size_t len);
+saf_status saf_gguf_writer_finish(saf_gguf_writer *w);
+void saf_gguf_writer_free(saf_gguf_writer **w); /* removes an unfinished file */
+
+/* A loadable model with synthetic weights (normal, scaled so that activations stay moderate),
+ * in bounded memory. */
+typedef struct {
+    const char *arch; /* "llama", "qwen2", "qwen3" */
+    int64_t layers, width, heads, kv_heads, head_width, ff_width, context;
+    const char *vocab_path; /* a GGUF file whose tokenizer keys are copied */
+    saf_dtype dtype;        /* of the matrices; norms are F32; K types fall back to Q8_0 where a row
+                               is no multiple of 256 */
+    bool tied;              /* no output.weight */
+    uint64_t seed;
+} saf_model_make_options;
+saf_status saf_model_make(const char *path, const saf_model_make_options *options);
+
+/* ==== tokenizer ==============================================================================*/
+
+typedef struct saf_tokenizer saf_tokenizer;
+
+/* From the file's tokenizer.* keys. Models "llama" (SentencePiece-style merges by score, byte
+ * fallback) and "gpt2" (byte-level BPE, splitting rule by `tokenizer.ggml.pre`).
+ * Errors: BAD_INPUT (not supported model or `pre`, by name; inconsistent arrays). */
+saf_status saf_tokenizer_new(const saf_gguf *g, saf_tokenizer **out);
+void saf_tokenizer_free(saf_tokenizer **t);
+
+int32_t saf_tokenizer_vocab(const saf_tokenizer *t);
+/* Special ids; -1 where the file has none. */
+int32_t saf_tokenizer_bos(const saf_tokenizer *t);
+int32_t saf_tokenizer_eos(const saf_tokenizer *t);
+/* Whether BOS / EOS go around a text by the file's rules. */
+bool saf_tokenizer_adds_bos(const saf_tokenizer *t);
+bool saf_tokenizer_adds_eos(const saf_tokenizer *t);
+/* EOS, EOT, EOM and the well-known end-of-turn pieces: any of them ends a completion. */
+bool saf_tokenizer_is_end(const saf_tokenizer *t, int32_t id);
+/* The id of the token with exactly this text, or -1. */
+int32_t saf_tokenizer_find(const saf_tokenizer *t, const char *text, size_t len);
+
+typedef struct {
+    int32_t *data;
+    int64_t len, cap;
+} saf_ids;
+saf_status saf_ids_append(saf_ids *ids, int32_t id);
+void saf_ids_free(saf_ids *ids);
+
+/* Appends the ids of a text. `special`: the text of special tokens (control, user-defined) stands
+ * for the token; otherwise control tokens' text is plain text (user-defined tokens always match).
+ * `add_bos`: put BOS (and EOS) where the file's rules say so.
+ * Errors: BAD_INPUT for invalid UTF-8, with its byte offset. */
+saf_status saf_tokenizer_encode(saf_tokenizer *t, const char *text, size_t len, bool add_bos,
+                                bool special, saf_ids *out);
+/* Appends the bytes that one token stands for; control tokens give nothing unless `special`.
+ * `first`: it is the first piece of a text (where the `llama` rules drop the added space).
+ * Bytes are not always whole characters: see saf_utf8_whole_prefix. */
+saf_status saf_tokenizer_piece(const saf_tokenizer *t, int32_t id, bool first, bool special,
+                               saf_buf *out);
+/* All of them; a BOS at the start is no piece. */
+saf_status saf_tokenizer_decode(const saf_tokenizer *t, const int32_t *ids, int64_t n, bool special,
+                                saf_buf *out);
+
+/* ==== chat ===================================================================================*/
+
+typedef enum {
+    SAF_CHAT_NONE,
+    SAF_CHAT_CHATML,
+    SAF_CHAT_LLAMA3,
+    SAF_CHAT_LLAMA2, /* and Mistral */
+    SAF_CHAT_GEMMA,
+    SAF_CHAT_PHI3,
+} saf_chat_family;
+
+typedef struct {
+    const char *role, *content; /* zero-terminated UTF-8 */
+} saf_chat_message;
+
+/* Recognised from `tokenizer.chat_template`; NONE when the file has none or none known. */
+saf_status saf_chat_family_of(const saf_gguf *g, saf_chat_family *out);
+const char *saf_chat_family_name(saf_chat_family family);
+/* The prompt up to where the assistant's answer begins, to be encoded with special = true.
+ * BOS is left to the encoder's rules. Errors: BAD_INPUT (no template; a role it does not know). */
+saf_status saf_chat_render(saf_chat_family family, const saf_chat_message *messages, int n,
+                           saf_buf *out);
+
+/* ==== architecture ===========================================================================*/
+
+typedef enum { SAF_ARCH_LLAMA, SAF_ARCH_QWEN2, SAF_ARCH_QWEN3 } saf_arch;
+
+typedef struct {
+    saf_arch arch;
+    char name[128]; /* general.name */
+    int64_t layers, width, heads, kv_heads, head_width, ff_width, vocab, context;
+    float norm_eps;
+    float attention_scale; /* 1 / sqrt(C) */
+    bool qkv_bias;         /* any of the q, k, v biases is there */
+    bool qk_norm;          /* a norm for each head of q and k */
+    bool tied;             /* no output.weight: the token embedding is the output head */
+    saf_rope_pairs rope_pairs;
+    int64_t rope_half; /* pairs rotated in a head */
+    double rope_scale; /* on cos and sin (yarn) */
+    double *inv_freq;  /* [rope_half], scaling and rope_freqs included */
+} saf_model_params;
+
+/* Reads and checks the keys, and that every tensor the architecture needs is there with the right
+ * shape and a supported type. Anything not supported is refused by name (BAD_INPUT). */
+saf_status saf_model_params_read(const saf_gguf *g, saf_model_params *out);
+void saf_model_params_free(saf_model_params *p);
+const char *saf_arch_name(saf_arch arch);
+
+/* ==== slice: the part of a model that one rank holds ===========================================*/
+
+/* What a pipeline stage holds: layers [layer0, layer1), the embedding table if it is the first
+ * stage, norm and output head if it is the last. */
+typedef struct {
+    int64_t layer0, layer1;
+    bool embedding, head;
+} saf_slice_range;
+
+typedef struct saf_slice saf_slice;
+
+/* Loads only the tensors of the range, in large sequential reads, repacked as they come.
+ * `p` must outlive the slice. Errors: IO, NO_MEMORY, BAD_INPUT. */
+saf_status saf_slice_load(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                          saf_slice **out);
+void saf_slice_free(saf_slice **s);
+
+/* File bytes of the tensors of a range, without loading; *replicated are the bytes of a tied
+ * embedding that another stage holds as well (counted in the result only where `embedding`). */
+size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                            size_t *replicated);
+size_t saf_slice_memory_bytes(const saf_slice *s); /* as packed */
+
+/* ==== key-value cache ==========================================================================*/
+
+typedef struct saf_kv_cache saf_kv_cache;
+
+/* `slots` sequences of `capacity` positions for the layers of a range. Memory is only taken when
+ * positions are written. */
+saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
+                            int64_t slots, int64_t capacity, saf_kv_cache **out);
+void saf_kv_cache_free(saf_kv_cache **kv);
+/* Bytes of the cache at full use. */
+size_t saf_kv_cache_bytes(const saf_kv_cache *kv);
+
+/* ==== forward pass
+ * ===============================================================================*/
+
+/* A micro-batch: rows of one or more sequences, each a run of consecutive positions. */
+typedef struct {
+    int32_t slot;   /* of the cache */
+    int32_t pos0;   /* position of the first row */
+    int32_t tokens; /* rows; the runs of a batch follow one another */
+    int32_t logits; /* how many of the last rows want logits: 0, 1 or tokens */
+} saf_run;
+
+typedef struct {
+    int32_t n_runs, tokens; /* tokens = sum over runs */
+    const saf_run *runs;
+    const int32_t *ids; /* [T], only read by the first stage */
+} saf_batch;
+
+/* Working memory of a stage for batches up to max_tokens rows and max_logits logit rows. */
+typedef struct saf_stage saf_stage;
+saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
+                         int64_t max_tokens, int64_t max_runs, int64_t max_logits, saf_stage **out);
+void saf_stage_free(saf_stage **s);
+size_t saf_stage_bytes(const saf_stage *s);
+
+/* A value that is not finite leaving a layer: the first of a run. */
+typedef struct {
+    int32_t run, layer, position; /* run -1: none */
+} saf_fault;
+
+/* Runs the slice's layers over a batch, with all threads of this rank.
+ *   x       [T, D] activations: in (unless this is the first stage, which looks up ids) and out
+ *   logits  [sum of runs' logits, V], only written by the last stage (may be NULL elsewhere)
+ *   faults  [n_runs]: set for every run
+ * Errors: none that depend on values. */
+saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, float *logits,
+                             saf_fault *faults);
+
+/* ==== sampler
+ * ====================================================================================*/
+
+typedef struct {
+    double temperature;    /* 0: greedy */
+    int32_t top_k;         /* 0: off */
+    double top_p, min_p;   /* 1.0 and 0.0: off */
+    double repeat_penalty; /* 1.0: off */
+    int32_t repeat_last;   /* how many last tokens count; 0: none, -1: all */
+    uint64_t seed;
+} saf_sampling;
+
+typedef struct {
+    int32_t id;
+    float logprob; /* of id under the plain softmax of the logits (penalties and temperature left
+                      out) */
+} saf_sampled;
+
+typedef struct saf_sampler saf_sampler; /* scratch for one vocabulary; one thread */
+saf_status saf_sampler_new(int64_t vocab, saf_sampler **out);
+void saf_sampler_free(saf_sampler **s);
+/* One token from logits[V] (not changed). Order of the filters as in llama.cpp's default chain:
+ * repetition penalty, top-k, top-p, min-p, temperature. Ties: logit descending, id ascending.
+ * The random number is Philox(key = seed, counter = (request, position)): `request` is the first
+ * 64 bits of SHA-256 of the request's id, `position` the position of the token to be sampled.
+ *   history   the sequence so far, prompt included
+ *   top       NULL, or room for n_top: the n_top likeliest (id, logprob), logprob descending */
+saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampling *settings,
+                            const int32_t *history, int64_t n_history, uint64_t request,
+                            int64_t position, saf_sampled *out, int n_top, saf_sampled *top);
+
+#endif

@@ -1,0 +1,98 @@
+/* saf/store.h: results files (HDF5, serial library). One process writes: rank 0.
+ *
+ * The schema is documented in doc/results.md. A file is written as PATH.part and takes its name
+ * only when it is whole: every HDF5 return is checked, then fsync, rename, fsync of the folder.
+ * Ranks: everything is local.
+ */
+#ifndef SAF_STORE_H
+#define SAF_STORE_H
+
+#include "saf/core.h"
+
+enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };
+
+/* One kind of communication of one rank (a row of /calls). */
+typedef struct {
+    char kind[16];
+    int64_t calls, bytes;
+    double wait_s;
+} saf_result_call;
+
+/* A row of /ranks. Text fields are zero-terminated. */
+typedef struct {
+    int32_t rank, stage, threads, cores;
+    char host[64], kernels[32];
+    int32_t layer0, layer1;   /* [layer0, layer1) */
+    int64_t weight_bytes;     /* of its tensors, as in the model file */
+    int64_t replicated_bytes; /* of those, held by another rank as well */
+    char replicated[64];      /* their names, "" when none */
+    int64_t memory_weights_bytes, memory_kv_bytes, peak_memory_bytes;
+    double compute_s, wait_s; /* between the first prompt token and the last result */
+    double busy;              /* compute_s / run_s, 0..1 */
+    int64_t bytes_sent, bytes_received;
+    int32_t n_calls;
+    saf_result_call calls[SAF_CALL_KINDS_MAX];
+} saf_result_rank;
+
+/* One request: a row of /requests with its text and tokens. Pointers are owned by saf_results
+ * (saf_free); NULL where there is nothing. */
+typedef struct {
+    char *id;
+    char state[16];         /* "done", "failed" */
+    char finish_reason[16]; /* "stop", "length", "eos", "error", "scored" */
+    char *error;            /* why it failed; NULL */
+    int64_t prompt_tokens, completion_tokens;
+    double queue_s, time_to_first_token_s, seconds_per_token;
+    double log_likelihood, perplexity; /* score jobs; NaN elsewhere */
+    uint64_t seed;
+    char *prompt, *completion; /* UTF-8 */
+    int32_t *prompt_ids, *completion_ids;
+    float *logprobs;  /* [completion_tokens]; for score jobs [prompt_tokens]: NaN
+                         for the first, which nothing predicts */
+    int32_t n_top;    /* alternatives per completion token */
+    int32_t *top_ids; /* [completion_tokens, n_top] */
+    float *top_logprobs;
+    int64_t logits_row0, logits_rows; /* its rows of /logits; rows 0: none */
+} saf_result_request;
+
+typedef struct {
+    /* root attributes */
+    char *version, *commit, *kind, *job_text, *command_line, *start_time, *end_time, *exit_state;
+    char *layout, *model_path, *model_name, *model_sha256, *tokens_sha256, *logits_sha256;
+    char *kernels;
+    int64_t n_ranks, prompt_tokens, completion_tokens, vocab;
+    double load_s, run_s;
+    int64_t failed_requests;
+    saf_result_rank *ranks; /* [n_ranks] */
+    int64_t n_requests;
+    saf_result_request *requests; /* in input order */
+} saf_results;
+
+void saf_results_free(saf_results *r); /* the members; leaves {0} */
+
+typedef struct saf_results_writer saf_results_writer;
+
+/* Creates PATH.part, so that a folder that is missing or cannot be written shows before anything
+ * is computed. Errors: CANNOT_CREATE. */
+saf_status saf_results_create(const char *path, saf_results_writer **out);
+/* Appends rows to /logits, float32 [*, V]; *row0 is the first one's number.
+ * Errors: IO (disk full included, with the bytes needed). */
+saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t rows,
+                              const float *logits, int64_t *row0);
+/* tokens_sha256 over requests in input order: for each the id text, prompt ids, completion ids,
+ * little-endian int32, each length-prefixed (8 bytes). logits_sha256 likewise: the id, then the
+ * request's rows, read back from /logits; left NULL when there are none. Fills the two members. */
+saf_status saf_results_hash(saf_results_writer *w, saf_results *r);
+/* Writes everything else, makes it durable, and gives it its name. */
+saf_status saf_results_finish(saf_results_writer *w, const saf_results *r);
+void saf_results_writer_free(saf_results_writer **w); /* removes an unfinished PATH.part */
+
+/* Reads a results file back (texts and tokens included, logits not).
+ * Errors: NO_INPUT, BAD_INPUT (no results file of saf, or a newer schema). */
+saf_status saf_results_read(const char *path, saf_results *out);
+
+/* All strings of a one-dimensional dataset "FILE.h5:/path" as input texts; *texts has *n entries
+ * (free each, then the array). Errors: NO_INPUT, BAD_INPUT. */
+saf_status saf_store_read_strings(const char *path, const char *dataset, char ***texts, int64_t *n);
+
+#endif

@@ -1,0 +1,26 @@
+/* saf model: the commands that look into one model file. */
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"info", saf__cmd_model_info},
+    {"tokens", saf__cmd_model_tokens},
+    {"text", saf__cmd_model_text},
+    {"make", saf__cmd_model_make},
+};
+
+int saf__cmd_model(int argc, char **argv) {
+    const char *usage = "saf model info|tokens|text|make FILE ...";
+    if (argc < 2) return saf__cli_usage(usage, "`saf model` needs a sub-command");
+    if (strcmp(argv[1], "--help") == 0) {
+        printf("usage: %s\n", usage);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    return saf__cli_usage(usage, "unknown sub-command \"%s\" of `saf model`", argv[1]);
+}

@@ -1,0 +1,58 @@
+/* saf: finds the command and hands it its words. */
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+static const struct {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"run", "run a job (alone, or on as many ranks as mpirun starts)", saf__cmd_run},
+    {"report", "read a results file back as tables", saf__cmd_report},
+    {"model", "info, tokens, text, make: look into a model file or make one", saf__cmd_model},
+    {"help", "the keys of a kind of job", saf__cmd_help},
+};
+
+static void print_help(FILE *out) {
+    fprintf(out, "usage: saf COMMAND ...\n\n");
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        fprintf(out, "  saf %-8s %s\n", commands[i].name, commands[i].help);
+    fprintf(out, "\n`saf COMMAND --help` tells more. Results go to files, messages to stderr.\n");
+}
+
+int saf__cli_exit(saf_status status) {
+    if (status != SAF_OK)
+        saf_log(SAF_LOG_ERROR, "%s",
+                saf_error_text()[0] ? saf_error_text() : saf_status_text(status));
+    return saf_status_exit_code(status);
+}
+
+int saf__cli_usage(const char *usage, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    saf_log(SAF_LOG_ERROR, "%s", text);
+    fprintf(stderr, "usage: %s\n", usage);
+    return saf_status_exit_code(SAF_USAGE);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return saf_status_exit_code(SAF_USAGE);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("saf %s\n", SAF_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    return saf__cli_usage("saf COMMAND ...", "unknown command \"%s\"; `saf --help` lists them",
+                          argv[1]);
+}

@@ -181,11 +181,11 @@ void saf_exp_shifted(const float *x, float shift, int64_t n, float *y);
  */
 
 /* f32 exp, within 2 ulp; exact 0 below -103.98 (after denormals), inf above 88.73; NaN stays. */
-float saf_expf(float x);
+float saf_math_expf(float x);
 /* Double, within a few ulp; for tables, samplers and log-likelihoods. */
-double saf_exp(double x);
-double saf_log(double x);                                /* x > 0 */
-double saf_pow(double x, double y);                      /* exp(y log x), x > 0 */
-void saf_sincos(double x, double *sine, double *cosine); /* |x| < 2^31 */
+double saf_math_exp(double x);
+double saf_math_log(double x);                                /* x > 0 */
+double saf_math_pow(double x, double y);                      /* exp(y log x), x > 0 */
+void saf_math_sincos(double x, double *sine, double *cosine); /* |x| < 2^31 */
 
 #endif

@@ -54,6 +54,8 @@ uint64_t saf_gguf_file_bytes(const saf_gguf *g); /* of all parts */
 /* SHA-256 of the header bytes of every part (all that precedes the tensor data). */
 saf_status saf_gguf_header_sha256(const saf_gguf *g, uint8_t out[32]);
 
+const char *saf_gguf_kind_name(saf_gguf_kind kind); /* "u32", "string", ... */
+
 int64_t saf_gguf_key_count(const saf_gguf *g);
 /* name and kind of the i-th key; for an array *element is its element kind and *length its length
  * (else SAF_GGUF_KINDS and 1). */
@@ -71,7 +73,8 @@ saf_status saf_gguf_get_string(const saf_gguf *g, const char *key, bool *found, 
 /* Arrays: length first, then elements one by one. */
 saf_status saf_gguf_get_array(const saf_gguf *g, const char *key, bool *found,
                               saf_gguf_kind *element, int64_t *length);
-/* Of an array that saf_gguf_get_array found; i in [0, length). Strings are borrowed. */
+/* Of an array that saf_gguf_get_array found; i in [0, length). Strings are borrowed. Constant time.
+ * Another kind of element, or i out of range, gives "" or 0; a u64 beyond 2^63 - 1 gives 0. */
 void saf_gguf_array_string(const saf_gguf *g, const char *key, int64_t i, const char **text,
                            size_t *len);
 int64_t saf_gguf_array_i64(const saf_gguf *g, const char *key, int64_t i);

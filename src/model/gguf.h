@@ -1,0 +1,81 @@
+/* Inside of a GGUF file, for the files of src/model that read and write it. */
+#ifndef SAF_MODEL_GGUF_H
+#define SAF_MODEL_GGUF_H
+
+#include "saf/model.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF values are read as they lie");
+
+enum {
+    SAF__GGUF_ALIGNMENT = 32,  /* where `general.alignment` is absent */
+    SAF__GGUF_NAME_MAX = 64,   /* bytes of a tensor's name */
+    SAF__GGUF_KEY_MAX = 65535, /* bytes of a key */
+    SAF__GGUF_HEADER_MAX =
+        1 << 30 /* offsets into a header fit 32 bits; real ones are below 32 MiB */
+};
+
+typedef struct {
+    const char *name;
+    saf_gguf_kind kind, element; /* element: SAF_GGUF_KINDS unless kind is SAF_GGUF_ARRAY */
+    int64_t length;              /* 1 unless an array */
+    uint32_t raw, raw_bytes;     /* in the header, from the kind's number to the value's end */
+    uint32_t *strings;           /* [length] where each string of an array of strings starts (at its
+                                    length), so that the i-th is found at once */
+} saf__gguf_key;
+
+/* Keys of one file. The values stay where the file has them: `header` is a copy of its bytes. */
+typedef struct {
+    saf_buf header, names;
+    saf__gguf_key *items;
+    int64_t n, cap;
+    saf__gguf_key **by_name; /* [n] */
+} saf__gguf_keys;
+
+/* Tensors of all parts. */
+typedef struct {
+    saf_buf names;
+    saf_gguf_tensor *items;
+    int64_t n, cap;
+    saf_gguf_tensor **by_name; /* [n] */
+} saf__gguf_tensors;
+
+typedef struct {
+    char *path;
+    int fd;
+    uint64_t file_bytes, header_bytes;
+} saf__gguf_part;
+
+struct saf_gguf {
+    saf__gguf_part *parts; /* [n_parts] */
+    int n_parts, version;
+    saf__gguf_keys keys; /* of the first part */
+    saf__gguf_tensors tensors;
+};
+
+/* Bytes of a scalar of this kind; 0 for strings and arrays. */
+size_t saf__gguf_kind_bytes(saf_gguf_kind kind);
+/* Name of a tensor type's number as ggml calls it, also those that saf does not support;
+ * NULL when it is none. */
+const char *saf__gguf_type_name(uint32_t number);
+
+/* Reads the header of an opened part; appends its tensors. On an error the outputs are to be
+ * freed as they are. */
+saf_status saf__gguf_parse(saf__gguf_part *part, int part_number, saf__gguf_keys *keys,
+                           saf__gguf_tensors *tensors, int *version);
+void saf__gguf_keys_free(saf__gguf_keys *keys);
+const saf__gguf_key *saf__gguf_find(const saf__gguf_keys *keys, const char *name);
+/* Any integer kind; `path` is for the message. */
+saf_status saf__gguf_key_i64(const saf__gguf_keys *keys, const char *path, const char *name,
+                             bool *found, int64_t *out);
+
+/* Reads exactly [offset, offset + len) of a part. `what` is for the message. */
+saf_status saf__gguf_pread(const saf__gguf_part *part, uint64_t offset, size_t len,
+                           const char *what, void *out);
+
+/* Makes room for one more element of `size` bytes; moves them all when it must. */
+saf_status saf__gguf_grow(void *items /* T ** */, int64_t n, int64_t *cap, size_t size);
+
+/* Takes a path "PREFIX-00002-of-00003.gguf" apart; false when it has not this form. */
+bool saf__gguf_split_name(const char *path, int *number, int *count, size_t *prefix_len);
+
+#endif

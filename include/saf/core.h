@@ -234,7 +234,10 @@ void saf_hex(const uint8_t *bytes, size_t len, char *out /* 2 * len + 1 */);
 /* Philox4x32-10 (Salmon et al., SC 2011; through Random123): four 32-bit words that are a pure
  * function of key and counter. */
 void saf_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]);
-/* The same as a number in [0, 1) with 53 bits, from the first two words. */
+/* out[4 i + j] = word j of counter (counter_hi, counter_lo + i), i < n. */
+void saf_philox_fill(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, size_t n,
+                     uint32_t *out);
+/* One counter as a number in [0, 1) with 53 bits, from the first two words. */
 double saf_philox_uniform(uint64_t key, uint64_t counter_hi, uint64_t counter_lo);
 
 /* ---- clock and process ----------------------------------------------------------------------*/

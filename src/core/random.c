@@ -10,6 +10,11 @@ void saf_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t
     memcpy(out, r.v, sizeof r.v);
 }
 
+void saf_philox_fill(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, size_t n,
+                     uint32_t *out) {
+    for (size_t i = 0; i < n; i++) saf_philox(key, counter_hi, counter_lo + i, out + 4 * i);
+}
+
 double saf_philox_uniform(uint64_t key, uint64_t counter_hi, uint64_t counter_lo) {
     uint32_t r[4];
     saf_philox(key, counter_hi, counter_lo, r);

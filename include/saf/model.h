@@ -93,33 +93,49 @@ saf_status saf_gguf_tensor_read(const saf_gguf *g, const saf_gguf_tensor *t, siz
  * lookups find nothing. Keeps a rank's memory to its slice. */
 void saf_gguf_drop_keys(saf_gguf *g);
 
-/* Writing, for `saf model make`, tests and training. Keys first, then tensors in the order they
- * were declared, whole. Writes to PATH.part and renames at the end. */
+/* Writing, for `saf model make`, tests and training. Keys and declarations in any order, then the
+ * data of the tensors in the order they were declared, whole. Writes to PATH.part and renames at
+ * the end, when everything is on disk. A call out of order, a key or tensor twice, or more data
+ * than declared is a DEFECT. The key general.alignment sets the alignment. */
 typedef struct saf_gguf_writer saf_gguf_writer;
+/* Errors: CANNOT_CREATE. */
 saf_status saf_gguf_writer_open(const char *path, saf_gguf_writer **out);
 saf_status saf_gguf_write_u32(saf_gguf_writer *w, const char *key, uint32_t v);
+/* Any integer kind; v must fit it. */
+saf_status saf_gguf_write_int(saf_gguf_writer *w, const char *key, saf_gguf_kind kind, int64_t v);
 saf_status saf_gguf_write_f32(saf_gguf_writer *w, const char *key, float v);
 saf_status saf_gguf_write_bool(saf_gguf_writer *w, const char *key, bool v);
 saf_status saf_gguf_write_string(saf_gguf_writer *w, const char *key, const char *text);
+/* An array of n elements as they lie in a file: numbers side by side, strings each as its length
+ * (8 bytes) and its bytes. */
+saf_status saf_gguf_write_array(saf_gguf_writer *w, const char *key, saf_gguf_kind element,
+                                int64_t n, const void *bytes, size_t len);
 /* Copies one key and its value from another file, bit for bit. */
 saf_status saf_gguf_write_copy(saf_gguf_writer *w, const saf_gguf *from, const char *key);
 saf_status saf_gguf_declare(saf_gguf_writer *w, const char *name, saf_dtype dtype, int ndim,
                             const int64_t *shape);
+/* The next bytes of the current tensor, any number up to its end. The first call ends the header
+ * and reserves the room of the whole file. Errors: IO (disk full, with the bytes needed). */
 saf_status saf_gguf_write_data(saf_gguf_writer *w, const void *bytes, size_t len);
 saf_status saf_gguf_writer_finish(saf_gguf_writer *w);
 void saf_gguf_writer_free(saf_gguf_writer **w); /* removes an unfinished file */
 
-/* A loadable model with synthetic weights (normal, scaled so that activations stay moderate),
- * in bounded memory. */
+/* A loadable model with synthetic weights (mean zero, standard deviation 1 / sqrt(K), so that
+ * activations stay moderate; norms about 1), in bounded memory. The same options give the same
+ * bytes on any machine, with any number of threads. */
 typedef struct {
     const char *arch; /* "llama", "qwen2", "qwen3" */
     int64_t layers, width, heads, kv_heads, head_width, ff_width, context;
-    const char *vocab_path; /* a GGUF file whose tokenizer keys are copied */
-    saf_dtype dtype;        /* of the matrices; norms are F32; K types fall back to Q8_0 where a row
-                               is no multiple of 256 */
+    const char *vocab_path; /* a GGUF file whose tokenizer keys are copied; NULL: the 256 bytes and
+                               an end of text, nothing merged */
+    int64_t vocab_size;     /* padded with unused tokens up to this many; 0: as it is */
+    saf_dtype dtype;        /* of the matrices; norms and biases are F32; K types fall back to Q8_0
+                               where a row is no multiple of 256, all to F16 where none of 32 */
     bool tied;              /* no output.weight */
     uint64_t seed;
 } saf_model_make_options;
+/* Errors: USAGE (a shape that no model can have), NO_INPUT, BAD_INPUT (the vocabulary),
+ * CANNOT_CREATE, IO. */
 saf_status saf_model_make(const char *path, const saf_model_make_options *options);
 
 /* ==== tokenizer ==============================================================================*/
@@ -219,7 +235,7 @@ typedef struct {
     char name[128]; /* general.name */
     int64_t layers, width, heads, kv_heads, head_width, ff_width, vocab, context;
     float norm_eps;
-    float attention_scale; /* 1 / sqrt(C) */
+    float attention_scale; /* 1 / sqrt(C), or the file's attention.scale */
     bool qkv_bias;         /* any of the q, k, v biases is there */
     bool qk_norm;          /* a norm for each head of q and k */
     bool tied;             /* no output.weight: the token embedding is the output head */

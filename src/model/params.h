@@ -30,4 +30,9 @@ saf_status saf__rope_read(const saf__arch_keys *k, saf_model_params *p);
  * no other; sets qkv_bias and tied. Needs all dimensions. */
 saf_status saf__tensors_check(const saf_gguf *g, saf_model_params *p);
 
+/* Calls `visit` for each tensor of a model with these parameters (arch, dimensions, tied, qkv_bias
+ * and qk_norm are read), in the order of a file. rows 0: a vector. */
+typedef saf_status (*saf__tensor_visit)(void *user, const char *name, int64_t cols, int64_t rows);
+saf_status saf__tensors_each(const saf_model_params *p, saf__tensor_visit visit, void *user);
+
 #endif

@@ -152,3 +152,27 @@ out:
     saf_free(&used);
     return st;
 }
+
+static saf_status visit_rule(const saf_model_params *p, const tensor_rule *rule, const char *name,
+                             saf__tensor_visit visit, void *user) {
+    if ((rule->when == IF_QK_NORM && !p->qk_norm) || (rule->when == BIAS && !p->qkv_bias) ||
+        (rule->when == IF_UNTIED && p->tied))
+        return SAF_OK;
+    return visit(user, name, length_of(p, rule->cols),
+                 rule->rows == NONE ? 0 : length_of(p, rule->rows));
+}
+
+saf_status saf__tensors_each(const saf_model_params *p, saf__tensor_visit visit, void *user) {
+    saf_status st = SAF_OK;
+    char name[SAF__KEY_BYTES];
+    for (size_t i = 0; i < sizeof whole_model / sizeof whole_model[0]; i++)
+        SAF_TRY(visit_rule(p, &whole_model[i], whole_model[i].name, visit, user));
+    for (int64_t l = 0; l < p->layers; l++) {
+        for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
+            snprintf(name, sizeof name, "blk.%lld.%s", (long long)l, layer[i].name);
+            SAF_TRY(visit_rule(p, &layer[i], name, visit, user));
+        }
+    }
+out:
+    return st;
+}

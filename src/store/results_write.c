@@ -1,0 +1,238 @@
+/* Writing a results file: logits as they come, everything else at the end. */
+#include "store/writer.h"
+
+saf_status saf_results_create(const char *path, saf_results_writer **out) {
+    saf_results_writer *w = NULL;
+    saf_status st = SAF_OK;
+    saf__h5_quiet();
+    SAF_TRY(saf_alloc(1, sizeof *w, &w));
+    w->part = (saf__part)SAF__PART_EMPTY;
+    w->h5 = (saf__h5)SAF__H5_EMPTY;
+    w->logits = H5I_INVALID_HID;
+    SAF_TRY(saf__part_open(path, &w->part));
+    SAF_TRY(saf__h5_create_file(w->part.part, &w->h5));
+    *out = w;
+    w = NULL;
+out:
+    saf_results_writer_free(&w);
+    return st;
+}
+
+/* HDF5 lets go of the file before its name does. */
+static void abandon(saf_results_writer *w) {
+    saf__h5_close(&w->logits);
+    saf__h5_close(&w->h5.id);
+    saf__part_abandon(&w->part);
+}
+
+void saf_results_writer_free(saf_results_writer **w) {
+    if (!*w) return;
+    abandon(*w);
+    saf_free(w);
+}
+
+/* ---- logits ---- */
+
+saf_status saf__results_check_usable(const saf_results_writer *w) {
+    if (w->h5.id < 0) return saf_fail(SAF_DEFECT, "a results file is written to after its end");
+    if (w->broken) return saf_fail(SAF_IO, "cannot write %s: an earlier write failed", w->h5.path);
+    return SAF_OK;
+}
+
+static saf_status append_rows(saf_results_writer *w, int64_t rows, const float *logits) {
+    saf_status st = SAF_OK;
+    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
+    hsize_t extent[2] = {(hsize_t)(w->rows + rows), (hsize_t)w->vocab};
+    SAF_TRY(saf__h5_check(&w->h5, H5Dset_extent(w->logits, extent), saf__logits.path));
+    SAF_TRY(saf__h5_select_rows(&w->h5, w->logits, w->rows, rows, &file_space, &memory_space));
+    SAF_TRY(saf__h5_check(
+        &w->h5,
+        H5Dwrite(w->logits, H5T_NATIVE_FLOAT, memory_space, file_space, H5P_DEFAULT, logits),
+        saf__logits.path));
+out:
+    saf__h5_close(&memory_space);
+    saf__h5_close(&file_space);
+    return st;
+}
+
+saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t rows,
+                              const float *logits, int64_t *row0) {
+    saf_status st = SAF_OK;
+    int64_t total, bytes;
+    saf__h5_quiet();
+    SAF_TRY(saf__results_check_usable(w));
+    if (vocab <= 0 || rows < 0 || (w->logits >= 0 && vocab != w->vocab) ||
+        __builtin_add_overflow(w->rows, rows, &total) ||
+        !saf_i64_mul(vocab, (int64_t)sizeof(float), &bytes) || !saf_i64_mul(bytes, total, &bytes))
+        return saf_fail(SAF_DEFECT, "%s: %lld rows of %lld logits after %lld rows of %lld",
+                        w->h5.path, (long long)rows, (long long)vocab, (long long)w->rows,
+                        (long long)w->vocab);
+    w->h5.needed_bytes = bytes;
+    w->broken = true;
+    if (w->logits < 0)
+        SAF_TRY(saf__h5_create(&w->h5, &saf__logits, H5T_IEEE_F32LE, 0, vocab, &w->logits));
+    w->vocab = vocab;
+    if (rows > 0) SAF_TRY(append_rows(w, rows, logits));
+    w->broken = false;
+    *row0 = w->rows;
+    w->rows = total;
+out:
+    return st;
+}
+
+saf_status saf__results_check_requests(const saf_results_writer *w, const saf_results *r) {
+    for (int64_t i = 0; i < r->n_requests; i++) {
+        const saf_result_request *q = &r->requests[i];
+        if (q->prompt_tokens < 0 || q->completion_tokens < 0 || q->n_top < 0 ||
+            q->logits_rows < 0 || q->logits_row0 < 0 ||
+            (q->logits_rows > 0 && q->logits_row0 > w->rows - q->logits_rows))
+            return saf_fail(
+                SAF_DEFECT,
+                "request %lld: %lld prompt tokens, %lld completion tokens, logits [%lld, "
+                "+%lld) of %lld",
+                (long long)i, (long long)q->prompt_tokens, (long long)q->completion_tokens,
+                (long long)q->logits_row0, (long long)q->logits_rows, (long long)w->rows);
+    }
+    return SAF_OK;
+}
+
+/* ---- attributes and tables ---- */
+
+static saf_status write_attributes(const saf__h5 *f, const saf_results *r) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__h5_put_i64(f, f->id, "schema_version", SAF_RESULTS_SCHEMA));
+    for (int i = 0; i < saf__n_result_attributes; i++) {
+        const saf__attribute *a = &saf__result_attributes[i];
+        const char *member = (const char *)r + a->offset;
+        const char *text;
+        int64_t whole;
+        double number;
+        switch (a->kind) {
+            case SAF__ATTRIBUTE_TEXT:
+                memcpy(&text, member, sizeof text);
+                if (text) SAF_TRY(saf__h5_put_text(f, f->id, a->name, text));
+                break;
+            case SAF__ATTRIBUTE_I64:
+                memcpy(&whole, member, sizeof whole);
+                SAF_TRY(saf__h5_put_i64(f, f->id, a->name, whole));
+                break;
+            case SAF__ATTRIBUTE_F64:
+                memcpy(&number, member, sizeof number);
+                SAF_TRY(saf__h5_put_f64(f, f->id, a->name, number));
+                break;
+        }
+    }
+    double prompt = (double)r->prompt_tokens, completion = (double)r->completion_tokens;
+    if (r->run_s > 0) {
+        SAF_TRY(saf__h5_put_f64(f, f->id, "tokens_per_s", (prompt + completion) / r->run_s));
+        SAF_TRY(saf__h5_put_f64(f, f->id, "completion_tokens_per_s", completion / r->run_s));
+    }
+out:
+    return st;
+}
+
+static saf_status write_calls(const saf__h5 *f, const saf_results *r) {
+    saf_status st = SAF_OK;
+    saf__call_row *rows = NULL;
+    int64_t n = 0;
+    SAF_TRY(saf_alloc((size_t)r->n_ranks * SAF_CALL_KINDS_MAX, sizeof *rows, &rows));
+    for (int64_t i = 0; i < r->n_ranks; i++)
+        for (int k = 0; k < r->ranks[i].n_calls && k < SAF_CALL_KINDS_MAX; k++) {
+            rows[n].rank = r->ranks[i].rank;
+            rows[n++].call = r->ranks[i].calls[k];
+        }
+    SAF_TRY(saf__table_write(f, &saf__calls_table, rows, n));
+out:
+    saf_free(&rows);
+    return st;
+}
+
+static saf_status write_texts(const saf__h5 *f, const saf_results *r) {
+    saf_status st = SAF_OK;
+    const char **texts = NULL;
+    SAF_TRY(saf_alloc((size_t)r->n_requests, sizeof *texts, &texts));
+    for (int64_t i = 0; i < r->n_requests; i++) texts[i] = r->requests[i].prompt;
+    SAF_TRY(saf__h5_put_strings(f, &saf__text_prompt, r->n_requests, texts));
+    for (int64_t i = 0; i < r->n_requests; i++) texts[i] = r->requests[i].completion;
+    SAF_TRY(saf__h5_put_strings(f, &saf__text_completion, r->n_requests, texts));
+out:
+    saf_free(&texts);
+    return st;
+}
+
+/* ---- the end ---- */
+
+static int64_t text_bytes(const char *text) {
+    return text ? (int64_t)strlen(text) : 0;
+}
+
+/* What the file holds at least, for the message about a full disk. */
+static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
+    int64_t n = w->rows * w->vocab * (int64_t)sizeof(float);
+    n += r->n_ranks * (int64_t)sizeof(saf_result_rank);
+    for (int i = 0; i < saf__n_result_attributes; i++) {
+        const char *text = NULL;
+        if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
+            memcpy(&text, (const char *)r + saf__result_attributes[i].offset, sizeof text);
+        n += text_bytes(text) + 16;
+    }
+    for (int64_t i = 0; i < r->n_requests; i++) {
+        const saf_result_request *q = &r->requests[i];
+        int64_t values = saf__logprob_count(r, q);
+        n += 200 + text_bytes(q->id) + text_bytes(q->error) + text_bytes(q->prompt) +
+             text_bytes(q->completion) + 4 * (q->prompt_tokens + q->completion_tokens) +
+             values * (4 + (q->top_ids ? 8 * (int64_t)q->n_top : 0));
+    }
+    return n;
+}
+
+/* HDF5 can lose data and say nothing: what was written is read back before the file takes the
+ * place of an older one. */
+static saf_status verify(const saf_results_writer *w, const saf_results *r) {
+    saf_status st = SAF_OK;
+    saf_results back = {0};
+    saf__h5 f = SAF__H5_EMPTY;
+    hid_t logits = H5I_INVALID_HID;
+    char before[65], after[65];
+    int64_t shape[2];
+    SAF_TRY(saf_results_read(w->part.part, &back));
+    SAF_TRY(saf__results_tokens_hash(r, before));
+    SAF_TRY(saf__results_tokens_hash(&back, after));
+    bool same = back.n_ranks == r->n_ranks && strcmp(before, after) == 0;
+    if (w->rows > 0) {
+        /* Opening it checks that all its chunks are there. */
+        SAF_TRY(saf__h5_open_file(w->part.part, &f));
+        SAF_TRY(saf__h5_open(&f, saf__logits.path, H5T_FLOAT, 2, &logits, shape));
+        same = same && shape[0] == w->rows && shape[1] == w->vocab;
+    }
+    if (!same) st = saf_fail(SAF_IO, "%s reads back other than it was written", w->part.part);
+out:
+    saf__h5_close(&logits);
+    saf__h5_close(&f.id);
+    saf_results_free(&back);
+    return st == SAF_OK || st == SAF_NO_MEMORY ? st : SAF_IO;
+}
+
+saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
+    saf_status st = SAF_OK;
+    const saf__h5 *f = &w->h5;
+    saf__h5_quiet();
+    SAF_TRY(saf__results_check_usable(w));
+    SAF_TRY(saf__results_check_requests(w, r));
+    w->h5.needed_bytes = least_bytes(w, r);
+    SAF_TRY(saf__h5_check(f, saf__h5_close(&w->logits), saf__logits.path));
+    SAF_TRY(write_attributes(f, r));
+    SAF_TRY(saf__table_write(f, &saf__ranks_table, r->ranks, r->n_ranks));
+    SAF_TRY(write_calls(f, r));
+    SAF_TRY(saf__table_write(f, &saf__requests_table, r->requests, r->n_requests));
+    SAF_TRY(write_texts(f, r));
+    SAF_TRY(saf__results_write_tokens(f, r));
+    SAF_TRY(saf__results_write_logprobs(f, r));
+    SAF_TRY(saf__h5_check(f, saf__h5_close(&w->h5.id), "closing it"));
+    SAF_TRY(saf__part_sync(&w->part));
+    SAF_TRY(verify(w, r));
+    SAF_TRY(saf__part_commit(&w->part));
+out:
+    if (st != SAF_OK) abandon(w);
+    return st;
+}

@@ -1,0 +1,38 @@
+/* The schema of a results file: what each attribute, column and dataset is called, holds and
+ * means. The writer, the reader and the check of doc/results.md all go by these tables. */
+#ifndef SAF_STORE_SCHEMA_H
+#define SAF_STORE_SCHEMA_H
+
+#include "saf/store.h"
+#include "store/table.h"
+
+typedef struct {
+    const char *name;
+    enum { SAF__ATTRIBUTE_TEXT, SAF__ATTRIBUTE_I64, SAF__ATTRIBUTE_F64 } kind;
+    size_t offset; /* in saf_results */
+} saf__attribute;
+
+extern const saf__attribute saf__result_attributes[];
+extern const int saf__n_result_attributes;
+
+/* A row of /calls: one kind of one rank. */
+typedef struct {
+    int32_t rank;
+    saf_result_call call;
+} saf__call_row;
+
+extern const saf__table saf__ranks_table, saf__calls_table, saf__requests_table;
+
+extern const saf__h5_label saf__text_prompt, saf__text_completion;
+extern const saf__h5_label saf__tokens_prompt, saf__tokens_prompt_offsets;
+extern const saf__h5_label saf__tokens_completion, saf__tokens_completion_offsets;
+extern const saf__h5_label saf__logprobs_values, saf__logprobs_offsets;
+extern const saf__h5_label saf__logprobs_top_ids, saf__logprobs_top_values;
+extern const saf__h5_label saf__logits;
+
+/* How many log-probabilities a request has where it has any. */
+int64_t saf__logprob_count(const saf_results *r, const saf_result_request *q);
+/* SHA-256 over ids and tokens of all requests, as hex. */
+saf_status saf__results_tokens_hash(const saf_results *r, char out[65]);
+
+#endif

@@ -1,0 +1,24 @@
+/* A results file being written, shared by the sources that write its parts. */
+#ifndef SAF_STORE_WRITER_H
+#define SAF_STORE_WRITER_H
+
+#include "store/part.h"
+#include "store/schema.h"
+
+struct saf_results_writer {
+    saf__part part;
+    saf__h5 h5;
+    hid_t logits; /* invalid until the first rows */
+    int64_t vocab, rows;
+    bool broken; /* a write failed: HDF5 may have lost data and call the next one a success */
+};
+
+/* The writer may be used: not finished, and no write failed before. Errors: DEFECT, IO. */
+saf_status saf__results_check_usable(const saf_results_writer *w);
+/* Requests come from other rooms: counts and rows that do not fit are a DEFECT of theirs. */
+saf_status saf__results_check_requests(const saf_results_writer *w, const saf_results *r);
+/* /tokens, and /logprobs where there are any. */
+saf_status saf__results_write_tokens(const saf__h5 *f, const saf_results *r);
+saf_status saf__results_write_logprobs(const saf__h5 *f, const saf_results *r);
+
+#endif

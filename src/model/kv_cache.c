@@ -1,0 +1,59 @@
+/* The key-value cache of a stage: for every slot one block, layer by layer, keys then values. */
+#include "model/slice.h"
+
+struct saf_kv_cache {
+    saf_kv_type type;
+    int64_t slots, capacity, layers;
+    size_t part_bytes; /* keys, or values, of one layer of one slot */
+    char **blocks;     /* [slots] */
+};
+
+saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
+                            int64_t slots, int64_t capacity, saf_kv_cache **out) {
+    saf_status st = SAF_OK;
+    saf_kv_cache *kv = NULL;
+    size_t slot_bytes;
+    SAF_TRY(saf_alloc(1, sizeof *kv, &kv));
+    kv->type = type;
+    kv->slots = slots;
+    kv->capacity = saf_round_up(capacity, SAF_KV_SEGMENT);
+    kv->layers = range.layer1 - range.layer0;
+    kv->part_bytes = saf_kv_bytes(type, kv->capacity, p->kv_heads, p->head_width);
+    SAF_TRY(saf_alloc((size_t)slots, sizeof *kv->blocks, &kv->blocks));
+    if (!saf_size_mul(kv->part_bytes, (size_t)(2 * kv->layers), &slot_bytes)) {
+        st = saf_fail(SAF_NO_MEMORY, "a key-value cache of %lld positions is too large",
+                      (long long)capacity);
+        goto out;
+    }
+    for (int64_t i = 0; i < slots; i++) SAF_TRY(saf_alloc(slot_bytes, 1, &kv->blocks[i]));
+    *out = kv;
+    kv = NULL;
+out:
+    saf_kv_cache_free(&kv);
+    return st;
+}
+
+void saf_kv_cache_free(saf_kv_cache **cache) {
+    saf_kv_cache *kv = *cache;
+    if (!kv) return;
+    for (int64_t i = 0; kv->blocks && i < kv->slots; i++) saf_free(&kv->blocks[i]);
+    saf_free(&kv->blocks);
+    saf_free(cache);
+}
+
+size_t saf_kv_cache_bytes(const saf_kv_cache *kv) {
+    return kv->part_bytes * 2 * (size_t)kv->layers * (size_t)kv->slots;
+}
+
+void saf__kv_cache_layer(const saf_kv_cache *kv, int64_t slot, int64_t layer, void **k, void **v) {
+    char *base = kv->blocks[slot] + (size_t)(2 * layer) * kv->part_bytes;
+    *k = base;
+    *v = base + kv->part_bytes;
+}
+
+int64_t saf__kv_cache_capacity(const saf_kv_cache *kv) {
+    return kv->capacity;
+}
+saf_kv_type saf__kv_cache_type(const saf_kv_cache *kv) {
+    return kv->type;
+}

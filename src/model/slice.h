@@ -1,0 +1,36 @@
+/* What a loaded slice looks like inside the model room. */
+#ifndef SAF_MODEL_SLICE_H
+#define SAF_MODEL_SLICE_H
+
+#include "saf/model.h"
+
+typedef struct {
+    float *attn_norm, *ffn_norm;     /* [D] */
+    float *q_norm, *k_norm;          /* [C], NULL without qk_norm */
+    float *q_bias, *k_bias, *v_bias; /* NULL where the file has none */
+    saf_weight q, k, v;              /* [H*C, D], [HKV*C, D] twice */
+    saf_weight o;                    /* [D, H*C] */
+    saf_weight gate, up, down;       /* [F, D] twice, [D, F] */
+} saf__layer;
+
+struct saf_slice {
+    const saf_model_params *params;
+    saf_slice_range range;
+    saf__layer *layers; /* [layer1 - layer0] */
+    saf_weight
+        embedding;      /* [V, D]; data NULL unless it is the first stage (or tied and the last) */
+    saf_weight head;    /* [V, D]; data NULL when tied: then the embedding serves */
+    float *output_norm; /* [D] on the last stage */
+    size_t memory_bytes;
+};
+
+/* The matrix that turns a hidden row into logits. */
+const saf_weight *saf__slice_head(const saf_slice *s);
+
+/* K and V of one layer of one slot, as saf_attn_seq wants them. layer counts from the range's
+ * first. */
+void saf__kv_cache_layer(const saf_kv_cache *kv, int64_t slot, int64_t layer, void **k, void **v);
+int64_t saf__kv_cache_capacity(const saf_kv_cache *kv);
+saf_kv_type saf__kv_cache_type(const saf_kv_cache *kv);
+
+#endif

@@ -1,0 +1,215 @@
+/* The forward pass of one pipeline stage: llama, qwen2 and qwen3 blocks.
+ *
+ * One parallel region spans all layers; the kernels share their rows out inside it. Shapes, with
+ * T the rows of the batch:
+ *   x[T,D]  --norm--> h[T,D] --> q[T,H*C] k,v[T,HKV*C] --rope, cache--> a[T,H*C] --o--> h --> x +=
+ * h x[T,D]  --norm--> h[T,D] --> gate,up[T,F] --silu--> gate --down--> h[T,D] --> x += h
+ */
+#include <stdlib.h>
+
+#include "model/slice.h"
+
+struct saf_stage {
+    const saf_model_params *p;
+    saf_slice *slice;
+    saf_kv_cache *kv;
+    int64_t max_tokens, max_runs, max_logits;
+    size_t bytes;
+    saf_acts *acts;
+    float *h, *q, *k, *v, *a, *gate, *up;
+    float *rope;        /* [T, rope_half, 2] */
+    float *last;        /* [max_logits, D] the rows that want logits */
+    int32_t *positions; /* [T] */
+    bool *finite;       /* [T] */
+    saf_attn_seq *seqs; /* [runs] */
+};
+
+static saf_status take(saf_stage *s, int64_t n, size_t size, void *out) {
+    s->bytes += (size_t)n * size;
+    return saf_alloc((size_t)n, size, out);
+}
+
+saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
+                         int64_t max_tokens, int64_t max_runs, int64_t max_logits,
+                         saf_stage **out) {
+    saf_status st = SAF_OK;
+    saf_stage *s = NULL;
+    int64_t q_width = p->heads * p->head_width, kv_width = p->kv_heads * p->head_width;
+    int64_t widest = saf_i64_max(saf_i64_max(p->width, p->ff_width), q_width);
+    int64_t rows = saf_i64_max(max_tokens, max_logits);
+    SAF_TRY(saf_alloc(1, sizeof *s, &s));
+    s->p = p;
+    s->slice = slice;
+    s->kv = kv;
+    s->max_tokens = max_tokens;
+    s->max_runs = max_runs;
+    s->max_logits = max_logits;
+    SAF_TRY(saf_acts_new(rows, widest, &s->acts));
+    s->bytes = saf_acts_bytes(rows, widest);
+    SAF_TRY(take(s, max_tokens * p->width, sizeof(float), &s->h));
+    SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->q));
+    SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->k));
+    SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->v));
+    SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->a));
+    SAF_TRY(take(s, max_tokens * p->ff_width, sizeof(float), &s->gate));
+    SAF_TRY(take(s, max_tokens * p->ff_width, sizeof(float), &s->up));
+    SAF_TRY(take(s, max_tokens * p->rope_half * 2, sizeof(float), &s->rope));
+    SAF_TRY(take(s, max_logits * p->width, sizeof(float), &s->last));
+    SAF_TRY(take(s, max_tokens, sizeof *s->positions, &s->positions));
+    SAF_TRY(take(s, max_tokens, sizeof *s->finite, &s->finite));
+    SAF_TRY(take(s, max_runs, sizeof *s->seqs, &s->seqs));
+    *out = s;
+    s = NULL;
+out:
+    saf_stage_free(&s);
+    return st;
+}
+
+void saf_stage_free(saf_stage **stage) {
+    saf_stage *s = *stage;
+    if (!s) return;
+    saf_acts_free(&s->acts);
+    float **buffers[] = {&s->h, &s->q, &s->k, &s->v, &s->a, &s->gate, &s->up, &s->rope, &s->last};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) saf_free(buffers[i]);
+    saf_free(&s->positions);
+    saf_free(&s->finite);
+    saf_free(&s->seqs);
+    saf_free(stage);
+}
+
+size_t saf_stage_bytes(const saf_stage *s) {
+    return s->bytes;
+}
+
+/* ---- parts of a layer; called by every thread of the team --------------------------------------
+ */
+
+static bool quantised(const saf_weight *w) {
+    return saf_dtype_is_quantised(w->dtype);
+}
+
+static void attention_block(saf_stage *s, const saf__layer *l, int64_t layer,
+                            const saf_batch *batch, float *x) {
+    const saf_model_params *p = s->p;
+    int64_t T = batch->tokens, D = p->width, C = p->head_width, H = p->heads, HKV = p->kv_heads;
+    saf_rms_norm(x, D, l->attn_norm, p->norm_eps, T, D, s->h, D);
+    saf_acts_set(s->acts, s->h, D, T, D, quantised(&l->q) || quantised(&l->k) || quantised(&l->v));
+    saf_matmul(&l->q, s->acts, s->q, H * C);
+    saf_matmul(&l->k, s->acts, s->k, HKV * C);
+    saf_matmul(&l->v, s->acts, s->v, HKV * C);
+    if (l->q_bias) saf_add_bias(l->q_bias, T, H * C, s->q, H * C);
+    if (l->k_bias) saf_add_bias(l->k_bias, T, HKV * C, s->k, HKV * C);
+    if (l->v_bias) saf_add_bias(l->v_bias, T, HKV * C, s->v, HKV * C);
+    if (l->q_norm) saf_rms_norm(s->q, C, l->q_norm, p->norm_eps, T * H, C, s->q, C);
+    if (l->k_norm) saf_rms_norm(s->k, C, l->k_norm, p->norm_eps, T * HKV, C, s->k, C);
+    saf_rope_apply(p->rope_pairs, s->rope, p->rope_half, T, H, C, s->q, H * C);
+    saf_rope_apply(p->rope_pairs, s->rope, p->rope_half, T, HKV, C, s->k, HKV * C);
+#pragma omp single
+    {
+        int64_t row = 0;
+        for (int32_t i = 0; i < batch->n_runs; i++) {
+            const saf_run *run = &batch->runs[i];
+            saf_attn_seq *q = &s->seqs[i];
+            *q = (saf_attn_seq){.capacity = saf__kv_cache_capacity(s->kv),
+                                .pos0 = run->pos0,
+                                .tokens = run->tokens,
+                                .row0 = row};
+            saf__kv_cache_layer(s->kv, run->slot, layer, &q->k, &q->v);
+            row += run->tokens;
+        }
+    }
+    saf_kv_type type = saf__kv_cache_type(s->kv);
+    saf_kv_store(type, s->seqs, batch->n_runs, HKV, C, s->k, s->v, HKV * C);
+    saf_attention(type, s->seqs, batch->n_runs, H, HKV, C, p->attention_scale, s->q, H * C, s->a,
+                  H * C);
+    saf_acts_set(s->acts, s->a, H * C, T, H * C, quantised(&l->o));
+    saf_matmul(&l->o, s->acts, s->h, D);
+    saf_add_rows(s->h, D, T, D, x, D);
+}
+
+static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batch *batch,
+                               float *x) {
+    const saf_model_params *p = s->p;
+    int64_t T = batch->tokens, D = p->width, F = p->ff_width;
+    saf_rms_norm(x, D, l->ffn_norm, p->norm_eps, T, D, s->h, D);
+    saf_acts_set(s->acts, s->h, D, T, D, quantised(&l->gate) || quantised(&l->up));
+    saf_matmul(&l->gate, s->acts, s->gate, F);
+    saf_matmul(&l->up, s->acts, s->up, F);
+    saf_silu_mul(s->gate, s->up, F, T, F, s->gate, F);
+    saf_acts_set(s->acts, s->gate, F, T, F, quantised(&l->down));
+    saf_matmul(&l->down, s->acts, s->h, D);
+    saf_add_rows(s->h, D, T, D, x, D);
+}
+
+/* Notes the first row of each run that stopped being finite in this layer. */
+static void note_faults(saf_stage *s, const saf_batch *batch, int64_t layer, const float *x,
+                        saf_fault *faults) {
+    saf_rows_finite(x, s->p->width, batch->tokens, s->p->width, s->finite);
+#pragma omp single
+    {
+        int64_t row = 0;
+        for (int32_t i = 0; i < batch->n_runs; i++) {
+            for (int32_t t = 0; t < batch->runs[i].tokens; t++)
+                if (!s->finite[row + t] && faults[i].run < 0)
+                    faults[i] = (saf_fault){i, (int32_t)(s->slice->range.layer0 + layer),
+                                            batch->runs[i].pos0 + t};
+            row += batch->runs[i].tokens;
+        }
+    }
+}
+
+static void output_head(saf_stage *s, const saf_batch *batch, const float *x, float *logits) {
+    const saf_model_params *p = s->p;
+    int64_t D = p->width, row = 0, n = 0;
+    for (int32_t i = 0; i < batch->n_runs; i++) {
+        const saf_run *run = &batch->runs[i];
+        for (int32_t t = run->tokens - run->logits; t < run->tokens; t++, n++) {
+#pragma omp single nowait
+            memcpy(s->last + n * D, x + (row + t) * D, (size_t)D * sizeof *x);
+        }
+        row += run->tokens;
+    }
+    if (n == 0) return;
+#pragma omp barrier
+    saf_rms_norm(s->last, D, s->slice->output_norm, p->norm_eps, n, D, s->last, D);
+    const saf_weight *head = saf__slice_head(s->slice);
+    saf_acts_set(s->acts, s->last, D, n, D, quantised(head));
+    saf_matmul(head, s->acts, logits, p->vocab);
+}
+
+saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, float *logits,
+                             saf_fault *faults) {
+    const saf_model_params *p = s->p;
+    const saf_slice_range range = s->slice->range;
+    int64_t row = 0, wanted = 0;
+    if (batch->tokens > s->max_tokens || batch->n_runs > s->max_runs)
+        return saf_fail(SAF_DEFECT, "a batch of %d rows in %d runs exceeds %lld in %lld",
+                        batch->tokens, batch->n_runs, (long long)s->max_tokens,
+                        (long long)s->max_runs);
+    for (int32_t i = 0; i < batch->n_runs; i++) {
+        const saf_run *run = &batch->runs[i];
+        faults[i] = (saf_fault){-1, -1, -1};
+        for (int32_t t = 0; t < run->tokens; t++) s->positions[row++] = run->pos0 + t;
+        wanted += run->logits;
+    }
+    if (range.head && wanted > s->max_logits)
+        return saf_fail(SAF_DEFECT, "a batch wants %lld rows of logits, room for %lld",
+                        (long long)wanted, (long long)s->max_logits);
+#pragma omp parallel
+    {
+        if (range.embedding) {
+#pragma omp for schedule(static)
+            for (int32_t t = 0; t < batch->tokens; t++)
+                saf_weight_row(&s->slice->embedding, batch->ids[t], x + (int64_t)t * p->width);
+        }
+        saf_rope_table(p->inv_freq, p->rope_half, p->rope_scale, s->positions, batch->tokens,
+                       s->rope);
+        for (int64_t layer = 0; layer < range.layer1 - range.layer0; layer++) {
+            attention_block(s, &s->slice->layers[layer], layer, batch, x);
+            feed_forward_block(s, &s->slice->layers[layer], batch, x);
+            note_faults(s, batch, layer, x, faults);
+        }
+        if (range.head && wanted > 0) output_head(s, batch, x, logits);
+    }
+    return SAF_OK;
+}

@@ -317,11 +317,13 @@ typedef struct {
 
 /* Runs the slice's layers over a batch, with all threads of this rank.
  *   x       [T, D] activations: in (unless this is the first stage, which looks up ids) and out
- *   logits  [sum of runs' logits, V], only written by the last stage (may be NULL elsewhere)
  *   faults  [n_runs]: set for every run
- * Errors: none that depend on values. */
-saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, float *logits,
-                             saf_fault *faults);
+ * The last stage keeps the normed rows that want logits, in order of the batch, until the next
+ * call. Errors: DEFECT (a batch beyond what the stage was made for); none that depend on values. */
+saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults);
+
+/* logits[n, V] of the kept rows [row0, row0 + n): a large vocabulary goes in blocks. */
+void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits);
 
 /* ==== sampler
  * ====================================================================================*/

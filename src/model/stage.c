@@ -14,6 +14,7 @@ struct saf_stage {
     saf_slice *slice;
     saf_kv_cache *kv;
     int64_t max_tokens, max_runs, max_logits;
+    int64_t kept; /* rows in `last` */
     size_t bytes;
     saf_acts *acts;
     float *h, *q, *k, *v, *a, *gate, *up;
@@ -158,27 +159,35 @@ static void note_faults(saf_stage *s, const saf_batch *batch, int64_t layer, con
     }
 }
 
-static void output_head(saf_stage *s, const saf_batch *batch, const float *x, float *logits) {
+/* Keeps the rows that want logits, normed. */
+static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x) {
     const saf_model_params *p = s->p;
-    int64_t D = p->width, row = 0, n = 0;
-    for (int32_t i = 0; i < batch->n_runs; i++) {
-        const saf_run *run = &batch->runs[i];
-        for (int32_t t = run->tokens - run->logits; t < run->tokens; t++, n++) {
-#pragma omp single nowait
-            memcpy(s->last + n * D, x + (row + t) * D, (size_t)D * sizeof *x);
+    int64_t D = p->width;
+#pragma omp single
+    {
+        int64_t row = 0, n = 0;
+        for (int32_t i = 0; i < batch->n_runs; i++) {
+            const saf_run *run = &batch->runs[i];
+            for (int32_t t = run->tokens - run->logits; t < run->tokens; t++, n++)
+                memcpy(s->last + n * D, x + (row + t) * D, (size_t)D * sizeof *x);
+            row += run->tokens;
         }
-        row += run->tokens;
+        s->kept = n;
     }
-    if (n == 0) return;
-#pragma omp barrier
-    saf_rms_norm(s->last, D, s->slice->output_norm, p->norm_eps, n, D, s->last, D);
-    const saf_weight *head = saf__slice_head(s->slice);
-    saf_acts_set(s->acts, s->last, D, n, D, quantised(head));
-    saf_matmul(head, s->acts, logits, p->vocab);
+    saf_rms_norm(s->last, D, s->slice->output_norm, p->norm_eps, s->kept, D, s->last, D);
 }
 
-saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, float *logits,
-                             saf_fault *faults) {
+void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits) {
+    const saf_weight *head = saf__slice_head(s->slice);
+    int64_t D = s->p->width;
+#pragma omp parallel
+    {
+        saf_acts_set(s->acts, s->last + row0 * D, D, n, D, quantised(head));
+        saf_matmul(head, s->acts, logits, s->p->vocab);
+    }
+}
+
+saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults) {
     const saf_model_params *p = s->p;
     const saf_slice_range range = s->slice->range;
     int64_t row = 0, wanted = 0;
@@ -209,7 +218,7 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, flo
             feed_forward_block(s, &s->slice->layers[layer], batch, x);
             note_faults(s, batch, layer, x, faults);
         }
-        if (range.head && wanted > 0) output_head(s, batch, x, logits);
+        if (range.head) keep_last_rows(s, batch, x);
     }
     return SAF_OK;
 }

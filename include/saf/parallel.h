@@ -1,0 +1,113 @@
+/* saf/parallel.h: who holds what, and how work flows through the ranks.
+ *
+ * A pipeline of stages, one rank each: stage s holds layers [first[s], first[s+1]). Stage 0 reads
+ * the requests, decides what runs next (continuous batching), looks up the embeddings; the last
+ * stage turns hidden rows into logits, samples, and sends token ids back to stage 0.
+ *
+ *      stage 0 --flight, activations--> stage 1 --> ... --> stage P-1
+ *         ^                                                   |
+ *         +---------- sampled ids, log-probabilities ---------+
+ *
+ * A flight is one micro-batch on its way: runs of consecutive positions of some sequences. Several
+ * flights are under way at once; each stage handles them in the order in which stage 0 sent them.
+ * Because every kernel gives the same bits whatever the company in a batch, the schedule may follow
+ * the clock and the results do not depend on it.
+ */
+#ifndef SAF_PARALLEL_H
+#define SAF_PARALLEL_H
+
+#include "saf/comm.h"
+#include "saf/core.h"
+#include "saf/model.h"
+
+/* ---- layout -----------------------------------------------------------------------------------
+ */
+
+typedef struct {
+    int32_t stages;
+    int32_t *first; /* [stages + 1], first[0] = 0, first[stages] = L */
+} saf_layout;
+
+/* Cuts the layers into `stages` runs. With given == NULL, so that the largest cost of a stage is
+ * smallest (cost: bytes a decoded token reads, the output head counted, the embedding not), the
+ * earliest cuts among equals; else as given (layers per stage, n_given of them).
+ * Local; same result from the same file. Errors: USAGE (more stages than layers, a given list of
+ * another length or sum). */
+saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p, int32_t stages,
+                             const int32_t *given, int32_t n_given, saf_layout *out);
+void saf_layout_free(saf_layout *layout);
+/* What stage s holds. */
+saf_slice_range saf_layout_range(const saf_layout *layout, int32_t stage);
+/* "pipeline 3: layers 0-9 | 10-19 | 20-27 + head" */
+saf_status saf_layout_text(const saf_layout *layout, saf_buf *out);
+
+/* ---- work
+ * ---------------------------------------------------------------------------------------*/
+
+/* One request as every rank knows it. */
+typedef struct {
+    uint64_t key; /* first 64 bits of SHA-256 of its id */
+    int32_t *prompt;
+    int32_t n_prompt;
+    int32_t max_tokens; /* to complete; 0 when scoring */
+    saf_sampling sampling;
+} saf_request;
+
+typedef struct {
+    bool score;    /* log-probability of every token of the prompt, nothing sampled */
+    bool logits;   /* send logits rows back: of every token (score), or of every sampled one */
+    int32_t n_top; /* alternatives sent with every sampled token */
+    int32_t n_requests;
+    saf_request *requests;
+} saf_work;
+
+/* Everybody gets the root's work. Collective. */
+saf_status saf_work_bcast(saf_comm *comm, int root, saf_work *work);
+void saf_work_free(saf_work *work);
+
+/* ---- engine
+ * ---------------------------------------------------------------------------------------*/
+
+typedef struct {
+    int32_t sequences;   /* in flight at once: slots of the key-value cache */
+    int32_t micro_batch; /* sequences of one flight at most */
+    int32_t chunk;       /* rows of one flight at most: prompts go through in pieces of this */
+    int32_t capacity;    /* positions of a slot */
+} saf_schedule;
+
+/* What stage 0 is told, always from saf_engine_run's own thread, for each request in order of its
+ * positions. A status other than SAF_OK ends the run. Any callback may be NULL. */
+typedef struct {
+    void *ctx;
+    void (*admitted)(void *ctx, int32_t request);
+    /* one sampled token; top[n_top] as asked. *finished ends the request. */
+    saf_status (*token)(void *ctx, int32_t request, saf_sampled token, const saf_sampled *top,
+                        bool *finished);
+    /* score: log-probabilities of the prompt's tokens [pos0, pos0 + n), pos0 >= 1 */
+    saf_status (*scores)(void *ctx, int32_t request, int32_t pos0, int32_t n,
+                         const float *logprobs);
+    /* rows of logits[n, V]: score: after positions pos0 ...; generate: of the token that `token`
+     * tells next */
+    saf_status (*logits)(void *ctx, int32_t request, int32_t pos0, int32_t n, const float *rows);
+    /* a value that is not finite left a layer: the request fails, the others go on */
+    void (*fault)(void *ctx, int32_t request, int32_t layer, int32_t position);
+    void (*done)(void *ctx, int32_t request);
+} saf_engine_events;
+
+/* Seconds of this rank inside the run. */
+typedef struct {
+    double compute_s; /* forward passes and sampling */
+    double wait_s;    /* for other ranks */
+    int64_t flights;
+} saf_engine_times;
+
+/* Runs all work through the pipeline of comm's ranks (rank = stage). Only stage 0's events are
+ * used. Collective. A communication error leaves the ranks apart: the caller then ends the job. */
+saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *stage,
+                          const saf_work *work, const saf_schedule *schedule,
+                          const saf_engine_events *events, saf_engine_times *times);
+
+/* Rows of logits that a stage must have room for under this schedule. */
+int64_t saf_schedule_max_logits(const saf_schedule *schedule, const saf_work *work);
+
+#endif

@@ -1,0 +1,84 @@
+/* The engine's entry, and the loop of every stage but the first. */
+#include "parallel/flight.h"
+
+/* Results on their way back to stage 0. Two sets of buffers would save the last stage a wait of a
+ * few microseconds: the words are small, and logits are only sent when they are to be stored. */
+typedef struct {
+    int32_t *words;
+    saf_tensor words_tensor, logits_tensor;
+    saf_comm_request *words_request, *logits_request;
+} result_sender;
+
+static saf_status wait_results(const saf__engine *e, result_sender *r) {
+    double start = saf_clock_s();
+    saf_status st = saf_comm_wait(&r->words_request);
+    if (st == SAF_OK) st = saf_comm_wait(&r->logits_request);
+    e->times->wait_s += saf_clock_s() - start;
+    return st;
+}
+
+static saf_status send_results(const saf__engine *e, saf__tail *tail, const saf__flight *f,
+                               result_sender *r) {
+    saf_status st = SAF_OK;
+    const int32_t *words;
+    const float *logits;
+    int64_t n_words, rows;
+    SAF_TRY(wait_results(e, r)); /* the tail's buffers are read until then */
+    SAF_TRY(saf__tail_run(tail, f, &words, &n_words, &logits, &rows));
+    r->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, (void *)words, n_words);
+    SAF_TRY(saf_comm_isend(e->comm, 0, SAF_TAG_SAMPLED, &r->words_tensor, &r->words_request));
+    if (e->work->logits) {
+        r->logits_tensor = saf_tensor_2d(SAF_DTYPE_F32, (void *)logits, rows, e->p->vocab);
+        SAF_TRY(saf_comm_isend(e->comm, 0, SAF_TAG_LOGITS, &r->logits_tensor, &r->logits_request));
+    }
+out:
+    return st;
+}
+
+/* Two flights: while one is computed the next one arrives. A buffer is free for the next receive
+ * once its own transfer to the next stage is over. */
+saf_status saf__engine_later(const saf__engine *e) {
+    saf_status st = SAF_OK;
+    saf__flight flights[2] = {{0}, {0}};
+    saf__tail *tail = NULL;
+    result_sender results = {0};
+    bool last = e->rank == e->stages - 1;
+    for (int i = 0; i < 2; i++) SAF_TRY(saf__flight_new(e, &flights[i]));
+    if (last) SAF_TRY(saf__tail_new(e, &tail));
+    SAF_TRY(saf__flight_post_receive(e, &flights[0]));
+    for (int now = 0;; now = 1 - now) {
+        saf__flight *f = &flights[now], *next = &flights[1 - now];
+        SAF_TRY(saf__flight_wait(e, f));
+        SAF_TRY(saf__flight_unpack(e, f));
+        SAF_TRY(saf__flight_wait(e, next));
+        if (!f->stop) {
+            SAF_TRY(saf__flight_post_receive(e, next));
+            SAF_TRY(saf__flight_compute(e, f));
+            if (last) SAF_TRY(send_results(e, tail, f, &results));
+        }
+        if (!last) SAF_TRY(saf__flight_send(e, f));
+        if (!f->stop) continue;
+        SAF_TRY(saf__flight_wait(e, f));
+        SAF_TRY(wait_results(e, &results));
+        break;
+    }
+out:
+    saf__tail_free(&tail);
+    for (int i = 0; i < 2; i++) saf__flight_free(&flights[i]);
+    return st;
+}
+
+saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *stage,
+                          const saf_work *work, const saf_schedule *schedule,
+                          const saf_engine_events *events, saf_engine_times *times) {
+    saf__engine e = {.comm = comm,
+                     .p = p,
+                     .stage = stage,
+                     .work = work,
+                     .schedule = schedule,
+                     .rank = saf_comm_rank(comm),
+                     .stages = saf_comm_size(comm),
+                     .times = times};
+    *times = (saf_engine_times){0};
+    return e.rank == 0 ? saf__engine_first(&e, events) : saf__engine_later(&e);
+}

@@ -1,0 +1,117 @@
+/* Flights: description, transfer, forward pass. */
+#include "parallel/flight.h"
+
+static int64_t words_max(const saf__engine *e) {
+    return SAF__FLIGHT_HEAD + (int64_t)e->schedule->micro_batch * SAF__FLIGHT_RUN;
+}
+
+saf_status saf__flight_new(const saf__engine *e, saf__flight *f) {
+    saf_status st = SAF_OK;
+    size_t runs = (size_t)e->schedule->micro_batch, rows = (size_t)e->schedule->chunk;
+    *f = (saf__flight){0};
+    SAF_TRY(saf_alloc(runs, sizeof *f->runs, &f->runs));
+    SAF_TRY(saf_alloc(runs, sizeof *f->request, &f->request));
+    SAF_TRY(saf_alloc(runs, sizeof *f->faults, &f->faults));
+    SAF_TRY(saf_alloc(rows, sizeof *f->ids, &f->ids));
+    SAF_TRY(saf_alloc(rows, (size_t)e->p->width * sizeof *f->x, &f->x));
+    SAF_TRY(saf_alloc((size_t)words_max(e), sizeof *f->words, &f->words));
+out:
+    if (st != SAF_OK) saf__flight_free(f);
+    return st;
+}
+
+void saf__flight_free(saf__flight *f) {
+    saf_comm_cancel(&f->words_request);
+    saf_comm_cancel(&f->x_request);
+    saf_free(&f->runs);
+    saf_free(&f->request);
+    saf_free(&f->faults);
+    saf_free(&f->ids);
+    saf_free(&f->x);
+    saf_free(&f->words);
+}
+
+saf_status saf__flight_send(const saf__engine *e, saf__flight *f) {
+    saf_status st = SAF_OK;
+    int32_t *w = f->words;
+    *w++ = f->stop ? -1 : f->n_runs;
+    *w++ = f->tokens;
+    for (int32_t i = 0; i < f->n_runs; i++) {
+        const saf_run *run = &f->runs[i];
+        const int32_t one[SAF__FLIGHT_RUN] = {
+            f->request[i],        run->slot,   run->pos0,
+            run->tokens,          run->logits, f->faults[i].run < 0 ? -1 : f->faults[i].layer,
+            f->faults[i].position};
+        memcpy(w, one, sizeof one);
+        w += SAF__FLIGHT_RUN;
+    }
+    f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, w - f->words);
+    f->x_tensor = saf_tensor_2d(SAF_DTYPE_F32, f->x, f->tokens, e->p->width);
+    SAF_TRY(
+        saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_FLIGHT, &f->words_tensor, &f->words_request));
+    SAF_TRY(saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_ACTIVATIONS, &f->x_tensor, &f->x_request));
+out:
+    return st;
+}
+
+saf_status saf__flight_post_receive(const saf__engine *e, saf__flight *f) {
+    saf_status st = SAF_OK;
+    size_t x_bytes = (size_t)e->schedule->chunk * (size_t)e->p->width * sizeof *f->x;
+    f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, words_max(e));
+    f->x_tensor = saf_tensor_2d(SAF_DTYPE_F32, f->x, e->schedule->chunk, e->p->width);
+    SAF_TRY(saf_comm_irecv(e->comm, e->rank - 1, SAF_TAG_FLIGHT,
+                           (size_t)words_max(e) * sizeof *f->words, &f->words_tensor,
+                           &f->words_request));
+    SAF_TRY(saf_comm_irecv(e->comm, e->rank - 1, SAF_TAG_ACTIVATIONS, x_bytes, &f->x_tensor,
+                           &f->x_request));
+out:
+    return st;
+}
+
+saf_status saf__flight_wait(const saf__engine *e, saf__flight *f) {
+    double start = saf_clock_s();
+    saf_status st = saf_comm_wait(&f->words_request);
+    if (st == SAF_OK) st = saf_comm_wait(&f->x_request);
+    e->times->wait_s += saf_clock_s() - start;
+    return st;
+}
+
+saf_status saf__flight_unpack(const saf__engine *e, saf__flight *f) {
+    const int32_t *w = f->words;
+    int64_t n = f->words_tensor.shape[0], tokens = 0;
+    f->stop = n >= SAF__FLIGHT_HEAD && w[0] < 0;
+    f->n_runs = f->stop ? 0 : w[0];
+    f->tokens = w[1];
+    bool ok = n == SAF__FLIGHT_HEAD + (int64_t)f->n_runs * SAF__FLIGHT_RUN &&
+              f->n_runs <= e->schedule->micro_batch && f->tokens <= e->schedule->chunk;
+    w += SAF__FLIGHT_HEAD;
+    for (int32_t i = 0; ok && i < f->n_runs; i++, w += SAF__FLIGHT_RUN) {
+        f->request[i] = w[0];
+        f->runs[i] = (saf_run){w[1], w[2], w[3], w[4]};
+        f->faults[i] = (saf_fault){w[5] < 0 ? -1 : i, w[5], w[6]};
+        tokens += w[3];
+        ok = w[0] >= 0 && w[0] < e->work->n_requests && w[1] >= 0 &&
+             w[1] < e->schedule->sequences && w[2] >= 0 && w[3] > 0 &&
+             w[2] <= e->schedule->capacity - w[3] && w[4] >= 0 && w[4] <= w[3];
+    }
+    if (!ok || tokens != f->tokens)
+        return saf_fail(SAF_COMM, "rank %d: rank %d sent a micro-batch that cannot be", e->rank,
+                        e->rank - 1);
+    return SAF_OK;
+}
+
+saf_status saf__flight_compute(const saf__engine *e, saf__flight *f) {
+    saf_status st = SAF_OK;
+    saf_fault *found = NULL;
+    double start = saf_clock_s();
+    saf_batch batch = {f->n_runs, f->tokens, f->runs, f->ids};
+    SAF_TRY(saf_alloc((size_t)f->n_runs, sizeof *found, &found));
+    SAF_TRY(saf_stage_forward(e->stage, &batch, f->x, found));
+    for (int32_t i = 0; i < f->n_runs; i++)
+        if (f->faults[i].run < 0) f->faults[i] = found[i];
+    e->times->compute_s += saf_clock_s() - start;
+    e->times->flights++;
+out:
+    saf_free(&found);
+    return st;
+}

@@ -1,0 +1,114 @@
+/* Cuts the layers of a model into pipeline stages. */
+#include "saf/parallel.h"
+
+/* Bytes that decoding one token reads on a stage [a, b): its layers, and the head if it is last. */
+static void layer_costs(const saf_gguf *g, const saf_model_params *p, int64_t *cost) {
+    size_t replicated;
+    for (int64_t i = 0; i < p->layers; i++) {
+        saf_slice_range one = {i, i + 1, false, i + 1 == p->layers};
+        cost[i] = (int64_t)saf_slice_file_bytes(g, p, one, &replicated);
+    }
+}
+
+/* Largest stage cost of the best cut of the first n layers into s stages:
+ *   best[s][n] = min over m of max(best[s-1][m], cost of layers [m, n)) */
+static saf_status cut_evenly(const int64_t *cost, int32_t layers, int32_t stages, int32_t *first) {
+    saf_status st = SAF_OK;
+    int64_t *prefix = NULL, *best = NULL;
+    int32_t *from = NULL;
+    size_t row = (size_t)layers + 1;
+    SAF_TRY(saf_alloc(row, sizeof *prefix, &prefix));
+    SAF_TRY(saf_alloc(row * ((size_t)stages + 1), sizeof *best, &best));
+    SAF_TRY(saf_alloc(row * ((size_t)stages + 1), sizeof *from, &from));
+    for (int32_t i = 0; i < layers; i++) prefix[i + 1] = prefix[i] + cost[i];
+    for (size_t i = 0; i < row * ((size_t)stages + 1); i++) best[i] = INT64_MAX;
+    best[0] = 0;
+    for (int32_t s = 1; s <= stages; s++) {
+        for (int32_t n = s; n <= layers; n++) {
+            for (int32_t m = s - 1; m < n; m++) {
+                int64_t before = best[(size_t)(s - 1) * row + (size_t)m];
+                int64_t worst = saf_i64_max(before, prefix[n] - prefix[m]);
+                if (before == INT64_MAX || worst >= best[(size_t)s * row + (size_t)n]) continue;
+                best[(size_t)s * row + (size_t)n] = worst;
+                from[(size_t)s * row + (size_t)n] = m;
+            }
+        }
+    }
+    first[stages] = layers;
+    for (int32_t s = stages; s > 0; s--) first[s - 1] = from[(size_t)s * row + (size_t)first[s]];
+out:
+    saf_free(&prefix);
+    saf_free(&best);
+    saf_free(&from);
+    return st;
+}
+
+static saf_status cut_as_given(const int32_t *given, int32_t stages, int64_t layers,
+                               int32_t *first) {
+    int64_t sum = 0;
+    for (int32_t s = 0; s < stages; s++) {
+        if (given[s] < 1)
+            return saf_fail(SAF_USAGE, "layout.stages: stage %d has %d layers, expected at least 1",
+                            s, given[s]);
+        sum += given[s];
+        if (sum > layers) break;
+        first[s + 1] = (int32_t)sum;
+    }
+    if (sum != layers)
+        return saf_fail(SAF_USAGE,
+                        "layout.stages: the stages add up to %lld layers%s, the model has %lld",
+                        (long long)sum, sum > layers ? " or more" : "", (long long)layers);
+    return SAF_OK;
+}
+
+saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p, int32_t stages,
+                             const int32_t *given, int32_t n_given, saf_layout *out) {
+    saf_status st = SAF_OK;
+    int64_t *cost = NULL;
+    int32_t *first = NULL;
+    if (stages > p->layers)
+        return saf_fail(SAF_USAGE,
+                        "%d ranks, but the model has %lld layers: each stage of the pipeline needs "
+                        "at least one; start at most %lld ranks",
+                        stages, (long long)p->layers, (long long)p->layers);
+    if (given && n_given != stages)
+        return saf_fail(SAF_USAGE, "layout.stages names %d stages, but there are %d ranks", n_given,
+                        stages);
+    SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
+    if (given) {
+        SAF_TRY(cut_as_given(given, stages, p->layers, first));
+    } else {
+        SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
+        layer_costs(g, p, cost);
+        SAF_TRY(cut_evenly(cost, (int32_t)p->layers, stages, first));
+    }
+    *out = (saf_layout){stages, first};
+    first = NULL;
+out:
+    saf_free(&cost);
+    saf_free(&first);
+    return st;
+}
+
+void saf_layout_free(saf_layout *layout) {
+    saf_free(&layout->first);
+    layout->stages = 0;
+}
+
+saf_slice_range saf_layout_range(const saf_layout *layout, int32_t stage) {
+    return (saf_slice_range){layout->first[stage], layout->first[stage + 1], stage == 0,
+                             stage == layout->stages - 1};
+}
+
+saf_status saf_layout_text(const saf_layout *layout, saf_buf *out) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_buf_printf(out, "pipeline %d: layers ", layout->stages));
+    for (int32_t s = 0; s < layout->stages; s++) {
+        int32_t a = layout->first[s], b = layout->first[s + 1] - 1;
+        if (s > 0) SAF_TRY(saf_buf_append(out, " | ", 3));
+        SAF_TRY(a == b ? saf_buf_printf(out, "%d", a) : saf_buf_printf(out, "%d-%d", a, b));
+    }
+    SAF_TRY(saf_buf_printf(out, " + head"));
+out:
+    return st;
+}

@@ -1,0 +1,194 @@
+/* The end of the pipeline: rows to logits, logits to tokens or log-probabilities. */
+#include <omp.h>
+
+#include "parallel/flight.h"
+
+enum { LOGIT_BLOCK = 24 }; /* rows of logits at a time unless all are to be kept */
+
+struct saf__tail {
+    const saf__engine *e;
+    int64_t block;          /* rows of `logits` */
+    float *logits;          /* [block, V] */
+    float *scores;          /* [max rows] log-probability of the token that follows a row */
+    saf_sampled *sampled;   /* [micro_batch, 1 + n_top] */
+    saf_sampler **samplers; /* one for each thread */
+    int n_samplers;
+    saf_ids *history; /* [slots] tokens of the sequence in each slot */
+    int32_t *words;
+};
+
+/* A row that wants logits: which run, and which position of the sequence. */
+typedef struct {
+    int32_t run, position;
+} row_place;
+
+int64_t saf_schedule_max_logits(const saf_schedule *schedule, const saf_work *work) {
+    return work->score ? schedule->chunk : schedule->micro_batch;
+}
+
+int64_t saf__result_words_max(const saf__engine *e) {
+    int64_t per_run = 3 + (e->work->score ? 0 : 2 * (1 + (int64_t)e->work->n_top));
+    return per_run * e->schedule->micro_batch + (e->work->score ? e->schedule->chunk : 0);
+}
+
+int32_t saf__run_logits(const saf_work *work, int32_t request, int32_t pos0, int32_t tokens) {
+    if (work->score) return tokens;
+    return pos0 + tokens >= work->requests[request].n_prompt ? 1 : 0;
+}
+
+saf_status saf__tail_new(const saf__engine *e, saf__tail **out) {
+    saf_status st = SAF_OK;
+    saf__tail *t = NULL;
+    int64_t rows = saf_schedule_max_logits(e->schedule, e->work);
+    SAF_TRY(saf_alloc(1, sizeof *t, &t));
+    t->e = e;
+    t->block = e->work->logits ? rows : saf_i64_min(rows, LOGIT_BLOCK);
+    t->n_samplers = omp_get_max_threads();
+    SAF_TRY(saf_alloc((size_t)t->block, (size_t)e->p->vocab * sizeof(float), &t->logits));
+    SAF_TRY(saf_alloc((size_t)rows, sizeof *t->scores, &t->scores));
+    SAF_TRY(saf_alloc((size_t)e->schedule->micro_batch * (size_t)(1 + e->work->n_top),
+                      sizeof *t->sampled, &t->sampled));
+    SAF_TRY(saf_alloc((size_t)t->n_samplers, sizeof *t->samplers, &t->samplers));
+    for (int i = 0; i < t->n_samplers; i++) SAF_TRY(saf_sampler_new(e->p->vocab, &t->samplers[i]));
+    SAF_TRY(saf_alloc((size_t)e->schedule->sequences, sizeof *t->history, &t->history));
+    SAF_TRY(saf_alloc((size_t)saf__result_words_max(e), sizeof *t->words, &t->words));
+    *out = t;
+    t = NULL;
+out:
+    saf__tail_free(&t);
+    return st;
+}
+
+void saf__tail_free(saf__tail **tail) {
+    saf__tail *t = *tail;
+    if (!t) return;
+    for (int i = 0; t->samplers && i < t->n_samplers; i++) saf_sampler_free(&t->samplers[i]);
+    for (int32_t i = 0; t->history && i < t->e->schedule->sequences; i++)
+        saf_ids_free(&t->history[i]);
+    saf_free(&t->samplers);
+    saf_free(&t->history);
+    saf_free(&t->logits);
+    saf_free(&t->scores);
+    saf_free(&t->sampled);
+    saf_free(&t->words);
+    saf_free(tail);
+}
+
+/* A sequence that enters its slot brings its prompt along. */
+static saf_status begin_histories(saf__tail *t, const saf__flight *f) {
+    saf_status st = SAF_OK;
+    for (int32_t i = 0; i < f->n_runs; i++) {
+        if (f->runs[i].pos0 != 0) continue;
+        const saf_request *r = &t->e->work->requests[f->request[i]];
+        saf_ids *h = &t->history[f->runs[i].slot];
+        h->len = 0;
+        for (int32_t k = 0; k < r->n_prompt; k++) SAF_TRY(saf_ids_append(h, r->prompt[k]));
+    }
+out:
+    return st;
+}
+
+static saf_status sample_row(saf__tail *t, const saf__flight *f, row_place place,
+                             const float *logits) {
+    const saf_work *work = t->e->work;
+    const saf_request *r = &work->requests[f->request[place.run]];
+    const saf_ids *h = &t->history[f->runs[place.run].slot];
+    saf_sampled *out = &t->sampled[(int64_t)place.run * (1 + work->n_top)];
+    return saf_sampler_pick(t->samplers[omp_get_thread_num()], logits, &r->sampling, h->data,
+                            h->len, r->key, h->len, out, work->n_top, out + 1);
+}
+
+/* Log-probability of the token that follows `position`; not used after the last one. */
+static float score_row(const saf__tail *t, const saf__flight *f, row_place place,
+                       const float *logits) {
+    const saf_request *r = &t->e->work->requests[f->request[place.run]];
+    if (place.position + 1 >= r->n_prompt) return 0;
+    double norm = saf_log_sum_exp(logits, t->e->p->vocab);
+    return (float)((double)logits[r->prompt[place.position + 1]] - norm);
+}
+
+/* Fills t->sampled or t->scores. */
+static saf_status evaluate(saf__tail *t, const saf__flight *f, const row_place *places,
+                           int64_t rows) {
+    saf_status st = SAF_OK;
+    int64_t V = t->e->p->vocab;
+    for (int64_t row0 = 0; row0 < rows; row0 += t->block) {
+        int64_t n = saf_i64_min(t->block, rows - row0);
+        saf_stage_logits(t->e->stage, row0, n, t->logits);
+#pragma omp parallel for schedule(dynamic, 1)
+        for (int64_t i = 0; i < n; i++) {
+            row_place place = places[row0 + i];
+            const float *logits = t->logits + i * V;
+            if (f->faults[place.run].run >= 0) continue;
+            if (t->e->work->score) {
+                t->scores[row0 + i] = score_row(t, f, place, logits);
+            } else {
+                saf_status mine = sample_row(t, f, place, logits);
+                if (mine != SAF_OK) {
+#pragma omp critical(saf_tail_status)
+                    st = mine;
+                }
+            }
+        }
+        if (st != SAF_OK) return st;
+    }
+    return st;
+}
+
+/* The values of run i; `row` is its first row of scores. */
+static saf_status put_values(saf__tail *t, const saf__flight *f, int32_t i, int64_t row,
+                             int32_t **w) {
+    const saf_work *work = t->e->work;
+    const saf_run *run = &f->runs[i];
+    if (work->score) {
+        int32_t n_prompt = work->requests[f->request[i]].n_prompt;
+        int32_t n = (int32_t)saf_i64_min(run->tokens, n_prompt - 1 - run->pos0);
+        *(*w)++ = n;
+        memcpy(*w, t->scores + row, (size_t)n * sizeof **w);
+        *w += n;
+        return SAF_OK;
+    }
+    *(*w)++ = run->logits;
+    if (run->logits == 0) return SAF_OK;
+    const saf_sampled *s = &t->sampled[(int64_t)i * (1 + work->n_top)];
+    for (int32_t k = 0; k <= work->n_top; k++) {
+        *(*w)++ = s[k].id;
+        memcpy((*w)++, &s[k].logprob, sizeof s[k].logprob);
+    }
+    return saf_ids_append(&t->history[run->slot], s[0].id);
+}
+
+saf_status saf__tail_run(saf__tail *t, const saf__flight *f, const int32_t **words,
+                         int64_t *n_words, const float **logits, int64_t *rows) {
+    saf_status st = SAF_OK;
+    row_place *places = NULL;
+    int64_t wanted = 0, row = 0;
+    int32_t *w = t->words;
+    double start = saf_clock_s();
+    SAF_TRY(saf_alloc((size_t)f->tokens, sizeof *places, &places));
+    SAF_TRY(begin_histories(t, f));
+    for (int32_t i = 0; i < f->n_runs; i++) {
+        const saf_run *run = &f->runs[i];
+        for (int32_t k = run->tokens - run->logits; k < run->tokens; k++)
+            places[wanted++] = (row_place){i, run->pos0 + k};
+    }
+    SAF_TRY(evaluate(t, f, places, wanted));
+    for (int32_t i = 0; i < f->n_runs; i++) {
+        bool failed = f->faults[i].run >= 0;
+        *w++ = failed ? f->faults[i].layer : -1;
+        *w++ = f->faults[i].position;
+        if (failed)
+            *w++ = 0;
+        else
+            SAF_TRY(put_values(t, f, i, row, &w));
+        row += f->runs[i].logits;
+    }
+    *words = t->words;
+    *n_words = w - t->words;
+    *logits = t->logits;
+    *rows = t->e->work->logits ? wanted : 0;
+    t->e->times->compute_s += saf_clock_s() - start;
+out:
+    saf_free(&places);
+    return st;
+}

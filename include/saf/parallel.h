@@ -94,15 +94,17 @@ typedef struct {
     void (*done)(void *ctx, int32_t request);
 } saf_engine_events;
 
-/* Seconds of this rank inside the run. */
+/* How the run went for this rank. */
 typedef struct {
     double compute_s; /* forward passes and sampling */
     double wait_s;    /* for other ranks */
     int64_t flights;
+    bool apart; /* an error left the ranks at different places: nothing can be agreed on any more */
 } saf_engine_times;
 
 /* Runs all work through the pipeline of comm's ranks (rank = stage). Only stage 0's events are
- * used. Collective. A communication error leaves the ranks apart: the caller then ends the job. */
+ * used. Collective. An event's error ends the run in order on all ranks and is returned by stage 0
+ * alone; after any other error (times->apart) the caller ends the job with saf_comm_abort. */
 saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *stage,
                           const saf_work *work, const saf_schedule *schedule,
                           const saf_engine_events *events, saf_engine_times *times);

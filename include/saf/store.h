@@ -75,10 +75,10 @@ typedef struct saf_results_writer saf_results_writer;
 /* Creates PATH.part, so that a folder that is missing or cannot be written shows before anything
  * is computed. Errors: CANNOT_CREATE. */
 saf_status saf_results_create(const char *path, saf_results_writer **out);
-/* Appends rows to /logits, float32 [*, V]; *row0 is the first one's number.
+/* Writes rows [row0, row0 + rows) of /logits, float32 [*, V]; in any order, each row once.
  * Errors: IO (disk full included, with the bytes needed). */
-saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t rows,
-                              const float *logits, int64_t *row0);
+saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0, int64_t rows,
+                              const float *logits);
 /* tokens_sha256 over requests in input order: for each the id text, prompt ids, completion ids,
  * little-endian int32, each length-prefixed (8 bytes). logits_sha256 likewise: the id, then the
  * request's rows, read back from /logits; left NULL when there are none. Fills the two members. */

@@ -80,5 +80,9 @@ saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *
                      .stages = saf_comm_size(comm),
                      .times = times};
     *times = (saf_engine_times){0};
-    return e.rank == 0 ? saf__engine_first(&e, events) : saf__engine_later(&e);
+    saf_status from_events = SAF_OK;
+    saf_status st =
+        e.rank == 0 ? saf__engine_first(&e, events, &from_events) : saf__engine_later(&e);
+    times->apart = st != SAF_OK;
+    return st != SAF_OK ? st : from_events;
 }

@@ -305,12 +305,13 @@ out:
     return st;
 }
 
-saf_status saf__engine_first(const saf__engine *e, const saf_engine_events *events) {
+saf_status saf__engine_first(const saf__engine *e, const saf_engine_events *events,
+                             saf_status *from_events) {
     saf_status st = SAF_OK;
     first_stage s = {.e = e, .events = events};
     SAF_TRY(make_room(&s));
     SAF_TRY(loop(&s));
-    st = s.status;
+    *from_events = s.status;
 out:
     saf_comm_cancel(&s.words_request);
     saf__tail_free(&s.tail);

@@ -68,7 +68,9 @@ int32_t saf__run_logits(const saf_work *work, int32_t request, int32_t pos0, int
 /* ---- the two kinds of rank
  * ------------------------------------------------------------------------ */
 
-saf_status saf__engine_first(const saf__engine *e, const saf_engine_events *events);
+/* An event's error ends the loop in order and comes out in *from_events. */
+saf_status saf__engine_first(const saf__engine *e, const saf_engine_events *events,
+                             saf_status *from_events);
 saf_status saf__engine_later(const saf__engine *e);
 
 #endif

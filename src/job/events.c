@@ -1,0 +1,53 @@
+/* What happens in every kind of job when requests come, fail and go. */
+#include <stdio.h>
+
+#include "job/session.h"
+
+saf_result_request *saf__row_of(saf__session *s, const saf__live *l) {
+    return &s->results.requests[l->row];
+}
+
+void saf__set_reason(saf_result_request *row, const char *reason) {
+    snprintf(row->finish_reason, sizeof row->finish_reason, "%s", reason);
+}
+
+void saf__event_admitted(void *ctx, int32_t request) {
+    saf__session *s = ctx;
+    saf__live *l = &s->live[request];
+    l->admitted_s = saf_clock_s();
+    saf__row_of(s, l)->queue_s = l->admitted_s - s->run_start_s;
+}
+
+void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position) {
+    saf__session *s = ctx;
+    saf_result_request *row = saf__row_of(s, &s->live[request]);
+    char why[128];
+    snprintf(why, sizeof why, "a value that is not finite left layer %d at position %d", layer,
+             position);
+    snprintf(row->state, sizeof row->state, "failed");
+    saf__set_reason(row, "error");
+    s->results.failed_requests++;
+    if (saf_strdup(why, &row->error) != SAF_OK) row->error = NULL;
+}
+
+void saf__progress(saf__session *s, bool last) {
+    double now = saf_clock_s();
+    if (!s->progress || (!last && now - s->progress_s < 0.25)) return;
+    s->progress_s = now;
+    double seconds = now - s->run_start_s;
+    int width = 30;
+    int done = s->work.n_requests ? (int)(s->finished * width / s->work.n_requests) : width;
+    fprintf(stderr, "\r[%.*s%*s] %lld/%d requests, %lld tokens, %.1f tokens/s%s", done,
+            "==============================", width - done, "", (long long)s->finished,
+            s->work.n_requests, (long long)s->sampled_tokens,
+            seconds > 0 ? (double)s->sampled_tokens / seconds : 0, last ? "\n" : "");
+    fflush(stderr);
+}
+
+void saf__event_done(void *ctx, int32_t request) {
+    saf__session *s = ctx;
+    saf_result_request *row = saf__row_of(s, &s->live[request]);
+    if (!row->state[0]) snprintf(row->state, sizeof row->state, "done");
+    s->finished++;
+    saf__progress(s, false);
+}

@@ -1,0 +1,143 @@
+/* The table of ranks, and the results file. */
+#include <stdio.h>
+
+#include "job/session.h"
+
+#ifndef SAF_COMMIT
+#define SAF_COMMIT "unknown"
+#endif
+
+static void fill_calls(saf_result_rank *r) {
+    saf_comm_counter counters[SAF_COUNT_KINDS];
+    saf_comm_counters(counters);
+    r->n_calls = SAF_COUNT_KINDS;
+    for (int k = 0; k < SAF_COUNT_KINDS; k++) {
+        saf_result_call *c = &r->calls[k];
+        snprintf(c->kind, sizeof c->kind, "%s", saf_count_kind_name((saf_count_kind)k));
+        c->calls = counters[k].calls;
+        c->bytes = counters[k].bytes;
+        c->wait_s = counters[k].wait_s;
+    }
+    r->bytes_sent = counters[SAF_COUNT_SEND].bytes;
+    r->bytes_received = counters[SAF_COUNT_RECV].bytes;
+}
+
+static void fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
+    size_t replicated = 0;
+    *r = (saf_result_rank){.rank = s->rank,
+                           .stage = s->rank,
+                           .threads = s->settings.threads,
+                           .cores = s->binding.cores,
+                           .layer0 = (int32_t)s->range.layer0,
+                           .layer1 = (int32_t)s->range.layer1};
+    snprintf(r->host, sizeof r->host, "%s", saf_comm_host(s->world));
+    snprintf(r->kernels, sizeof r->kernels, "%s", saf_kernels_name());
+    r->weight_bytes = (int64_t)saf_slice_file_bytes(s->gguf, &s->params, s->range, &replicated);
+    r->replicated_bytes = (int64_t)replicated;
+    if (replicated > 0) snprintf(r->replicated, sizeof r->replicated, "token_embd.weight");
+    if (s->slice) r->memory_weights_bytes = (int64_t)saf_slice_memory_bytes(s->slice);
+    if (s->kv) r->memory_kv_bytes = (int64_t)saf_kv_cache_bytes(s->kv);
+    r->peak_memory_bytes = (int64_t)saf_peak_memory_bytes();
+    r->compute_s = s->times.compute_s;
+    r->wait_s = s->times.wait_s;
+    r->busy = run_s > 0 ? s->times.compute_s / run_s : 0;
+    fill_calls(r);
+}
+
+saf_status saf__ranks_gather(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf mine = {0}, *all = NULL;
+    saf_result_rank row;
+    double run_s = s->results.run_s;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_F64, &run_s, 1);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    fill_rank(s, run_s, &row);
+    st = saf_buf_append(&mine, &row, sizeof row);
+    if (st == SAF_OK) st = saf_alloc((size_t)s->ranks, sizeof *all, &all);
+    if (st == SAF_OK && s->rank == 0)
+        st = saf_alloc((size_t)s->ranks, sizeof *s->results.ranks, &s->results.ranks);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, all));
+    if (s->rank == 0) {
+        s->results.n_ranks = s->ranks;
+        for (int r = 0; r < s->ranks; r++) memcpy(&s->results.ranks[r], all[r].data, sizeof row);
+    }
+out:
+    for (int r = 0; all && r < s->ranks; r++) saf_buf_free(&all[r]);
+    saf_free(&all);
+    saf_buf_free(&mine);
+    return st;
+}
+
+/* The root attributes that do not come from the run itself. */
+static saf_status fill_header(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_results *r = &s->results;
+    saf_buf layout = {0};
+    char now[32];
+    SAF_TRY(saf_layout_text(&s->layout, &layout));
+    SAF_TRY(saf_strdup(SAF_VERSION, &r->version));
+    SAF_TRY(saf_strdup(SAF_COMMIT, &r->commit));
+    SAF_TRY(saf_strdup(saf_job_kind_name(s->job->kind), &r->kind));
+    SAF_TRY(saf_strdup(s->job->text, &r->job_text));
+    SAF_TRY(saf_strdup(s->options->command_line, &r->command_line));
+    saf_clock_iso8601(now);
+    SAF_TRY(saf_strdup(now, &r->end_time));
+    SAF_TRY(saf_strdup("done", &r->exit_state));
+    SAF_TRY(saf_strdup(layout.data, &r->layout));
+    SAF_TRY(saf_strdup(s->model_path, &r->model_path));
+    SAF_TRY(saf_strdup(s->params.name, &r->model_name));
+    SAF_TRY(saf_strdup(s->model_sha256, &r->model_sha256));
+    SAF_TRY(saf_strdup(saf_kernels_name(), &r->kernels));
+    r->vocab = s->params.vocab;
+    for (int64_t i = 0; i < r->n_requests; i++)
+        if (strcmp(r->requests[i].state, "done") == 0)
+            r->prompt_tokens += r->requests[i].prompt_tokens;
+out:
+    saf_buf_free(&layout);
+    return st;
+}
+
+static saf_status write_file(saf__session *s) {
+    saf_status st = SAF_OK;
+    SAF_TRY(s->job->kind == SAF_JOB_SCORE ? saf__score_rows(s) : saf__generate_rows(s));
+    SAF_TRY(fill_header(s));
+    SAF_TRY(saf_results_hash(s->writer, &s->results));
+    SAF_TRY(saf_results_finish(s->writer, &s->results));
+out:
+    return st;
+}
+
+saf_status saf__results_write(saf__session *s) {
+    saf_status st = saf__ranks_gather(s);
+    if (st == SAF_OK && s->rank == 0) st = write_file(s);
+    return saf_comm_agree(s->world, st);
+}
+
+/* --dry-run: what each rank would hold, to stdout. */
+saf_status saf__plan_print(saf__session *s) {
+    saf_status st = saf__ranks_gather(s);
+    saf_buf layout = {0};
+    if (st != SAF_OK || s->rank != 0) return st;
+    SAF_TRY(saf_layout_text(&s->layout, &layout));
+    printf(
+        "%s\n%d requests, %d in flight in micro-batches of %d, %d rows at a time, %d positions "
+        "each\n",
+        layout.data, s->work.n_requests, s->schedule.sequences, s->schedule.micro_batch,
+        s->schedule.chunk, s->schedule.capacity);
+    printf("%4s %-16s %7s %7s %12s %12s\n", "rank", "host", "layers", "threads", "weights MiB",
+           "cache MiB");
+    size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,
+                               saf_round_up(s->schedule.capacity, SAF_KV_SEGMENT),
+                               s->params.kv_heads, s->params.head_width);
+    for (int i = 0; i < s->ranks; i++) {
+        const saf_result_rank *r = &s->results.ranks[i];
+        int layers = r->layer1 - r->layer0;
+        printf("%4d %-16s %3d-%-3d %7d %12.1f %12.1f\n", r->rank, r->host, r->layer0, r->layer1 - 1,
+               r->threads, (double)r->weight_bytes / 0x1p20,
+               (double)part * 2 * layers * s->schedule.sequences / 0x1p20);
+    }
+out:
+    saf_buf_free(&layout);
+    return st;
+}

@@ -1,0 +1,187 @@
+/* generate: sampled tokens become text; stop strings, stop ids and lengths end a request. */
+#include <stdio.h>
+
+#include "job/session.h"
+
+/* ---- text
+ * ------------------------------------------------------------------------------------------- */
+
+/* Where a stop string begins in the completion, or its length when there is none. Only the part
+ * that the newest bytes can have completed is searched. */
+static size_t find_stop(const saf_job *job, const saf_buf *bytes, size_t before) {
+    size_t first = bytes->len;
+    for (int32_t i = 0; i < job->generate.n_stop; i++) {
+        size_t n = strlen(job->generate.stop[i]);
+        size_t from = before >= n ? before - n + 1 : 0;
+        const char *at = memmem(bytes->data + from, bytes->len - from, job->generate.stop[i], n);
+        if (at && (size_t)(at - bytes->data) < first) first = (size_t)(at - bytes->data);
+    }
+    return first;
+}
+
+/* How much of the text may be shown: whole characters that cannot yet turn out to begin a stop
+ * string. */
+static size_t showable(const saf_job *job, const saf_buf *bytes) {
+    size_t len = saf_utf8_whole_prefix(bytes->data, bytes->len);
+    for (int32_t i = 0; i < job->generate.n_stop; i++) {
+        const char *stop = job->generate.stop[i];
+        size_t n = strlen(stop);
+        for (size_t tail = n - 1 < bytes->len ? n - 1 : bytes->len; tail > 0; tail--) {
+            if (memcmp(bytes->data + bytes->len - tail, stop, tail) != 0) continue;
+            if (bytes->len - tail < len) len = bytes->len - tail;
+            break;
+        }
+    }
+    return len;
+}
+
+static saf_status show(saf__live *l, size_t until) {
+    saf_status st = SAF_OK;
+    saf_buf clean = {0};
+    if (until <= l->shown) return SAF_OK;
+    SAF_TRY(saf_utf8_append_clean(&clean, l->bytes.data + l->shown, until - l->shown));
+    if (fwrite(clean.data, 1, clean.len, stdout) != clean.len || fflush(stdout) != 0)
+        st = saf_fail(SAF_IO, "cannot write to standard output");
+    l->shown = until;
+out:
+    saf_buf_free(&clean);
+    return st;
+}
+
+static bool is_stop_id(const saf_job *job, int32_t id) {
+    for (int32_t i = 0; i < job->generate.n_stop_ids; i++)
+        if (job->generate.stop_ids[i] == id) return true;
+    return false;
+}
+
+/* ---- tokens
+ * ------------------------------------------------------------------------------------------ */
+
+static saf_status keep_token(saf__session *s, saf__live *l, saf_sampled token,
+                             const saf_sampled *top) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_ids_append(&l->completion, token.id));
+    SAF_TRY(saf_buf_append(&l->generated_logprobs, &token.logprob, sizeof token.logprob));
+    for (int32_t i = 0; i < s->work.n_top; i++) {
+        SAF_TRY(saf_buf_append(&l->top_ids, &top[i].id, sizeof top[i].id));
+        SAF_TRY(saf_buf_append(&l->top_logprobs, &top[i].logprob, sizeof top[i].logprob));
+    }
+out:
+    return st;
+}
+
+static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const saf_sampled *top,
+                           bool *finished) {
+    saf_status st = SAF_OK;
+    saf__session *s = ctx;
+    saf__live *l = &s->live[request];
+    saf_result_request *row = saf__row_of(s, l);
+    const saf_job *job = s->job;
+    if (s->status != SAF_OK) return s->status;
+    l->last_s = saf_clock_s();
+    if (l->completion.len == 0) l->first_s = l->last_s;
+    s->sampled_tokens++;
+    saf__progress(s, false);
+    SAF_TRY(keep_token(s, l, token, top));
+    *finished = true;
+    if (!job->generate.ignore_eos && saf_tokenizer_is_end(s->tokenizer, token.id)) {
+        saf__set_reason(row, "eos");
+    } else if (is_stop_id(job, token.id)) {
+        saf__set_reason(row, "stop");
+    } else {
+        size_t before = l->bytes.len;
+        SAF_TRY(saf_tokenizer_piece(s->tokenizer, token.id, false, false, &l->bytes));
+        size_t stop = find_stop(job, &l->bytes, before);
+        if (stop < l->bytes.len) {
+            l->bytes.len = stop;
+            l->bytes.data[stop] = 0;
+            saf__set_reason(row, "stop");
+        } else if (l->completion.len >= s->work.requests[request].max_tokens) {
+            saf__set_reason(row, "length");
+        } else {
+            *finished = false;
+        }
+    }
+    if (s->stream && l->bytes.data)
+        SAF_TRY(show(l, *finished ? l->bytes.len : showable(job, &l->bytes)));
+out:
+    return st;
+}
+
+/* Kept until the request is done, so that its rows of /logits lie together. */
+static saf_status on_logits(void *ctx, int32_t request, int32_t pos0, int32_t n,
+                            const float *rows) {
+    saf__session *s = ctx;
+    (void)pos0;
+    return saf_buf_append(&s->live[request].logits, rows,
+                          (size_t)n * (size_t)s->params.vocab * sizeof *rows);
+}
+
+static void on_done(void *ctx, int32_t request) {
+    saf__session *s = ctx;
+    saf__live *l = &s->live[request];
+    saf_result_request *row = saf__row_of(s, l);
+    int64_t V = s->params.vocab, rows = (int64_t)(l->logits.len / sizeof(float)) / V;
+    if (rows > 0) {
+        saf_status st =
+            saf_results_logits(s->writer, V, s->logits_rows, rows, (float *)l->logits.data);
+        if (st != SAF_OK && s->status == SAF_OK) s->status = st;
+        row->logits_row0 = s->logits_rows;
+        row->logits_rows = rows;
+        s->logits_rows += rows;
+        saf_buf_free(&l->logits);
+    }
+    saf__event_done(ctx, request);
+}
+
+saf_engine_events saf__generate_events(saf__session *s) {
+    return (saf_engine_events){.ctx = s,
+                               .admitted = saf__event_admitted,
+                               .token = on_token,
+                               .logits = on_logits,
+                               .fault = saf__event_fault,
+                               .done = on_done};
+}
+
+static void *buf_array(saf_buf *buf) {
+    return buf->len ? buf->data : NULL;
+}
+
+static saf_status copy_array(const void *from, size_t bytes, void *out) {
+    void *copy = NULL;
+    saf_status st = saf_alloc(bytes, 1, &copy);
+    if (st != SAF_OK) return st;
+    if (bytes > 0) memcpy(copy, from, bytes);
+    memcpy(out, &copy, sizeof copy);
+    return SAF_OK;
+}
+
+saf_status saf__generate_rows(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf clean = {0};
+    for (int32_t i = 0; i < s->work.n_requests; i++) {
+        saf__live *l = &s->live[i];
+        saf_result_request *row = saf__row_of(s, l);
+        int64_t n = l->completion.len;
+        if (!row->state[0]) snprintf(row->state, sizeof row->state, "done");
+        row->completion_tokens = n;
+        if (n > 0) row->time_to_first_token_s = l->first_s - l->admitted_s;
+        if (n > 1) row->seconds_per_token = (l->last_s - l->first_s) / (double)(n - 1);
+        saf_buf_clear(&clean);
+        SAF_TRY(saf_buf_append(&clean, "", 0));
+        if (l->bytes.len > 0) SAF_TRY(saf_utf8_append_clean(&clean, l->bytes.data, l->bytes.len));
+        saf_free(&row->completion);
+        SAF_TRY(saf_strdup(clean.data, &row->completion));
+        SAF_TRY(copy_array(l->completion.data, (size_t)n * sizeof(int32_t), &row->completion_ids));
+        SAF_TRY(copy_array(buf_array(&l->generated_logprobs), l->generated_logprobs.len,
+                           &row->logprobs));
+        row->n_top = s->work.n_top;
+        SAF_TRY(copy_array(buf_array(&l->top_ids), l->top_ids.len, &row->top_ids));
+        SAF_TRY(copy_array(buf_array(&l->top_logprobs), l->top_logprobs.len, &row->top_logprobs));
+        s->results.completion_tokens += n;
+    }
+    if (s->stream) putchar('\n');
+out:
+    saf_buf_free(&clean);
+    return st;
+}

@@ -1,0 +1,173 @@
+/* Prompts become token ids: the work that the ranks share, and the rows of the results. */
+#include <math.h>
+#include <stdio.h>
+
+#include "job/session.h"
+
+/* Ids of one prompt: given, rendered from messages, or a text. */
+static saf_status prompt_ids(saf__session *s, const saf_prompt *prompt, saf_chat_family family,
+                             saf_ids *ids, saf_buf *shown) {
+    saf_status st = SAF_OK;
+    bool special = s->job->input.special;
+    if (prompt->ids) {
+        for (int64_t i = 0; i < prompt->n_ids; i++) {
+            if (prompt->ids[i] < 0 || prompt->ids[i] >= s->params.vocab)
+                return saf_fail(SAF_BAD_INPUT,
+                                "%s: request %s: token id %d at place %lld, expected 0 to %lld",
+                                s->job->input.tokens, prompt->id, prompt->ids[i], (long long)i,
+                                (long long)s->params.vocab - 1);
+            SAF_TRY(saf_ids_append(ids, prompt->ids[i]));
+        }
+        SAF_TRY(saf_tokenizer_decode(s->tokenizer, ids->data, ids->len, true, shown));
+    } else if (prompt->messages) {
+        SAF_TRY(saf_chat_render(family, prompt->messages, prompt->n_messages, shown));
+        SAF_TRY(saf_tokenizer_encode(s->tokenizer, shown->data, shown->len, true, true, ids));
+    } else {
+        size_t len = strlen(prompt->text);
+        SAF_TRY(saf_buf_append(shown, prompt->text, len));
+        SAF_TRY(saf_tokenizer_encode(s->tokenizer, prompt->text, len, true, special, ids));
+    }
+out:
+    return st;
+}
+
+/* The row of the results that every request has, whether it will run or not. */
+static saf_status begin_row(saf_result_request *row, const saf_prompt *prompt, const saf_ids *ids,
+                            const saf_buf *shown) {
+    saf_status st = SAF_OK;
+    saf_buf clean = {0};
+    SAF_TRY(saf_buf_append(&clean, "", 0));
+    SAF_TRY(saf_utf8_append_clean(&clean, shown->data ? shown->data : "", shown->len));
+    SAF_TRY(saf_strdup(prompt->id, &row->id));
+    SAF_TRY(saf_strdup(clean.data, &row->prompt));
+    SAF_TRY(saf_strdup("", &row->completion));
+    row->prompt_tokens = ids->len;
+    row->seed = prompt->sampling.seed;
+    row->log_likelihood = row->perplexity = (double)NAN;
+    SAF_TRY(saf_alloc((size_t)ids->len, sizeof *row->prompt_ids, &row->prompt_ids));
+    if (ids->len > 0)
+        memcpy(row->prompt_ids, ids->data, (size_t)ids->len * sizeof *row->prompt_ids);
+out:
+    saf_buf_free(&clean);
+    return st;
+}
+
+/* Why a request cannot run, as its row says; NULL when it can. */
+static saf_status fail_row(saf__session *s, saf_result_request *row, const char *why) {
+    memcpy(row->state, "failed", sizeof "failed");
+    memcpy(row->finish_reason, "error", sizeof "error");
+    s->results.failed_requests++;
+    return saf_strdup(why, &row->error);
+}
+
+static int64_t context_limit(const saf__session *s) {
+    int32_t asked = s->job->run.context;
+    return asked > 0 ? saf_i64_min(asked, s->params.context) : s->params.context;
+}
+
+/* Adds the request to the work, unless it cannot fit: then its row says so. */
+static saf_status add_request(saf__session *s, int64_t index, saf_result_request *row,
+                              const saf_prompt *prompt) {
+    saf_status st = SAF_OK;
+    uint8_t digest[32];
+    char why[160];
+    bool score = s->job->kind == SAF_JOB_SCORE;
+    int64_t limit = context_limit(s), n = row->prompt_tokens, room = limit - n;
+    if (n == 0) return fail_row(s, row, "the prompt has no tokens");
+    if (room < (score ? 0 : 1)) {
+        snprintf(why, sizeof why, "the prompt has %lld tokens, the context %lld", (long long)n,
+                 (long long)limit);
+        return fail_row(s, row, why);
+    }
+    saf_request *r = &s->work.requests[s->work.n_requests];
+    r->n_prompt = (int32_t)n;
+    r->max_tokens = score ? 0 : (int32_t)saf_i64_min(prompt->max_tokens, room);
+    r->sampling = prompt->sampling;
+    SAF_TRY(saf_alloc((size_t)n, sizeof *r->prompt, &r->prompt));
+    memcpy(r->prompt, row->prompt_ids, (size_t)n * sizeof *r->prompt);
+    SAF_TRY(saf_sha256_of(prompt->id, strlen(prompt->id), digest));
+    for (int i = 0; i < 8; i++) r->key |= (uint64_t)digest[i] << (8 * i);
+    s->live[s->work.n_requests].row = index;
+    s->work.n_requests++;
+out:
+    return st;
+}
+
+saf_status saf__requests_make(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_chat_family family = SAF_CHAT_NONE;
+    saf_ids ids = {0};
+    saf_buf shown = {0};
+    SAF_TRY(saf_prompts_read(s->job, &s->prompts, &s->n_prompts));
+    SAF_TRY(saf_chat_family_of(s->gguf, &family));
+    size_t n = (size_t)s->n_prompts;
+    SAF_TRY(saf_alloc(n, sizeof *s->results.requests, &s->results.requests));
+    SAF_TRY(saf_alloc(n, sizeof *s->work.requests, &s->work.requests));
+    SAF_TRY(saf_alloc(n, sizeof *s->live, &s->live));
+    s->results.n_requests = s->n_prompts;
+    s->work.score = s->job->kind == SAF_JOB_SCORE;
+    s->work.logits = s->work.score ? s->job->score.logits : s->job->generate.logits;
+    s->work.n_top = s->work.score ? 0 : s->job->generate.logprobs;
+    for (int64_t i = 0; i < s->n_prompts; i++) {
+        ids.len = 0;
+        saf_buf_clear(&shown);
+        SAF_TRY(prompt_ids(s, &s->prompts[i], family, &ids, &shown));
+        SAF_TRY(begin_row(&s->results.requests[i], &s->prompts[i], &ids, &shown));
+        SAF_TRY(add_request(s, i, &s->results.requests[i], &s->prompts[i]));
+    }
+out:
+    saf_ids_free(&ids);
+    saf_buf_free(&shown);
+    return st;
+}
+
+/* ---- schedule
+ * ------------------------------------------------------------------------------------ */
+
+enum {
+    AUTO_SEQUENCES_PER_STAGE = 16,
+    AUTO_CHUNK = 128,
+    STORED_LOGITS_BYTES = 32 << 20 /* of one flight when logits go back to rank 0 */
+};
+
+static int64_t longest_request(const saf_work *work) {
+    int64_t longest = 1;
+    for (int32_t i = 0; i < work->n_requests; i++)
+        longest = saf_i64_max(longest, work->requests[i].n_prompt + work->requests[i].max_tokens);
+    return longest;
+}
+
+/* Sequences whose caches together stay within a quarter of this host's memory. */
+static int64_t sequences_that_fit(const saf__session *s, int64_t capacity) {
+    const saf_model_params *p = &s->params;
+    int64_t layers = 0;
+    for (int32_t i = 0; i < s->layout.stages; i++)
+        layers = saf_i64_max(layers, s->layout.first[i + 1] - s->layout.first[i]);
+    size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,
+                               saf_round_up(capacity, SAF_KV_SEGMENT), p->kv_heads, p->head_width);
+    int64_t each = (int64_t)part * 2 * layers;
+    return saf_i64_max(1, s->binding.memory_bytes / 4 / saf_i64_max(each, 1));
+}
+
+saf_status saf__schedule_choose(saf__session *s) {
+    const saf_job *job = s->job;
+    saf_schedule *c = &s->schedule;
+    int64_t requests = saf_i64_max(1, s->work.n_requests);
+    c->capacity = (int32_t)longest_request(&s->work);
+    int64_t sequences = job->run.sequences;
+    if (sequences == 0)
+        sequences = saf_i64_min((int64_t)AUTO_SEQUENCES_PER_STAGE * s->layout.stages,
+                                sequences_that_fit(s, c->capacity));
+    c->sequences = (int32_t)saf_i64_min(sequences, requests);
+    int64_t micro_batch = job->run.micro_batch;
+    if (micro_batch == 0) micro_batch = saf_ceil_div(c->sequences, s->layout.stages);
+    c->micro_batch = (int32_t)saf_i64_min(micro_batch, c->sequences);
+    int64_t chunk = job->run.chunk;
+    if (chunk == 0) {
+        chunk = saf_i64_max(AUTO_CHUNK, c->micro_batch);
+        if (s->work.score && s->work.logits)
+            chunk = saf_i64_min(chunk, saf_i64_max(8, STORED_LOGITS_BYTES / (4 * s->params.vocab)));
+    }
+    c->chunk = (int32_t)chunk;
+    return SAF_OK;
+}

@@ -1,0 +1,59 @@
+/* A job over the ranks: open, load, run, write. Every phase ends in an agreement, so that one
+ * rank's failure is everybody's before anyone goes on. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "job/session.h"
+
+static saf_status open_results(saf__session *s) {
+    saf_status st = SAF_OK;
+    char now[32];
+    saf_clock_iso8601(now);
+    SAF_TRY(saf_strdup(now, &s->results.start_time));
+    SAF_TRY(saf_results_create(s->job->output.file, &s->writer));
+    if (s->work.score) SAF_TRY(saf__score_prepare(s));
+    s->stream = !s->options->quiet && !s->work.score && s->work.n_requests == 1;
+    s->progress = !s->options->quiet && !s->stream && isatty(STDERR_FILENO);
+out:
+    return st;
+}
+
+static saf_status compute(saf__session *s) {
+    saf_engine_events events = {0};
+    if (s->rank == 0) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
+    s->run_start_s = saf_clock_s();
+    saf_status st =
+        saf_engine_run(s->world, &s->params, s->stage, &s->work, &s->schedule, &events, &s->times);
+    if (s->times.apart && s->ranks > 1) {
+        saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
+        saf_comm_abort(s->world, saf_status_exit_code(st));
+    }
+    if (st == SAF_OK) st = s->status;
+    s->results.run_s = saf_clock_s() - s->run_start_s;
+    if (s->rank == 0) saf__progress(s, true);
+    return saf_comm_agree(s->world, st);
+}
+
+saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options) {
+    saf_status st = SAF_OK;
+    saf__session s = {.world = world,
+                      .job = job,
+                      .options = options,
+                      .rank = saf_comm_rank(world),
+                      .ranks = saf_comm_size(world),
+                      .start_s = saf_clock_s()};
+    SAF_TRY(saf__session_open(&s));
+    if (s.settings.dry_run) {
+        st = saf__plan_print(&s);
+        goto out;
+    }
+    /* The output first: a folder that is not there shows before minutes of loading. */
+    SAF_TRY(saf_comm_agree(world, s.rank == 0 ? open_results(&s) : SAF_OK));
+    SAF_TRY(saf__session_load(&s));
+    s.results.load_s = saf_clock_s() - s.start_s;
+    SAF_TRY(compute(&s));
+    SAF_TRY(saf__results_write(&s));
+out:
+    saf__session_close(&s);
+    return st;
+}

@@ -1,0 +1,97 @@
+/* A job on its way: what the files of the job room share while one runs. */
+#ifndef SAF_JOB_SESSION_H
+#define SAF_JOB_SESSION_H
+
+#include "saf/hw.h"
+#include "saf/job.h"
+#include "saf/parallel.h"
+#include "saf/store.h"
+
+/* What every rank must know of the job file; travels as it is (the ranks run one program). */
+typedef struct {
+    int32_t kind, kv_type, threads, n_stages;
+    int32_t dry_run;
+    uint32_t model_path_bytes;
+} saf__settings;
+
+/* A request with everything that is rank 0's. `row` is its line of the results. */
+typedef struct {
+    int64_t row;
+    double admitted_s, first_s, last_s; /* saf_clock_s */
+    saf_ids completion;
+    saf_buf bytes;                                     /* of the completion, as decoded so far */
+    size_t shown;                                      /* bytes of them that went to stdout */
+    float *logprobs;                                   /* score: [n_prompt] */
+    saf_buf generated_logprobs, top_ids, top_logprobs; /* arrays, growing */
+    saf_buf logits;                                    /* rows not yet written */
+    double log_likelihood;
+} saf__live;
+
+typedef struct {
+    saf_comm *world;
+    const saf_job *job; /* rank 0's counts */
+    const saf_run_options *options;
+    int rank, ranks;
+    /* the job, known everywhere */
+    saf__settings settings;
+    char *model_path;
+    int32_t *given_stages;
+    saf_hw_binding binding;
+    saf_gguf *gguf;
+    saf_model_params params;
+    saf_layout layout;
+    saf_slice_range range;
+    saf_work work;
+    saf_schedule schedule;
+    saf_slice *slice;
+    saf_kv_cache *kv;
+    saf_stage *stage;
+    saf_engine_times times;
+    char *model_sha256;
+    /* rank 0 only */
+    saf_tokenizer *tokenizer;
+    saf_results results;
+    saf_results_writer *writer;
+    saf_prompt *prompts; /* [n_prompts] */
+    int64_t n_prompts;
+    saf__live *live; /* [work.n_requests] */
+    double start_s, run_start_s;
+    int64_t finished; /* requests, for the progress line */
+    int64_t sampled_tokens;
+    int64_t logits_rows; /* of /logits so far */
+    saf_status status;   /* of an event that cannot return one */
+    bool stream, progress;
+    double progress_s; /* when it was last drawn */
+} saf__session;
+
+/* setup.c: agree on the job, open the model, choose the layout; then load. Collective. */
+saf_status saf__session_open(saf__session *s);
+saf_status saf__session_load(saf__session *s);
+void saf__session_close(saf__session *s);
+
+/* requests.c: prompts to requests and rows of the results. Rank 0. */
+saf_status saf__requests_make(saf__session *s);
+/* Sizes of the schedule: the job's, or saf's choice. Rank 0, after the requests. */
+saf_status saf__schedule_choose(saf__session *s);
+
+/* events.c, generate.c, score.c: what happens when results come back. */
+saf_engine_events saf__generate_events(saf__session *s);
+saf_engine_events saf__score_events(saf__session *s);
+saf_status saf__score_prepare(saf__session *s);
+/* After the run: the live state becomes rows of the results. */
+saf_status saf__generate_rows(saf__session *s);
+saf_status saf__score_rows(saf__session *s);
+/* events.c: shared by both. */
+void saf__event_admitted(void *ctx, int32_t request);
+void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position);
+void saf__event_done(void *ctx, int32_t request);
+void saf__progress(saf__session *s, bool last);
+saf_result_request *saf__row_of(saf__session *s, const saf__live *l);
+void saf__set_reason(saf_result_request *row, const char *reason);
+
+/* finish.c: the table of ranks, and the results file. Collective. */
+saf_status saf__ranks_gather(saf__session *s);
+saf_status saf__results_write(saf__session *s);
+saf_status saf__plan_print(saf__session *s);
+
+#endif

@@ -1,0 +1,179 @@
+/* From a job file to a loaded stage on every rank. */
+#include <omp.h>
+#include <stdlib.h>
+
+#include "job/session.h"
+
+/* Rank 0's settings, model path and stage list reach everybody. */
+static saf_status share_settings(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf path = {0};
+    const saf_job *job = s->job;
+    if (s->rank == 0) {
+        s->settings = (saf__settings){.kind = job->kind,
+                                      .kv_type = job->model.kv_type,
+                                      .threads = job->layout.threads,
+                                      .n_stages = job->layout.n_stages,
+                                      .dry_run = s->options->dry_run};
+        st = saf_buf_append(&path, job->model.path, strlen(job->model.path));
+    }
+    SAF_TRY(saf_comm_agree(s->world, st));
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->settings, sizeof s->settings);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    SAF_TRY(saf_comm_bcast_buf(s->world, 0, &path));
+    st = saf_strdup(path.data, &s->model_path);
+    if (st == SAF_OK)
+        st = saf_alloc((size_t)s->settings.n_stages, sizeof *s->given_stages, &s->given_stages);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    if (s->settings.n_stages > 0) {
+        if (s->rank == 0)
+            memcpy(s->given_stages, job->layout.stages,
+                   (size_t)s->settings.n_stages * sizeof *s->given_stages);
+        t = saf_tensor_1d(SAF_DTYPE_I32, s->given_stages, s->settings.n_stages);
+        SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    }
+out:
+    saf_buf_free(&path);
+    return st;
+}
+
+/* Threads of each rank: as asked, or the cores it may run on, shared fairly with the ranks of the
+ * same host that may run on the very same ones (no binding, or more ranks than cores). */
+static saf_status choose_threads(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf mine = {0}, *all = NULL;
+    int32_t *threads = NULL;
+    size_t ranks = (size_t)s->ranks;
+    st = saf_hw_binding_read(&s->binding);
+    if (st == SAF_OK) st = saf_buf_printf(&mine, "%s %s", saf_comm_host(s->world), s->binding.cpus);
+    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
+    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *threads, &threads);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, all));
+    for (size_t i = 0; s->rank == 0 && i < ranks; i++)
+        for (size_t j = 0; j < ranks; j++) threads[i] += strcmp(all[i].data, all[j].data) == 0;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, threads, (int64_t)ranks);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    int32_t sharing = threads[s->rank];
+    int32_t n = s->settings.threads;
+    if (n == 0) n = (int32_t)saf_i64_max(1, s->binding.cores / sharing);
+    s->settings.threads = n;
+    omp_set_num_threads(n);
+out:
+    for (size_t i = 0; all && i < ranks; i++) saf_buf_free(&all[i]);
+    saf_free(&all);
+    saf_free(&threads);
+    saf_buf_free(&mine);
+    return st;
+}
+
+static saf_status check_rank_count(const saf__session *s) {
+    int32_t pipeline = s->job->layout.pipeline;
+    if (pipeline == 0 || pipeline == s->ranks) return SAF_OK;
+    return saf_fail(SAF_USAGE, "%s: layout.pipeline is %d, but there are %d ranks", s->job->path,
+                    pipeline, s->ranks);
+}
+
+static saf_status open_model(saf__session *s) {
+    saf_status st = SAF_OK;
+    uint8_t digest[32];
+    SAF_TRY(saf_kernels_init(NULL));
+    SAF_TRY(saf_kernels_check_float_state());
+    SAF_TRY(saf_gguf_open(s->model_path, &s->gguf));
+    SAF_TRY(saf_model_params_read(s->gguf, &s->params));
+    SAF_TRY(saf_layout_choose(s->gguf, &s->params, s->ranks,
+                              s->settings.n_stages > 0 ? s->given_stages : NULL,
+                              s->settings.n_stages, &s->layout));
+    s->range = saf_layout_range(&s->layout, s->rank);
+    SAF_TRY(saf_gguf_header_sha256(s->gguf, digest));
+    SAF_TRY(saf_alloc(65, 1, &s->model_sha256));
+    saf_hex(digest, sizeof digest, s->model_sha256);
+out:
+    return st;
+}
+
+/* Every rank reads the file itself: they must all see the same one. */
+static saf_status check_same_model(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf theirs = {0};
+    if (s->rank == 0) st = saf_buf_append(&theirs, s->model_sha256, 64);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_comm_bcast_buf(s->world, 0, &theirs));
+    if (memcmp(theirs.data, s->model_sha256, 64) != 0)
+        st = saf_fail(SAF_BAD_INPUT, "%s: another file than rank 0's (SHA-256 of the header %s)",
+                      s->model_path, s->model_sha256);
+    SAF_TRY(saf_comm_agree(s->world, st));
+out:
+    saf_buf_free(&theirs);
+    return st;
+}
+
+saf_status saf__session_open(saf__session *s) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? check_rank_count(s) : SAF_OK));
+    SAF_TRY(share_settings(s));
+    SAF_TRY(choose_threads(s));
+    SAF_TRY(saf_comm_agree(s->world, open_model(s)));
+    SAF_TRY(check_same_model(s));
+    if (s->rank == 0) {
+        st = saf_tokenizer_new(s->gguf, &s->tokenizer);
+        if (st == SAF_OK) st = saf__requests_make(s);
+        if (st == SAF_OK) st = saf__schedule_choose(s);
+    } else {
+        saf_gguf_drop_keys(s->gguf);
+    }
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_work_bcast(s->world, 0, &s->work));
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->schedule, sizeof s->schedule);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+out:
+    return st;
+}
+
+static saf_status load(saf__session *s) {
+    saf_status st = SAF_OK;
+    const saf_schedule *c = &s->schedule;
+    SAF_TRY(saf_slice_load(s->gguf, &s->params, s->range, &s->slice));
+    SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, c->sequences,
+                             c->capacity, &s->kv));
+    SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv, c->chunk, c->micro_batch,
+                          s->range.head ? saf_schedule_max_logits(c, &s->work) : 0, &s->stage));
+out:
+    return st;
+}
+
+saf_status saf__session_load(saf__session *s) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_comm_agree(s->world, load(s)));
+    SAF_TRY(saf_comm_barrier(s->world));
+out:
+    return st;
+}
+
+void saf__session_close(saf__session *s) {
+    for (int32_t i = 0; s->live && i < s->work.n_requests; i++) {
+        saf__live *l = &s->live[i];
+        saf_ids_free(&l->completion);
+        saf_buf_free(&l->bytes);
+        saf_free(&l->logprobs);
+        saf_buf_free(&l->generated_logprobs);
+        saf_buf_free(&l->top_ids);
+        saf_buf_free(&l->top_logprobs);
+        saf_buf_free(&l->logits);
+    }
+    saf_free(&s->live);
+    saf_prompts_free(&s->prompts, s->n_prompts);
+    saf_results_writer_free(&s->writer);
+    saf_results_free(&s->results);
+    saf_tokenizer_free(&s->tokenizer);
+    saf_stage_free(&s->stage);
+    saf_kv_cache_free(&s->kv);
+    saf_slice_free(&s->slice);
+    saf_layout_free(&s->layout);
+    saf_model_params_free(&s->params);
+    saf_gguf_close(&s->gguf);
+    saf_work_free(&s->work);
+    saf_free(&s->model_path);
+    saf_free(&s->model_sha256);
+    saf_free(&s->given_stages);
+}

@@ -1,0 +1,96 @@
+"""score's logits against exact ones, for every shared model: relative error at most 1.03 times the
+fastest open engine's (peer-error.json). And stories260K: the exact greedy text."""
+import json
+import os
+import sys
+
+import h5py
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from saftest import SHARED, Tap, job_file, model, saf, scratch  # noqa: E402
+
+tap = Tap()
+if not os.path.isdir(os.path.join(SHARED, "models")):
+    tap.skip("logits against exact ones", "no ../shared/models")
+    tap.exit()
+
+SCORE = """job = "score";
+model: {{ path = "{model}"; }};
+input: {{ tokens = "{tokens}"; }};
+score: {{ logits = true; }};
+output: {{ file = "{out}"; }};
+"""
+
+
+def score_logits(folder, path, tokens, **kwargs):
+    out = os.path.join(folder, "out.h5")
+    job = job_file(folder, SCORE.format(model=path, tokens=tokens, out=out))
+    run = saf("run", job, "--quiet", **kwargs)
+    if run.returncode != 0:
+        return None, run.stderr
+    with h5py.File(out) as f:
+        return f["logits"][...].astype(np.float64), run.stderr
+
+
+def relative_error(got, exact):
+    return np.linalg.norm(got - exact) / np.linalg.norm(exact)
+
+
+def kl_mean(got, exact):
+    def logsoftmax(x):
+        x = x - x.max(axis=1, keepdims=True)
+        return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    p, q = logsoftmax(exact), logsoftmax(got)
+    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+
+with scratch() as folder, open(os.path.join(SHARED, "models", "peer-error.json")) as f:
+    peers = json.load(f)
+    tokens = os.path.join(SHARED, "models", "tokens48.txt")
+    for name, peer in sorted(peers.items()):
+        exact = np.fromfile(model(name.replace(".gguf", ".logits.f32")), dtype="<f4")
+        got, err = score_logits(folder, model(name), tokens)
+        if got is None:
+            tap.ok(False, name, err)
+            continue
+        exact = exact.reshape(48, -1).astype(np.float64)
+        error = relative_error(got, exact)
+        print(f"# {name}: relative error {error:.3g}, peer {peer['rel_error']:.3g}, ratio "
+              f"{error / peer['rel_error']:.3f}; mean KL {kl_mean(got, exact):.3g}, peer "
+              f"{peer['kl_mean']:.3g}")
+        tap.ok(error <= 1.03 * peer["rel_error"], f"{name}: as close as the peer", error)
+
+    stories = model("stories260K.gguf")
+    tokens = os.path.join(SHARED, "models", "stories260K.tokens.txt")
+    exact = np.fromfile(os.path.join(SHARED, "models", "stories260K.logits.f32"), dtype="<f4")
+    got, err = score_logits(folder, stories, tokens)
+    exact = exact.reshape(-1, 512).astype(np.float64)
+    # F16 cache and f32 arithmetic against float64: no quantised weight, so errors are tiny.
+    tap.ok(got is not None and relative_error(got, exact) < 1e-3, "stories260K: logits",
+           err if got is None else relative_error(got, exact))
+
+    prompts, texts = [], []
+    for block in open(os.path.join(SHARED, "models", "stories260K.greedy.txt")).read().split("### "):
+        if block:
+            prompt, _, text = block.partition("\n")
+            prompts.append(prompt)
+            texts.append(text.rstrip("\n"))
+    out = os.path.join(folder, "greedy.h5")
+    with open(os.path.join(folder, "prompts.txt"), "w") as f:
+        f.write("\n".join(prompts) + "\n")
+    job = job_file(folder, f"""job = "generate";
+model: {{ path = "{stories}"; }};
+input: {{ prompts = "{folder}/prompts.txt"; }};
+generate: {{ max_tokens = 96; temperature = 0.0; }};
+output: {{ file = "{out}"; }};
+""")
+    for ranks in (0, 3):
+        run = saf("run", job, "--quiet", ranks=ranks)
+        if not tap.ok(run.returncode == 0, f"stories260K: runs on {ranks or 1} ranks", run.stderr):
+            continue
+        with h5py.File(out) as f:
+            got = list(f["text/completion"].asstr())
+        for prompt, expected, text in zip(prompts, texts, got):
+            tap.equal(text, expected, f"stories260K: \"{prompt}\", {ranks or 1} ranks")
+tap.exit()

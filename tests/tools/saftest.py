@@ -1,0 +1,62 @@
+"""What the Python tests share: running saf, reading results, TAP lines."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SAF = os.path.join(ROOT, os.environ.get("BUILD", "build"), "saf")
+SHARED = os.path.join(ROOT, "..", "shared")
+ENV = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
+class Tap:
+    """Counts and prints `ok` and `not ok`; exit() says whether all was well."""
+
+    def __init__(self):
+        self.n = self.failed = 0
+
+    def ok(self, good, name, detail=""):
+        self.n += 1
+        self.failed += not good
+        print(("ok" if good else "not ok"), self.n, "-", name, flush=True)
+        if not good and detail:
+            print("\n".join("# " + line for line in str(detail).splitlines()), flush=True)
+        return good
+
+    def equal(self, got, expected, name):
+        return self.ok(got == expected, name, f"got      {got!r}\nexpected {expected!r}")
+
+    def skip(self, name, why):
+        self.n += 1
+        print("ok", self.n, "-", name, "# SKIP", why, flush=True)
+
+    def exit(self):
+        sys.exit(1 if self.failed else 0)
+
+
+def saf(*args, ranks=0, env=None, timeout=120, stdin=""):
+    """Runs saf, under mpirun if ranks > 0. Returns the finished process, output as text."""
+    command = [SAF, *map(str, args)]
+    if ranks:
+        command = ["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
+    return subprocess.run(command, cwd=ROOT, env=dict(ENV, **(env or {})), input=stdin, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+
+
+def job_file(folder, text, name="job.cfg"):
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    return path
+
+
+def model(name):
+    """Path of a shared model, or None where there are none."""
+    path = os.path.join(SHARED, "models", name)
+    return path if os.path.exists(path) else None
+
+
+def scratch():
+    return tempfile.TemporaryDirectory(prefix="saf-test-")

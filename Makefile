@@ -77,6 +77,18 @@ test-mpi: all $(MPITESTS)
 test-cli: all
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cli tests/run "$(T)"
 
+test-exact: all ## one job over many layouts: one hash
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=exact tests/run "$(T)"
+
+# Three ranks of a small model with synthetic weights: its text has no meaning, its numbers do.
+DEMO_MODEL := $(BUILD)/demo/model.gguf
+demo: deps ## install what is missing, build, run the main job over three ranks
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@mkdir -p $(dir $(DEMO_MODEL))
+	@test -f $(DEMO_MODEL) || $(BUILD)/saf model make $(DEMO_MODEL) --arch qwen3 --shape 12:512:8:4:64:1536 --type q8_0 --seed 1
+	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive \
+	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg model.path=$(DEMO_MODEL)
+
 deps: ## install the packages that saf needs (Debian)
 	@tests/tools/install-packages $(PACKAGES)
 deps-lint:

@@ -38,7 +38,7 @@ UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/tes
 MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
 
 .PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact lint check-layers format \
-        asan ubsan bench install uninstall clean help
+        asan ubsan bench bench-pipeline install uninstall clean help
 all: $(BUILD)/saf $(BUILD)/libsaf.a
 
 help:
@@ -105,6 +105,10 @@ asan: ## the tests under address and leak sanitizers
 	$(MAKE) BUILD=$(BUILD)/asan OPT="-O1 -g" SAN="-fsanitize=address -fno-omit-frame-pointer" test
 ubsan:
 	$(MAKE) BUILD=$(BUILD)/ubsan OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+
+bench: bench-pipeline
+bench-pipeline: all ## two ranks against one, and against two processes that share nothing
+	@BUILD=$(BUILD) $(PYTHON) tests/bench/pipeline.py
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf

@@ -1,0 +1,50 @@
+"""A model of more than 600 MB over 1 to 3 ranks: the weight bytes of the ranks add up to the file's,
+and no rank takes more memory than its slice, its cache and 64 MiB."""
+import json
+import os
+import sys
+
+import h5py
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from saftest import Tap, job_file, saf, scratch  # noqa: E402
+
+tap = Tap()
+JOB = """job = "generate";
+model: {{ path = "{path}"; }};
+input: {{ prompt = "One morning"; }};
+generate: {{ max_tokens = 8; ignore_eos = true; }};
+layout: {{ threads = 1; }};
+output: {{ file = "{folder}/out.h5"; }};
+"""
+
+with scratch() as folder:
+    for tied in (False, True):
+        path = os.path.join(folder, "model.gguf")
+        made = saf("model", "make", path, "--arch", "qwen3", "--shape", "14:1024:16:8:128:3072",
+                   "--type", "q8_0", "--vocab-size", 151936 if tied else 202048,
+                   *(["--tied"] if tied else []), timeout=300)
+        if not tap.ok(made.returncode == 0, f"a model is made, tied {tied}", made.stderr):
+            break
+        info = json.loads(saf("model", "info", path, "--json").stdout)
+        file_bytes = info["tensor_bytes"]
+        if not tied:
+            tap.ok(os.path.getsize(path) > 600e6, "it is larger than 600 MB")
+        job = job_file(folder, JOB.format(path=path, folder=folder))
+        for ranks in (1, 2, 3):
+            run = saf("run", job, "--quiet", ranks=ranks, timeout=300)
+            label = f"tied {tied}, {ranks} ranks"
+            if not tap.ok(run.returncode == 0, label + ": runs", run.stderr):
+                continue
+            with h5py.File(os.path.join(folder, "out.h5")) as f:
+                table = f["ranks"][...]
+            total = int(table["weight_bytes"].sum()) - int(table["replicated_bytes"].sum())
+            tap.equal(total, file_bytes, label + ": weight bytes add up")
+            for r in table:
+                limit = int(r["weight_bytes"]) + int(r["memory_kv_bytes"]) + (64 << 20)
+                tap.ok(int(r["peak_memory_bytes"]) <= limit,
+                       f"{label}: rank {r['rank']} takes "
+                       f"{(int(r['peak_memory_bytes']) - limit) / 2**20 + 64:.0f} MiB beyond its "
+                       "slice and cache", f"peak {r['peak_memory_bytes']}, limit {limit}")
+        os.remove(path)
+tap.exit()

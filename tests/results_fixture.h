@@ -138,7 +138,7 @@ static inline float fixture_logit(int64_t r, int64_t c) {
 static inline saf_status fixture_logits(saf_results_writer *w, saf_results *r, int64_t rows_each) {
     saf_status st = SAF_OK;
     float *rows = NULL;
-    int64_t row0 = 0, at = 0;
+    int64_t at = 0;
     SAF_TRY(saf_alloc((size_t)rows_each * FIXTURE_VOCAB, sizeof *rows, &rows));
     for (int64_t i = r->n_requests - 1; i >= 0; i--) {
         int64_t n = i == 0 ? rows_each : rows_each - i % 3;
@@ -146,8 +146,8 @@ static inline saf_status fixture_logits(saf_results_writer *w, saf_results *r, i
         for (int64_t k = 0; k < n; k++)
             for (int64_t c = 0; c < FIXTURE_VOCAB; c++)
                 rows[k * FIXTURE_VOCAB + c] = fixture_logit(at + k, c);
-        SAF_TRY(saf_results_logits(w, FIXTURE_VOCAB, n, rows, &row0));
-        r->requests[i].logits_row0 = row0;
+        SAF_TRY(saf_results_logits(w, FIXTURE_VOCAB, at, n, rows));
+        r->requests[i].logits_row0 = at;
         r->requests[i].logits_rows = n;
         at += n;
     }

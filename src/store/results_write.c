@@ -39,12 +39,13 @@ saf_status saf__results_check_usable(const saf_results_writer *w) {
     return SAF_OK;
 }
 
-static saf_status append_rows(saf_results_writer *w, int64_t rows, const float *logits) {
+static saf_status write_rows(saf_results_writer *w, int64_t row0, int64_t rows,
+                             const float *logits) {
     saf_status st = SAF_OK;
     hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
-    hsize_t extent[2] = {(hsize_t)(w->rows + rows), (hsize_t)w->vocab};
+    hsize_t extent[2] = {(hsize_t)saf_i64_max(w->rows, row0 + rows), (hsize_t)w->vocab};
     SAF_TRY(saf__h5_check(&w->h5, H5Dset_extent(w->logits, extent), saf__logits.path));
-    SAF_TRY(saf__h5_select_rows(&w->h5, w->logits, w->rows, rows, &file_space, &memory_space));
+    SAF_TRY(saf__h5_select_rows(&w->h5, w->logits, row0, rows, &file_space, &memory_space));
     SAF_TRY(saf__h5_check(
         &w->h5,
         H5Dwrite(w->logits, H5T_NATIVE_FLOAT, memory_space, file_space, H5P_DEFAULT, logits),
@@ -55,27 +56,26 @@ out:
     return st;
 }
 
-saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t rows,
-                              const float *logits, int64_t *row0) {
+saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0, int64_t rows,
+                              const float *logits) {
     saf_status st = SAF_OK;
     int64_t total, bytes;
     saf__h5_quiet();
     SAF_TRY(saf__results_check_usable(w));
-    if (vocab <= 0 || rows < 0 || (w->logits >= 0 && vocab != w->vocab) ||
-        __builtin_add_overflow(w->rows, rows, &total) ||
+    if (vocab <= 0 || rows < 0 || row0 < 0 || (w->logits >= 0 && vocab != w->vocab) ||
+        __builtin_add_overflow(row0, rows, &total) ||
         !saf_i64_mul(vocab, (int64_t)sizeof(float), &bytes) || !saf_i64_mul(bytes, total, &bytes))
-        return saf_fail(SAF_DEFECT, "%s: %lld rows of %lld logits after %lld rows of %lld",
-                        w->h5.path, (long long)rows, (long long)vocab, (long long)w->rows,
+        return saf_fail(SAF_DEFECT, "%s: rows [%lld, +%lld) of %lld logits after rows of %lld",
+                        w->h5.path, (long long)row0, (long long)rows, (long long)vocab,
                         (long long)w->vocab);
-    w->h5.needed_bytes = bytes;
+    w->h5.needed_bytes = saf_i64_max(w->h5.needed_bytes, bytes);
     w->broken = true;
     if (w->logits < 0)
         SAF_TRY(saf__h5_create(&w->h5, &saf__logits, H5T_IEEE_F32LE, 0, vocab, &w->logits));
     w->vocab = vocab;
-    if (rows > 0) SAF_TRY(append_rows(w, rows, logits));
+    if (rows > 0) SAF_TRY(write_rows(w, row0, rows, logits));
     w->broken = false;
-    *row0 = w->rows;
-    w->rows = total;
+    w->rows = saf_i64_max(w->rows, total);
 out:
     return st;
 }

@@ -290,13 +290,12 @@ static void test_results_wrong_rows(void **state) {
     saf_results r;
     saf_results_writer *w = NULL;
     float row[4] = {0};
-    int64_t row0 = -1;
     fixture_make(&r, 1, 2);
     fixture_ok(saf_results_create(file, &w));
-    fixture_ok(saf_results_logits(w, 4, 1, row, &row0));
-    assert_int_equal(row0, 0);
-    assert_int_equal(saf_results_logits(w, 3, 1, row, &row0), SAF_DEFECT);
-    assert_int_equal(saf_results_logits(w, 4, -1, row, &row0), SAF_DEFECT);
+    fixture_ok(saf_results_logits(w, 4, 0, 1, row));
+    assert_int_equal(saf_results_logits(w, 3, 1, 1, row), SAF_DEFECT);
+    assert_int_equal(saf_results_logits(w, 4, 1, -1, row), SAF_DEFECT);
+    assert_int_equal(saf_results_logits(w, 4, -1, 1, row), SAF_DEFECT);
     r.requests[0].logits_rows = 2;
     assert_int_equal(saf_results_hash(w, &r), SAF_DEFECT);
     assert_int_equal(saf_results_finish(w, &r), SAF_DEFECT);

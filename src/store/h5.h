@@ -27,9 +27,10 @@ typedef struct {
     const char *path, *units, *description;
 } saf__h5_label;
 
-/* HDF5 prints its own error stack unless told not to; every public function of the room starts
- * with this. */
-void saf__h5_quiet(void);
+/* Every public function of the room starts with this: HDF5 prints its own error stack unless told
+ * not to, and at the process's exit closes its files once more, where it crashes (1.10.8) if one
+ * could not be written because the disk was full. */
+void saf__h5_enter(void);
 /* rc < 0: fails with `what` was being done, HDF5's innermost message and, when writing, the bytes
  * needed and free. Errors: IO (writing, or the disk could not be read), BAD_INPUT (reading). */
 saf_status saf__h5_check(const saf__h5 *f, int64_t rc, const char *what);

@@ -125,6 +125,8 @@ saf_status saf__part_commit(saf__part *p) {
 }
 
 void saf__part_abandon(saf__part *p) {
-    if (p->fd >= 0) unlink(p->part);
+    /* Emptied, because somebody may still hold it open. */
+    if (p->fd >= 0 && (unlink(p->part) != 0 || ftruncate(p->fd, 0) != 0))
+        saf_log(SAF_LOG_WARNING, "cannot remove %s: %s", p->part, strerror(errno));
     let_go(p);
 }

@@ -82,7 +82,7 @@ out:
 saf_status saf_results_hash(saf_results_writer *w, saf_results *r) {
     saf_status st = SAF_OK;
     char tokens[65], logits[65];
-    saf__h5_quiet();
+    saf__h5_enter();
     SAF_TRY(saf__results_check_usable(w));
     SAF_TRY(saf__results_check_requests(w, r));
     SAF_TRY(saf__results_tokens_hash(r, tokens));

@@ -256,7 +256,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     saf_results r = {0};
     saf__h5 f = SAF__H5_EMPTY;
     saf_status st = SAF_OK;
-    saf__h5_quiet();
+    saf__h5_enter();
     SAF_TRY(saf__h5_open_file(path, &f));
     SAF_TRY(check_schema(&f));
     SAF_TRY(read_attributes(&f, &r));
@@ -280,7 +280,7 @@ saf_status saf_store_read_strings(const char *path, const char *dataset, char **
                                   int64_t *n) {
     saf__h5 f = SAF__H5_EMPTY;
     saf_status st = SAF_OK;
-    saf__h5_quiet();
+    saf__h5_enter();
     SAF_TRY(saf__h5_open_file(path, &f));
     SAF_TRY(saf__h5_get_strings(&f, dataset, texts, n));
 out:

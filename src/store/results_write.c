@@ -4,7 +4,7 @@
 saf_status saf_results_create(const char *path, saf_results_writer **out) {
     saf_results_writer *w = NULL;
     saf_status st = SAF_OK;
-    saf__h5_quiet();
+    saf__h5_enter();
     SAF_TRY(saf_alloc(1, sizeof *w, &w));
     w->part = (saf__part)SAF__PART_EMPTY;
     w->h5 = (saf__h5)SAF__H5_EMPTY;
@@ -18,8 +18,10 @@ out:
     return st;
 }
 
-/* HDF5 lets go of the file before its name does. */
+/* HDF5 lets go of the file before its name does; a file that it could not write stays open in it
+ * until the process ends, empty and without a name. */
 static void abandon(saf_results_writer *w) {
+    if (w->broken) w->logits = w->h5.id = H5I_INVALID_HID;
     saf__h5_close(&w->logits);
     saf__h5_close(&w->h5.id);
     saf__part_abandon(&w->part);
@@ -60,7 +62,7 @@ saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0
                               const float *logits) {
     saf_status st = SAF_OK;
     int64_t total, bytes;
-    saf__h5_quiet();
+    saf__h5_enter();
     SAF_TRY(saf__results_check_usable(w));
     if (vocab <= 0 || rows < 0 || row0 < 0 || (w->logits >= 0 && vocab != w->vocab) ||
         __builtin_add_overflow(row0, rows, &total) ||
@@ -216,10 +218,11 @@ out:
 saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
     saf_status st = SAF_OK;
     const saf__h5 *f = &w->h5;
-    saf__h5_quiet();
+    saf__h5_enter();
     SAF_TRY(saf__results_check_usable(w));
     SAF_TRY(saf__results_check_requests(w, r));
     w->h5.needed_bytes = least_bytes(w, r);
+    w->broken = true;
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->logits), saf__logits.path));
     SAF_TRY(write_attributes(f, r));
     SAF_TRY(saf__table_write(f, &saf__ranks_table, r->ranks, r->n_ranks));
@@ -229,6 +232,7 @@ saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
     SAF_TRY(saf__results_write_tokens(f, r));
     SAF_TRY(saf__results_write_logprobs(f, r));
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->h5.id), "closing it"));
+    w->broken = false;
     SAF_TRY(saf__part_sync(&w->part));
     SAF_TRY(verify(w, r));
     SAF_TRY(saf__part_commit(&w->part));

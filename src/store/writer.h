@@ -10,7 +10,9 @@ struct saf_results_writer {
     saf__h5 h5;
     hid_t logits; /* invalid until the first rows */
     int64_t vocab, rows;
-    bool broken; /* a write failed: HDF5 may have lost data and call the next one a success */
+    /* Set while HDF5 writes, and for ever when that failed: it may have lost data and call the
+     * next write a success, and closing the file may crash it (1.10.8). */
+    bool broken;
 };
 
 /* The writer may be used: not finished, and no write failed before. Errors: DEFECT, IO. */

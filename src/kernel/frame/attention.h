@@ -1,0 +1,225 @@
+/* attention.h: the attention of up to SAF__ATTN_ROWS query rows over one key head (see lanes.h for
+ * what a frame is). Keys and values of a segment are read for several rows at once; a row's own
+ * operations and their order do not depend on which rows share the call. */
+#ifndef SAF_KERNEL_FRAME_ATTENTION_H
+#define SAF_KERNEL_FRAME_ATTENTION_H
+
+#include "kernel/frame/lanes.h"
+#include "kernel/kernels.h"
+
+/* The most rows that share one pass over the keys; their scores for one segment. */
+enum { PASS_ROWS = LANE_ACCUMULATORS / 2 > 4 ? 8 : 4 };
+
+typedef struct {
+    int64_t head_width;
+    float q[SAF_MAX_HEAD_WIDTH * SAF__ATTN_ROWS]; /* q[c * SAF__ATTN_ROWS + row] */
+    float score[PASS_ROWS][SAF_KV_SEGMENT];
+    float max[SAF__ATTN_ROWS], sum[SAF__ATTN_ROWS];
+} attn_state;
+
+SAF__INLINE v16 cache_load(const bool f16, const void *base, int64_t at) {
+    return f16 ? v16_load_f16((const uint16_t *)base + at) : v16_load((const float *)base + at);
+}
+SAF__INLINE v16 cache_load_n(const bool f16, const void *base, int64_t at, int64_t n) {
+    return f16 ? v16_load_f16_n((const uint16_t *)base + at, n)
+               : v16_load_n((const float *)base + at, n);
+}
+
+/* score[i][16 b + lane] of rows row + i, i < R, and NB blocks of 16 keys from key block b0 + b of
+ * the cache; lanes are positions. */
+SAF__INLINE void score_blocks(const bool f16, const int R, const int NB, attn_state *s,
+                              const saf__kv_head *head, int row, int64_t segment_block, int64_t b) {
+    int64_t width = s->head_width;
+    int64_t at = (segment_block + b) * width * LANES;
+    v16 dot[LANE_ACCUMULATORS];
+    SAF__UNROLL for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
+    for (int64_t c = 0; c < width; c++) {
+        const float *q = s->q + c * SAF__ATTN_ROWS + row;
+        v16 key[LANE_ACCUMULATORS];
+        SAF__UNROLL for (int j = 0; j < NB; j++) key[j] =
+            cache_load(f16, head->k, at + (j * width + c) * LANES);
+        SAF__UNROLL for (int i = 0; i < R; i++) {
+            v16 qi = v16_set1(q[i]);
+            SAF__UNROLL for (int j = 0; j < NB; j++) dot[i * NB + j] =
+                v16_fma(qi, key[j], dot[i * NB + j]);
+        }
+    }
+    v16 scale = v16_set1(head->scale);
+    SAF__UNROLL for (int i = 0; i < R * NB; i++)
+        v16_store(s->score[i / NB] + (b + i % NB) * LANES, v16_mul(dot[i], scale));
+}
+
+SAF__INLINE void score_segment(const bool f16, const int R, attn_state *s, const saf__kv_head *head,
+                               int row, int64_t segment_block, int64_t n_blocks) {
+    enum { MOST = 4 };
+    const int NB = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
+    int64_t b = 0;
+    for (; b + NB <= n_blocks; b += NB) score_blocks(f16, R, NB, s, head, row, segment_block, b);
+    for (; b < n_blocks; b++) score_blocks(f16, R, 1, s, head, row, segment_block, b);
+}
+
+/* The first n scores become exp(score - their maximum); returns maximum and sum. */
+SAF__INLINE void softmax_segment(float *score, int64_t n, float *max, float *sum) {
+    v16 largest = v16_set1(-INFINITY), total = v16_set1(0.0f);
+    int64_t p = 0;
+    for (; p + LANES <= n; p += LANES) largest = v16_max(v16_load(score + p), largest);
+    if (p < n) largest = v16_max(v16_first_n(v16_load(score + p), n - p, -INFINITY), largest);
+    *max = v16_fold_max(largest);
+    v16 shift = v16_set1(*max);
+    for (p = 0; p + LANES <= n; p += LANES) {
+        v16 e = v16_exp(v16_sub(v16_load(score + p), shift));
+        v16_store(score + p, e);
+        total = v16_add(total, e);
+    }
+    if (p < n) { /* adding 0 changes no lane: none is -0 */
+        v16 e = v16_exp(v16_sub(v16_load(score + p), shift));
+        e = v16_first_n(e, n - p, 0.0f);
+        v16_store(score + p, e);
+        total = v16_add(total, e);
+    }
+    *sum = v16_fold_sum(total);
+}
+
+/* How a segment's output joins the ones before it. */
+typedef struct {
+    bool first;
+    float old_factor, new_factor;
+} attn_merge;
+
+SAF__INLINE void merge_store(const attn_merge *m, float *out, int64_t n, v16 o) {
+    if (!m->first)
+        o = v16_fma(n == LANES ? v16_load(out) : v16_load_n(out, n), v16_set1(m->old_factor),
+                    v16_mul(o, v16_set1(m->new_factor)));
+    if (n == LANES)
+        v16_store(out, o);
+    else
+        v16_store_n(out, n, o);
+}
+
+/* Channels c .. c + 16 NC of the outputs of R rows (fewer in the last sixteen lanes where `n` is
+ * below 16): positions ascending, first those that all rows read, then each row's own. */
+SAF__INLINE void weigh_values(const bool f16, const int R, const int NC, attn_state *s,
+                              const saf__kv_head *head, const saf__attn_rows *rows, int row,
+                              int64_t segment, const int64_t *limit, const attn_merge *merge,
+                              int64_t c, int64_t n) {
+    v16 o[LANE_ACCUMULATORS];
+    SAF__UNROLL for (int i = 0; i < R * NC; i++) o[i] = v16_set1(0.0f);
+    int64_t at = segment * s->head_width + c;
+    for (int64_t p = 0; p < limit[R - 1]; p++, at += s->head_width) {
+        v16 value[LANE_ACCUMULATORS];
+        SAF__UNROLL for (int j = 0; j < NC; j++) value[j] =
+            n == LANES ? cache_load(f16, head->v, at + j * LANES)
+                       : cache_load_n(f16, head->v, at + j * LANES, n);
+        if (p < limit[0]) {
+            SAF__UNROLL for (int i = 0; i < R; i++) {
+                v16 e = v16_set1(s->score[i][p]);
+                SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
+                    v16_fma(e, value[j], o[i * NC + j]);
+            }
+            continue;
+        }
+        SAF__UNROLL for (int i = 1; i < R; i++) {
+            if (p >= limit[i]) continue;
+            v16 e = v16_set1(s->score[i][p]);
+            SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
+                v16_fma(e, value[j], o[i * NC + j]);
+        }
+    }
+    SAF__UNROLL for (int i = 0; i < R * NC; i++)
+        merge_store(merge + i / NC, rows->out[row + i / NC] + c + i % NC * LANES, n, o[i]);
+}
+
+SAF__INLINE void attend_pass(const bool f16, const int R, attn_state *s, const saf__kv_head *head,
+                             const saf__attn_rows *rows, int row, int64_t segment) {
+    enum { MOST = 8 };
+    const int NC = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
+    int64_t limit[PASS_ROWS];
+    attn_merge merge[PASS_ROWS] = {{0}};
+    for (int i = 0; i < R; i++)
+        limit[i] = saf_i64_min(rows->limit[row + i] - segment, SAF_KV_SEGMENT);
+    score_segment(f16, R, s, head, row, segment / LANES, saf_ceil_div(limit[R - 1], LANES));
+    for (int i = 0; i < R; i++) {
+        float max, sum, *old_max = &s->max[row + i], *old_sum = &s->sum[row + i];
+        softmax_segment(s->score[i], limit[i], &max, &sum);
+        merge[i].first = segment == 0;
+        if (merge[i].first) {
+            *old_max = max;
+            *old_sum = sum;
+            continue;
+        }
+        float merged = max > *old_max ? max : *old_max;
+        merge[i].old_factor = saf__expf(*old_max - merged);
+        merge[i].new_factor = saf__expf(max - merged);
+        *old_sum = __builtin_fmaf(*old_sum, merge[i].old_factor, sum * merge[i].new_factor);
+        *old_max = merged;
+    }
+    int64_t c = 0;
+    for (; c + NC * LANES <= s->head_width; c += NC * LANES)
+        weigh_values(f16, R, NC, s, head, rows, row, segment, limit, merge, c, LANES);
+    for (; c + LANES <= s->head_width; c += LANES)
+        weigh_values(f16, R, 1, s, head, rows, row, segment, limit, merge, c, LANES);
+    if (c < s->head_width)
+        weigh_values(f16, R, 1, s, head, rows, row, segment, limit, merge, c, s->head_width - c);
+}
+
+SAF__INLINE void attend_rows(const bool f16, attn_state *s, const saf__kv_head *head,
+                             const saf__attn_rows *rows) {
+    int first = 0; /* limits ascend: the rows that a segment concerns are the last ones */
+    for (int64_t segment = 0; segment < rows->limit[rows->rows - 1]; segment += SAF_KV_SEGMENT) {
+        while (rows->limit[first] <= segment) first++;
+        int row = first;
+        if (PASS_ROWS == 8)
+            for (; row + 8 <= rows->rows; row += 8)
+                attend_pass(f16, PASS_ROWS, s, head, rows, row, segment);
+        for (; row + 4 <= rows->rows; row += 4) attend_pass(f16, 4, s, head, rows, row, segment);
+        for (; row + 2 <= rows->rows; row += 2) attend_pass(f16, 2, s, head, rows, row, segment);
+        for (; row < rows->rows; row++) attend_pass(f16, 1, s, head, rows, row, segment);
+    }
+}
+
+static void frame_attend_f16(attn_state *s, const saf__kv_head *head, const saf__attn_rows *rows) {
+    attend_rows(true, s, head, rows);
+}
+static void frame_attend_f32(attn_state *s, const saf__kv_head *head, const saf__attn_rows *rows) {
+    attend_rows(false, s, head, rows);
+}
+
+static void frame_attend(const saf__kv_head *head, const saf__attn_rows *rows) {
+    attn_state s;
+    s.head_width = head->head_width;
+    for (int64_t c = 0; c < head->head_width; c++)
+        for (int i = 0; i < rows->rows; i++) s.q[c * SAF__ATTN_ROWS + i] = rows->q[i][c];
+    if (head->type == SAF_KV_F16)
+        frame_attend_f16(&s, head, rows);
+    else
+        frame_attend_f32(&s, head, rows);
+    for (int i = 0; i < rows->rows; i++)
+        for (int64_t c = 0; c < head->head_width; c++) rows->out[i][c] = rows->out[i][c] / s.sum[i];
+}
+
+static void round_f16(const float *x, int64_t n, uint16_t *y) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) v16_store_f16(y + i, v16_load(x + i));
+    for (; i < n; i++) y[i] = saf_f16_from_f32(x[i]);
+}
+
+static void frame_kv_store(const float *k, const float *v, int64_t width, saf_kv_type type,
+                           int64_t position, void *k_head, void *v_head) {
+    int64_t lane = position / LANES * width * LANES + position % LANES;
+    if (type == SAF_KV_F32) {
+        for (int64_t c = 0; c < width; c++) ((float *)k_head)[lane + c * LANES] = k[c];
+        memcpy((float *)v_head + position * width, v, (size_t)width * sizeof *v);
+        return;
+    }
+    uint16_t rounded[SAF_MAX_HEAD_WIDTH];
+    round_f16(k, width, rounded);
+    for (int64_t c = 0; c < width; c++) ((uint16_t *)k_head)[lane + c * LANES] = rounded[c];
+    round_f16(v, width, (uint16_t *)v_head + position * width);
+}
+
+static void frame_attention_fill(saf__kernels *k) {
+    k->attend = frame_attend;
+    k->kv_store = frame_kv_store;
+}
+
+#endif

@@ -1,0 +1,86 @@
+/* kernels.h: the table of kernels, one a unit of work. saf__kernels_scalar fills it with the plain
+ * reference; each instruction set then overrides what it does better. The worksharing loops and
+ * the shapes live in matmul.c, rows.c and attention.c, once for all. */
+#ifndef SAF_KERNEL_KERNELS_H
+#define SAF_KERNEL_KERNELS_H
+
+#include "kernel/pack.h"
+
+/* Tokens of one tile of activations, and rows of one product kernel. */
+enum { SAF__ACT_TOKENS = 6 };
+
+/* The quantised form of x[T, K], in tiles of SAF__ACT_TOKENS tokens (the last one narrower). Of
+ * the tile that begins at token t0 and has n tokens, block b, token t:
+ *   q    [(t0 * blocks + b * n) * 32 + (g * n + t) * 4 + j]   column 32 b + 4 g + j
+ *   dx   [t0 * blocks + b * n + t]
+ *   sums [t0 * blocks + b * n + t]   the sums of q over both halves of 16, as two int16: first
+ *                                    half low */
+typedef struct {
+    const float *x;
+    int64_t ldx, tokens, cols, blocks; /* blocks = ceil(cols / 32) */
+    int8_t *q;
+    float *dx;
+    int32_t *sums;
+} saf__acts_view;
+
+static inline int64_t saf__act_tile_tokens(const saf__acts_view *a, int64_t t0) {
+    return saf_i64_min(SAF__ACT_TOKENS, a->tokens - t0);
+}
+static inline int32_t saf__pack_sums(int first, int second) {
+    return (int32_t)((uint32_t)(first & 0xFFFF) | (uint32_t)second << 16);
+}
+
+/* What a value of a key-value cache is read as, and where. */
+typedef struct {
+    saf_kv_type type;
+    const void *k, *v; /* of this head: k[(p / 16 * C + c) * 16 + p % 16], v[p * C + c] */
+    int64_t head_width;
+    float scale;
+} saf__kv_head;
+
+/* Query rows that one call of `attend` takes, with the same key head; limit[i] = how many
+ * positions row i reads, at least 1 and ascending. */
+enum { SAF__ATTN_ROWS = 32 };
+typedef struct {
+    int rows;
+    const float *q[SAF__ATTN_ROWS];
+    float *out[SAF__ATTN_ROWS];
+    int64_t limit[SAF__ATTN_ROWS];
+} saf__attn_rows;
+
+typedef struct {
+    const char *name;
+    /* Blocks [b0, b1) of the tile of activations that begins at token t0. */
+    void (*quantise)(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1);
+    /* y[t, 0 .. rows) for every token of `a` and one tile of 32 rows of weights. */
+    void (*dot_quant)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
+                      float *y, int64_t ldy);
+    void (*dot_float)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
+                      float *y, int64_t ldy);
+
+    void (*rms_norm)(const float *x, const float *weight, float eps, int64_t n, float *y);
+    void (*add)(const float *x, int64_t n, float *y);
+    void (*silu_mul)(const float *gate, const float *up, int64_t n, float *y);
+    bool (*finite)(const float *x, int64_t n);
+    void (*rope)(saf_rope_pairs pairs, const float *table, int64_t half, float *x);
+    void (*exp_shifted)(const float *x, float shift, int64_t n, float *y);
+    /* The largest of n >= 1 values (NaN are passed over), and the sum of exp(x - shift) in
+     * sixteen lanes, folded. */
+    float (*max)(const float *x, int64_t n);
+    float (*exp_sum)(const float *x, float shift, int64_t n);
+
+    void (*attend)(const saf__kv_head *head, const saf__attn_rows *rows);
+    /* One head of one position into the cache. */
+    void (*kv_store)(const float *k, const float *v, int64_t head_width, saf_kv_type type,
+                     int64_t position, void *k_head, void *v_head);
+} saf__kernels;
+
+void saf__kernels_scalar(saf__kernels *k);
+void saf__kernels_avx2(saf__kernels *k);
+void saf__kernels_avx512(saf__kernels *k);
+void saf__kernels_avx512_vnni(saf__kernels *k);
+
+/* The chosen table. Tests choose again through saf_kernels_init. */
+const saf__kernels *saf__kernels_get(void);
+
+#endif

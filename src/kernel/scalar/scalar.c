@@ -1,0 +1,114 @@
+/* The plain reference: every kernel, written from the rules of include/saf/kernel.h. */
+#define SAF__LANES_SCALAR
+#include "kernel/frame/attention.h"
+#include "kernel/frame/rows.h"
+
+static void quantise_block(const float *x, int64_t n, int8_t *q, float *dx) {
+    float amax = 0;
+    bool finite = true;
+    memset(q, 0, SAF_QUANT_BLOCK);
+    for (int64_t k = 0; k < n; k++) {
+        float magnitude = fabsf(x[k]);
+        if (!(magnitude < INFINITY)) finite = false;
+        if (magnitude > amax) amax = magnitude;
+    }
+    *dx = finite ? 0.0f : NAN;
+    if (!finite || amax < 0x1p-100f) return;
+    *dx = amax / 127.0f;
+    float inverse = 127.0f / amax;
+    for (int64_t k = 0; k < n; k++) { /* |x * inverse| < 127.5: it needs no clamp */
+        float rounded = x[k] * inverse + SAF__EXPF_MAGIC;
+        q[k] = (int8_t)(saf_f32_to_bits(rounded) - SAF__EXPF_MAGIC_BITS);
+    }
+}
+
+static void scalar_quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1) {
+    int64_t n = saf__act_tile_tokens(a, t0);
+    for (int64_t t = 0; t < n; t++) {
+        for (int64_t b = b0; b < b1; b++) {
+            int64_t k = b * SAF_QUANT_BLOCK, at = t0 * a->blocks + b * n;
+            int8_t q[SAF_QUANT_BLOCK], *out = a->q + at * SAF_QUANT_BLOCK;
+            int sums[2] = {0, 0};
+            quantise_block(a->x + (t0 + t) * a->ldx + k, saf_i64_min(SAF_QUANT_BLOCK, a->cols - k),
+                           q, a->dx + at + t);
+            for (int i = 0; i < SAF_QUANT_BLOCK; i++) {
+                out[(i / 4 * n + t) * 4 + i % 4] = q[i];
+                sums[i / 16] += q[i];
+            }
+            a->sums[at + t] = saf__pack_sums(sums[0], sums[1]);
+        }
+    }
+}
+
+/* One block of one weight row against one token. */
+static float dot_block(const saf__form *form, const saf__block *w, const int8_t *q, int64_t n,
+                       float dx, float acc) {
+    int s = 0, u = 0;
+    for (int h = 0; h < 2; h++) {
+        int dot = 0, sum = 0;
+        for (int k = 16 * h; k < 16 * h + 16; k++) {
+            int qk = q[k / 4 * n * 4 + k % 4];
+            dot += qk * (w->code[k] - form->offset);
+            sum += qk;
+        }
+        s += w->scale[h] * dot;
+        u += w->min[h] * sum;
+    }
+    acc = __builtin_fmaf(saf_f32_from_f16(w->d) * dx, (float)s, acc);
+    if (form->has_min) acc = __builtin_fmaf(saf_f32_from_f16(w->m) * dx, (float)u, acc);
+    return acc;
+}
+
+static void scalar_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a,
+                             int rows, float *y, int64_t ldy) {
+    const saf__form *form = saf__form_of(dtype);
+    saf__block w;
+    for (int64_t t = 0; t < a->tokens; t++)
+        for (int i = 0; i < rows; i++) y[t * ldy + i] = 0;
+    for (int64_t b = 0; b < a->blocks; b++) {
+        const uint8_t *super = tile + (size_t)(b / form->blocks) * (size_t)form->super_bytes;
+        for (int i = 0; i < rows; i++) {
+            saf__block_get(form, super, (int)(b % form->blocks), i, &w);
+            for (int64_t t = 0; t < a->tokens; t++) {
+                int64_t t0 = t / SAF__ACT_TOKENS * SAF__ACT_TOKENS;
+                int64_t n = saf__act_tile_tokens(a, t0), at = t0 * a->blocks + b * n;
+                const int8_t *q = a->q + at * SAF_QUANT_BLOCK + (t - t0) * 4;
+                float *acc = &y[t * ldy + i];
+                *acc = dot_block(form, &w, q, n, a->dx[at + t - t0], *acc);
+            }
+        }
+    }
+}
+
+static float float_weight(saf_dtype dtype, const uint8_t *tile, int64_t at) {
+    uint16_t half;
+    float w;
+    if (dtype == SAF_DTYPE_F32) {
+        memcpy(&w, tile + 4 * at, sizeof w);
+        return w;
+    }
+    memcpy(&half, tile + 2 * at, sizeof half);
+    return dtype == SAF_DTYPE_F16 ? saf_f32_from_f16(half) : saf_f32_from_bf16(half);
+}
+
+static void scalar_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a,
+                             int rows, float *y, int64_t ldy) {
+    for (int64_t t = 0; t < a->tokens; t++) {
+        const float *x = a->x + t * a->ldx;
+        float acc[SAF_TILE_ROWS] = {0};
+        for (int64_t k = 0; k < a->cols; k++)
+            for (int i = 0; i < rows; i++)
+                acc[i] =
+                    __builtin_fmaf(x[k], float_weight(dtype, tile, k * SAF_TILE_ROWS + i), acc[i]);
+        memcpy(y + t * ldy, acc, (size_t)rows * sizeof *y);
+    }
+}
+
+void saf__kernels_scalar(saf__kernels *k) {
+    k->name = "scalar";
+    k->quantise = scalar_quantise;
+    k->dot_quant = scalar_dot_quant;
+    k->dot_float = scalar_dot_float;
+    frame_rows_fill(k);
+    frame_attention_fill(k);
+}

@@ -1,0 +1,273 @@
+/* The key-value cache and attention: against a softmax in double precision, and equal bits for
+ * every set of kernels, number of threads and way of cutting a sequence into calls. */
+#include "unit/kernel_util.h"
+
+typedef struct {
+    saf_kv_type type;
+    int64_t heads, kv_heads, width, tokens, capacity;
+    float *q, *k, *v; /* [tokens, heads * width], [tokens, kv_heads * width] */
+    void *cache_k, *cache_v;
+} setup;
+
+static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_t width,
+                       int64_t tokens) {
+    setup s = {type, heads, kv_heads, width, tokens, saf_round_up(tokens, SAF_KV_SEGMENT),
+               NULL, NULL,  NULL,     NULL,  NULL};
+    s.q = util_new((size_t)(tokens * heads * width) * 4);
+    s.k = util_new((size_t)(tokens * kv_heads * width) * 4);
+    s.v = util_new((size_t)(tokens * kv_heads * width) * 4);
+    util_fill(s.q, tokens * heads * width, 1.5f);
+    util_fill(s.k, tokens * kv_heads * width, 1);
+    util_fill(s.v, tokens * kv_heads * width, 1);
+    size_t bytes = saf_kv_bytes(type, s.capacity, kv_heads, width);
+    s.cache_k = util_new(bytes);
+    s.cache_v = util_new(bytes);
+    return s;
+}
+static void free_setup(setup *s) {
+    saf_free(&s->q);
+    saf_free(&s->k);
+    saf_free(&s->v);
+    saf_free(&s->cache_k);
+    saf_free(&s->cache_v);
+}
+
+/* Runs the whole sequence in calls of `chunk` tokens; out[tokens, heads * width]. What no
+ * position wrote is NaN: reading it would show. */
+static void run(setup *s, int64_t chunk, int threads, float *out) {
+    int64_t ldq = s->heads * s->width, ldk = s->kv_heads * s->width;
+    size_t bytes = saf_kv_bytes(s->type, s->capacity, s->kv_heads, s->width);
+    float scale = 1 / sqrtf((float)s->width);
+    memset(s->cache_k, 0xFF, bytes);
+    memset(s->cache_v, 0xFF, bytes);
+    for (int64_t p = 0; p < s->tokens; p += chunk) {
+        saf_attn_seq seq = {
+            s->cache_k, s->cache_v, s->capacity, p, saf_i64_min(chunk, s->tokens - p), 0};
+#pragma omp parallel num_threads(threads)
+        {
+            saf_kv_store(s->type, &seq, 1, s->kv_heads, s->width, s->k + p * ldk, s->v + p * ldk,
+                         ldk);
+            saf_attention(s->type, &seq, 1, s->heads, s->kv_heads, s->width, scale, s->q + p * ldq,
+                          ldq, out + p * ldq, ldq);
+        }
+    }
+}
+
+static double cached(const setup *s, float x) {
+    return (double)(s->type == SAF_KV_F16 ? saf_f32_from_f16(saf_f16_from_f32(x)) : x);
+}
+
+static double dot(const setup *s, int64_t t, int64_t h, int64_t p, int64_t g) {
+    double sum = 0;
+    for (int64_t c = 0; c < s->width; c++)
+        sum += (double)s->q[(t * s->heads + h) * s->width + c] *
+               cached(s, s->k[(p * s->kv_heads + g) * s->width + c]);
+    return sum / sqrt((double)s->width);
+}
+
+/* Largest difference from the exact softmax over all rows of a few tokens. */
+static double error_of(const setup *s, const float *out) {
+    double worst = 0, *weight = util_new((size_t)s->tokens * sizeof *weight);
+    for (int64_t t = 0; t < s->tokens; t += t < 3 ? 1 : s->tokens / 9 + 1) {
+        for (int64_t h = 0; h < s->heads; h++) {
+            int64_t g = h * s->kv_heads / s->heads;
+            double max = -INFINITY, sum = 0;
+            for (int64_t p = 0; p <= t; p++) max = fmax(max, weight[p] = dot(s, t, h, p, g));
+            for (int64_t p = 0; p <= t; p++) sum += weight[p] = exp(weight[p] - max);
+            for (int64_t c = 0; c < s->width; c++) {
+                double want = 0;
+                for (int64_t p = 0; p <= t; p++)
+                    want += weight[p] / sum * cached(s, s->v[(p * s->kv_heads + g) * s->width + c]);
+                worst = fmax(worst, fabs(want - (double)out[(t * s->heads + h) * s->width + c]));
+            }
+        }
+    }
+    saf_free(&weight);
+    return worst;
+}
+
+static void test_attention_is_a_softmax_for_every_cut(void **state) {
+    (void)state;
+    static const struct {
+        int64_t heads, kv_heads, width, tokens;
+    } shapes[] = {{4, 2, 32, 300},  {8, 1, 16, 40}, {3, 3, 8, 270},  {5, 2, 20, 60},
+                  {6, 2, 128, 530}, {2, 1, 64, 1},  {9, 1, 96, 257}, {1, 1, 512, 20}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        for (int type = SAF_KV_F16; type <= SAF_KV_F32; type++) {
+            setup s = new_setup((saf_kv_type)type, shapes[i].heads, shapes[i].kv_heads,
+                                shapes[i].width, shapes[i].tokens);
+            size_t bytes = (size_t)(s.tokens * s.heads * s.width) * 4;
+            float *first = util_new(bytes), *out = util_new(bytes);
+            for (int set = 0; set < KERNEL_NAMES; set++) {
+                static const int64_t chunks[] = {1000, 64, 7, 1};
+                if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+                for (int c = 0; c < 4; c++) {
+                    if (set == 0 && c == 3 && s.width > 100) continue; /* slow */
+                    run(&s, chunks[c], 1 + c % 3, set + c ? out : first);
+                    if (set + c) assert_memory_equal(first, out, bytes);
+                }
+            }
+            assert_true(error_of(&s, first) < 1e-5);
+            saf_free(&first);
+            saf_free(&out);
+            free_setup(&s);
+        }
+    }
+}
+
+/* The rule of the header, step by step, for one row. */
+static void rule(const setup *s, int64_t t, int64_t h, float *out) {
+    int64_t g = h * s->kv_heads / s->heads;
+    const float *q = s->q + (t * s->heads + h) * s->width;
+    float scale = 1 / sqrtf((float)s->width), M = 0, S = 0, score[SAF_KV_SEGMENT];
+    for (int64_t p0 = 0; p0 <= t; p0 += SAF_KV_SEGMENT) {
+        int64_t n = saf_i64_min(SAF_KV_SEGMENT, t + 1 - p0);
+        float m = -INFINITY, lane[16] = {0};
+        for (int64_t p = 0; p < n; p++) {
+            float d = 0;
+            for (int64_t c = 0; c < s->width; c++)
+                d = fmaf(q[c], (float)cached(s, s->k[((p0 + p) * s->kv_heads + g) * s->width + c]),
+                         d);
+            score[p] = d * scale;
+            m = fmaxf(m, score[p]);
+        }
+        for (int64_t p = 0; p < n; p++) lane[p % 16] += score[p] = saf_math_expf(score[p] - m);
+        for (int half = 8; half; half /= 2)
+            for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+        float merged = p0 == 0 || m > M ? m : M;
+        float a = saf_math_expf(M - merged), b = saf_math_expf(m - merged);
+        for (int64_t c = 0; c < s->width; c++) {
+            float o = 0;
+            for (int64_t p = 0; p < n; p++)
+                o = fmaf(score[p],
+                         (float)cached(s, s->v[((p0 + p) * s->kv_heads + g) * s->width + c]), o);
+            out[c] = p0 == 0 ? o : fmaf(out[c], a, o * b);
+        }
+        S = p0 == 0 ? lane[0] : fmaf(S, a, lane[0] * b);
+        M = merged;
+    }
+    for (int64_t c = 0; c < s->width; c++) out[c] = out[c] / S;
+}
+
+static void test_attention_follows_the_rule(void **state) {
+    (void)state;
+    float want[40];
+    for (int type = SAF_KV_F16; type <= SAF_KV_F32; type++) {
+        setup s = new_setup((saf_kv_type)type, 6, 3, 40, 600);
+        float *out = util_new((size_t)(s.tokens * s.heads * s.width) * 4);
+        assert_int_equal(saf_kernels_init(NULL), SAF_OK);
+        run(&s, 600, 2, out);
+        for (int64_t t = 0; t < s.tokens; t += 1 + t / 3)
+            for (int64_t h = 0; h < s.heads; h++) {
+                rule(&s, t, h, want);
+                assert_memory_equal(want, out + (t * s.heads + h) * s.width, sizeof want);
+            }
+        saf_free(&out);
+        free_setup(&s);
+    }
+}
+
+static void test_attention_takes_several_sequences_at_once(void **state) {
+    (void)state;
+    enum { SEQS = 3, HEADS = 4, KV_HEADS = 2, WIDTH = 24 };
+    static const int64_t tokens[SEQS] = {1, 300, 17};
+    assert_int_equal(saf_kernels_init(NULL), SAF_OK);
+    setup s[SEQS];
+    saf_attn_seq seqs[SEQS];
+    int64_t total = 0;
+    for (int i = 0; i < SEQS; i++) {
+        s[i] = new_setup(SAF_KV_F16, HEADS, KV_HEADS, WIDTH, tokens[i]);
+        seqs[i] = (saf_attn_seq){s[i].cache_k, s[i].cache_v, s[i].capacity, 0, tokens[i], total};
+        total += tokens[i];
+    }
+    int64_t ldq = HEADS * WIDTH + 8, ldk = KV_HEADS * WIDTH + 4;
+    float *q = util_new((size_t)(total * ldq) * 4), *out = util_new((size_t)(total * ldq) * 4);
+    float *k = util_new((size_t)(total * ldk) * 4), *v = util_new((size_t)(total * ldk) * 4);
+    for (int i = 0; i < SEQS; i++)
+        for (int64_t t = 0; t < tokens[i]; t++) {
+            int64_t row = seqs[i].row0 + t;
+            memcpy(q + row * ldq, s[i].q + t * HEADS * WIDTH, HEADS * WIDTH * 4);
+            memcpy(k + row * ldk, s[i].k + t * KV_HEADS * WIDTH, KV_HEADS * WIDTH * 4);
+            memcpy(v + row * ldk, s[i].v + t * KV_HEADS * WIDTH, KV_HEADS * WIDTH * 4);
+        }
+#pragma omp parallel num_threads(3)
+    {
+        saf_kv_store(SAF_KV_F16, seqs, SEQS, KV_HEADS, WIDTH, k, v, ldk);
+        saf_attention(SAF_KV_F16, seqs, SEQS, HEADS, KV_HEADS, WIDTH, 1 / sqrtf(WIDTH), q, ldq, out,
+                      ldq);
+    }
+    for (int i = 0; i < SEQS; i++) {
+        float *alone = util_new((size_t)(tokens[i] * HEADS * WIDTH) * 4);
+        run(&s[i], 50, 1, alone);
+        for (int64_t t = 0; t < tokens[i]; t++)
+            assert_memory_equal(alone + t * HEADS * WIDTH, out + (seqs[i].row0 + t) * ldq,
+                                HEADS * WIDTH * 4);
+        saf_free(&alone);
+        free_setup(&s[i]);
+    }
+    saf_free(&q);
+    saf_free(&k);
+    saf_free(&v);
+    saf_free(&out);
+}
+
+static void test_attention_of_a_broken_value_is_not_finite(void **state) {
+    (void)state;
+    for (int set = 0; set < KERNEL_NAMES; set++) {
+        if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+        setup s = new_setup(SAF_KV_F16, 2, 1, 32, 300);
+        float *out = util_new((size_t)(s.tokens * 64) * 4);
+        s.q[10 * 64 + 32] = NAN;      /* token 10, head 1 */
+        s.k[280 * 32 + 3] = INFINITY; /* seen by tokens 280 and later */
+        run(&s, 300, 1, out);
+        for (int64_t i = 0; i < s.tokens * 64; i++) {
+            bool broken = (i / 64 == 10 && i % 64 >= 32) || i / 64 >= 280;
+            /* where the infinite score is -inf, its weight is 0 and the row stays finite */
+            float first = out[i / 32 * 32];
+            assert_true(isfinite(out[i]) == isfinite(first));
+            if (!broken) assert_true(isfinite(out[i]));
+            if (i / 64 == 10 && i % 64 >= 32) assert_false(isfinite(out[i]));
+            if (i / 64 >= 280 && s.q[i / 32 * 32 + 3] > 0) assert_false(isfinite(out[i]));
+        }
+        saf_free(&out);
+        free_setup(&s);
+    }
+}
+
+static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
+    (void)state;
+    enum { WIDTH = 40, HEADS = 2, CAPACITY = 256, POSITION = 37 };
+    static uint16_t ck[CAPACITY * HEADS * WIDTH], cv[CAPACITY * HEADS * WIDTH];
+    float k[HEADS * WIDTH], v[HEADS * WIDTH];
+    saf_attn_seq seq = {ck, cv, CAPACITY, POSITION, 1, 0};
+    assert_int_equal(saf_kv_bytes(SAF_KV_F16, CAPACITY, HEADS, WIDTH), sizeof ck);
+    assert_true(saf_kv_bytes(SAF_KV_F16, INT64_MAX, INT64_MAX, 2) == SIZE_MAX);
+    for (int set = 0; set < KERNEL_NAMES; set++) {
+        if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+        for (int round = 0; round < 200; round++) {
+            for (int i = 0; i < HEADS * WIDTH; i++) { /* all bit patterns */
+                k[i] = saf_f32_from_bits(util_u32());
+                v[i] = util_normal() * ldexpf(1, -util_below(30));
+            }
+            saf_kv_store(SAF_KV_F16, &seq, 1, HEADS, WIDTH, k, v, HEADS * WIDTH);
+            for (int g = 0; g < HEADS; g++)
+                for (int c = 0; c < WIDTH; c++) {
+                    int at = ((g * CAPACITY / 16 + POSITION / 16) * WIDTH + c) * 16 + POSITION % 16;
+                    assert_int_equal(ck[at], saf_f16_from_f32(k[g * WIDTH + c]));
+                    assert_int_equal(cv[(g * CAPACITY + POSITION) * WIDTH + c],
+                                     saf_f16_from_f32(v[g * WIDTH + c]));
+                }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_attention_is_a_softmax_for_every_cut),
+        cmocka_unit_test(test_attention_follows_the_rule),
+        cmocka_unit_test(test_attention_takes_several_sequences_at_once),
+        cmocka_unit_test(test_attention_of_a_broken_value_is_not_finite),
+        cmocka_unit_test(test_attention_cache_rounds_to_f16_in_its_layout),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -75,7 +75,8 @@ typedef struct saf_results_writer saf_results_writer;
 /* Creates PATH.part, so that a folder that is missing or cannot be written shows before anything
  * is computed. Errors: CANNOT_CREATE. */
 saf_status saf_results_create(const char *path, saf_results_writer **out);
-/* Writes rows [row0, row0 + rows) of /logits, float32 [*, V]; in any order, each row once.
+/* Writes rows [row0, row0 + rows) of /logits, float32 [*, V]; in any order, each row once. Rows
+ * below the highest that are never written read as NaN.
  * Errors: IO (disk full included, with the bytes needed). */
 saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0, int64_t rows,
                               const float *logits);

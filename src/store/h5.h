@@ -65,9 +65,11 @@ saf_status saf__h5_get_f64(const saf__h5 *f, hid_t object, const char *name, dou
 
 /* ---- datasets: chunked, extendible in the first dimension, with fletcher32 ---- */
 
-/* cols 0 makes it one-dimensional. */
+/* cols 0 makes it one-dimensional. `fill`: what a place that is never written reads as; NULL: 0. */
 saf_status saf__h5_create(const saf__h5 *f, const saf__h5_label *label, hid_t file_type,
-                          int64_t rows, int64_t cols, hid_t *out);
+                          const float *fill, int64_t rows, int64_t cols, hid_t *out);
+/* Rows of one chunk of such a dataset. */
+int64_t saf__h5_chunk_rows(int64_t rows, size_t row_bytes);
 /* Creates, writes and closes. */
 saf_status saf__h5_put_array(const saf__h5 *f, const saf__h5_label *label, hid_t file_type,
                              hid_t memory_type, int64_t rows, int64_t cols, const void *data);

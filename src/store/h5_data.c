@@ -3,19 +3,19 @@
 
 #include "store/h5.h"
 
-enum { CHUNK_BYTES = 1 << 20, STRING_BLOCK = 1024 };
+enum { CHUNK_BYTES = 1 << 20, CACHE_BYTES = 32 << 20, STRING_BLOCK = 1024 };
 
 /* ---- writing ---- */
 
-static int64_t chunk_rows(int64_t rows, size_t row_bytes) {
+int64_t saf__h5_chunk_rows(int64_t rows, size_t row_bytes) {
     int64_t fit = CHUNK_BYTES / (int64_t)(row_bytes ? row_bytes : 1);
     /* What is created empty grows. */
     return saf_i64_max(1, rows > 0 ? saf_i64_min(rows, fit) : fit);
 }
 
 /* HDF5 has no checksums for strings of variable length. */
-static saf_status creation_list(const saf__h5 *f, const char *path, hid_t file_type, int ndim,
-                                const hsize_t *chunk, hid_t *out) {
+static saf_status creation_list(const saf__h5 *f, const char *path, hid_t file_type,
+                                const float *fill, int ndim, const hsize_t *chunk, hid_t *out) {
     saf_status st = SAF_OK;
     hid_t list = H5I_INVALID_HID;
     SAF_TRY(saf__h5_take(f, H5Pcreate(H5P_DATASET_CREATE), path, &list));
@@ -23,6 +23,7 @@ static saf_status creation_list(const saf__h5 *f, const char *path, hid_t file_t
     htri_t strings = H5Tis_variable_str(file_type);
     SAF_TRY(saf__h5_check(f, strings, path));
     if (!strings) SAF_TRY(saf__h5_check(f, H5Pset_fletcher32(list), path));
+    if (fill) SAF_TRY(saf__h5_check(f, H5Pset_fill_value(list, H5T_NATIVE_FLOAT, fill), path));
     *out = list;
 out:
     if (st != SAF_OK) saf__h5_close(&list);
@@ -30,20 +31,21 @@ out:
 }
 
 /* Folders of the path are made on the way; the cache holds some chunks of the largest kind, so
- * that rows appended one by one fill a chunk before it is written. */
+ * that rows written one by one, of several requests at a time, fill a chunk before it leaves. */
 static saf_status link_and_access_lists(const saf__h5 *f, const char *path, size_t chunk_bytes,
                                         hid_t *link, hid_t *access) {
     saf_status st = SAF_OK;
+    size_t bytes = chunk_bytes > CACHE_BYTES / 4 ? 4 * chunk_bytes : CACHE_BYTES;
     SAF_TRY(saf__h5_take(f, H5Pcreate(H5P_LINK_CREATE), path, link));
     SAF_TRY(saf__h5_check(f, H5Pset_create_intermediate_group(*link, 1), path));
     SAF_TRY(saf__h5_take(f, H5Pcreate(H5P_DATASET_ACCESS), path, access));
-    SAF_TRY(saf__h5_check(f, H5Pset_chunk_cache(*access, 521, 4 * chunk_bytes, 1.0), path));
+    SAF_TRY(saf__h5_check(f, H5Pset_chunk_cache(*access, 521, bytes, 1.0), path));
 out:
     return st;
 }
 
 saf_status saf__h5_create(const saf__h5 *f, const saf__h5_label *label, hid_t file_type,
-                          int64_t rows, int64_t cols, hid_t *out) {
+                          const float *fill, int64_t rows, int64_t cols, hid_t *out) {
     saf_status st = SAF_OK;
     int ndim = cols > 0 ? 2 : 1;
     hid_t space = H5I_INVALID_HID, creation = H5I_INVALID_HID, link = H5I_INVALID_HID,
@@ -54,10 +56,10 @@ saf_status saf__h5_create(const saf__h5 *f, const saf__h5_label *label, hid_t fi
         return saf_fail(SAF_DEFECT, "%s: a row of %s is too large", f->path, label->path);
     hsize_t dims[2] = {(hsize_t)rows, (hsize_t)cols};
     hsize_t most[2] = {H5S_UNLIMITED, (hsize_t)cols};
-    hsize_t chunk[2] = {(hsize_t)chunk_rows(rows, row_bytes), (hsize_t)cols};
+    hsize_t chunk[2] = {(hsize_t)saf__h5_chunk_rows(rows, row_bytes), (hsize_t)cols};
     chunk_bytes = (size_t)chunk[0] * row_bytes;
     SAF_TRY(saf__h5_take(f, H5Screate_simple(ndim, dims, most), label->path, &space));
-    SAF_TRY(creation_list(f, label->path, file_type, ndim, chunk, &creation));
+    SAF_TRY(creation_list(f, label->path, file_type, fill, ndim, chunk, &creation));
     SAF_TRY(link_and_access_lists(f, label->path, chunk_bytes, &link, &access));
     SAF_TRY(saf__h5_take(f,
                          H5Dcreate2(f->id, label->path, file_type, space, link, creation, access),
@@ -78,7 +80,7 @@ saf_status saf__h5_put_array(const saf__h5 *f, const saf__h5_label *label, hid_t
                              hid_t memory_type, int64_t rows, int64_t cols, const void *data) {
     saf_status st = SAF_OK;
     hid_t dataset = H5I_INVALID_HID;
-    SAF_TRY(saf__h5_create(f, label, file_type, rows, cols, &dataset));
+    SAF_TRY(saf__h5_create(f, label, file_type, NULL, rows, cols, &dataset));
     if (rows > 0)
         SAF_TRY(saf__h5_check(
             f, H5Dwrite(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), label->path));

@@ -1,4 +1,6 @@
 /* Writing a results file: logits as they come, everything else at the end. */
+#include <math.h>
+
 #include "store/writer.h"
 
 saf_status saf_results_create(const char *path, saf_results_writer **out) {
@@ -30,6 +32,7 @@ static void abandon(saf_results_writer *w) {
 void saf_results_writer_free(saf_results_writer **w) {
     if (!*w) return;
     abandon(*w);
+    saf_buf_free(&(*w)->touched);
     saf_free(w);
 }
 
@@ -39,6 +42,30 @@ saf_status saf__results_check_usable(const saf_results_writer *w) {
     if (w->h5.id < 0) return saf_fail(SAF_DEFECT, "a results file is written to after its end");
     if (w->broken) return saf_fail(SAF_IO, "cannot write %s: an earlier write failed", w->h5.path);
     return SAF_OK;
+}
+
+static saf_status create_logits(saf_results_writer *w, int64_t vocab) {
+    const float nobody = NAN; /* rows of a request that failed */
+    w->vocab = vocab;
+    w->chunk_rows = saf__h5_chunk_rows(0, (size_t)vocab * sizeof(float));
+    return saf__h5_create(&w->h5, &saf__logits, H5T_IEEE_F32LE, &nobody, 0, vocab, &w->logits);
+}
+
+/* Which chunks must be in the file in the end. */
+static saf_status touch_chunks(saf_results_writer *w, int64_t row0, int64_t rows) {
+    saf_status st = SAF_OK;
+    static const char zeros[4096];
+    int64_t first = row0 / w->chunk_rows, last = (row0 + rows - 1) / w->chunk_rows;
+    while ((int64_t)w->touched.len <= last)
+        SAF_TRY(saf_buf_append(
+            &w->touched, zeros,
+            (size_t)saf_i64_min(last + 1 - (int64_t)w->touched.len, (int64_t)sizeof zeros)));
+    for (int64_t i = first; i <= last; i++) {
+        w->chunks += w->touched.data[i] == 0;
+        w->touched.data[i] = 1;
+    }
+out:
+    return st;
 }
 
 static saf_status write_rows(saf_results_writer *w, int64_t row0, int64_t rows,
@@ -72,10 +99,11 @@ saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0
                         (long long)w->vocab);
     w->h5.needed_bytes = saf_i64_max(w->h5.needed_bytes, bytes);
     w->broken = true;
-    if (w->logits < 0)
-        SAF_TRY(saf__h5_create(&w->h5, &saf__logits, H5T_IEEE_F32LE, 0, vocab, &w->logits));
-    w->vocab = vocab;
-    if (rows > 0) SAF_TRY(write_rows(w, row0, rows, logits));
+    if (w->logits < 0) SAF_TRY(create_logits(w, vocab));
+    if (rows > 0) {
+        SAF_TRY(touch_chunks(w, row0, rows));
+        SAF_TRY(write_rows(w, row0, rows, logits));
+    }
     w->broken = false;
     w->rows = saf_i64_max(w->rows, total);
 out:
@@ -188,29 +216,41 @@ static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
     return n;
 }
 
+/* All chunks of /logits that were written to are in the file. */
+static saf_status logits_complete(const saf_results_writer *w, bool *complete) {
+    saf_status st = SAF_OK;
+    saf__h5 f = SAF__H5_EMPTY;
+    hid_t logits = H5I_INVALID_HID, space = H5I_INVALID_HID;
+    hsize_t dims[2] = {0, 0};
+    hsize_t least = (hsize_t)(w->chunks * w->chunk_rows * w->vocab) * sizeof(float);
+    SAF_TRY(saf__h5_open_file(w->part.part, &f));
+    SAF_TRY(saf__h5_take(&f, H5Dopen2(f.id, saf__logits.path, H5P_DEFAULT), "/logits", &logits));
+    SAF_TRY(saf__h5_take(&f, H5Dget_space(logits), "/logits", &space));
+    SAF_TRY(saf__h5_check(&f, H5Sget_simple_extent_dims(space, dims, NULL), "/logits"));
+    *complete = dims[0] == (hsize_t)w->rows && dims[1] == (hsize_t)w->vocab &&
+                H5Dget_storage_size(logits) >= least;
+out:
+    saf__h5_close(&space);
+    saf__h5_close(&logits);
+    saf__h5_close(&f.id);
+    return st;
+}
+
 /* HDF5 can lose data and say nothing: what was written is read back before the file takes the
  * place of an older one. */
 static saf_status verify(const saf_results_writer *w, const saf_results *r) {
     saf_status st = SAF_OK;
     saf_results back = {0};
-    saf__h5 f = SAF__H5_EMPTY;
-    hid_t logits = H5I_INVALID_HID;
     char before[65], after[65];
-    int64_t shape[2];
+    bool complete = true;
     SAF_TRY(saf_results_read(w->part.part, &back));
     SAF_TRY(saf__results_tokens_hash(r, before));
     SAF_TRY(saf__results_tokens_hash(&back, after));
     bool same = back.n_ranks == r->n_ranks && strcmp(before, after) == 0;
-    if (w->rows > 0) {
-        /* Opening it checks that all its chunks are there. */
-        SAF_TRY(saf__h5_open_file(w->part.part, &f));
-        SAF_TRY(saf__h5_open(&f, saf__logits.path, H5T_FLOAT, 2, &logits, shape));
-        same = same && shape[0] == w->rows && shape[1] == w->vocab;
-    }
-    if (!same) st = saf_fail(SAF_IO, "%s reads back other than it was written", w->part.part);
+    if (w->rows > 0) SAF_TRY(logits_complete(w, &complete));
+    if (!same || !complete)
+        st = saf_fail(SAF_IO, "%s reads back other than it was written", w->part.part);
 out:
-    saf__h5_close(&logits);
-    saf__h5_close(&f.id);
     saf_results_free(&back);
     return st == SAF_OK || st == SAF_NO_MEMORY ? st : SAF_IO;
 }

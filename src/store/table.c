@@ -157,7 +157,7 @@ saf_status saf__table_write(const saf__h5 *f, const saf__table *table, const voi
     SAF_TRY(saf_alloc((size_t)saf_i64_min(n, BLOCK_ROWS), table->row_bytes, &block));
     SAF_TRY(row_type(f, table, &file_type));
     SAF_TRY(memory_type(f, table, NULL, &type));
-    SAF_TRY(saf__h5_create(f, &label, file_type, n, 0, &dataset));
+    SAF_TRY(saf__h5_create(f, &label, file_type, NULL, n, 0, &dataset));
     SAF_TRY(describe(f, table, dataset));
     for (int64_t i = 0; i < n; i += BLOCK_ROWS)
         SAF_TRY(write_block(f, table, dataset, type, i, saf_i64_min(BLOCK_ROWS, n - i),

@@ -8,8 +8,10 @@
 struct saf_results_writer {
     saf__part part;
     saf__h5 h5;
-    hid_t logits; /* invalid until the first rows */
-    int64_t vocab, rows;
+    hid_t logits;               /* invalid until the first rows */
+    int64_t vocab, rows;        /* rows: the highest one written, plus 1 */
+    int64_t chunk_rows, chunks; /* of /logits; how many of them were written to */
+    saf_buf touched;            /* a byte per chunk: 1 when written to */
     /* Set while HDF5 writes, and for ever when that failed: it may have lost data and call the
      * next write a success, and closing the file may crash it (1.10.8). */
     bool broken;

@@ -305,6 +305,42 @@ static void test_results_wrong_rows(void **state) {
     saf_results_free(&r);
 }
 
+/* Rows that nobody wrote, whole chunks of them too, are NaN. */
+static void test_results_logits_with_holes(void **state) {
+    (void)state;
+    enum { V = 1000, FAR = 5000 };
+    saf_results r, back = {0};
+    saf_results_writer *w = NULL;
+    float *row = NULL;
+    fixture_make(&r, 1, 3);
+    fixture_ok(saf_alloc((size_t)(FAR + 1) * V, sizeof *row, &row));
+    for (int i = 0; i < V; i++) row[i] = (float)i;
+    fixture_ok(saf_results_create(file, &w));
+    fixture_ok(saf_results_logits(w, V, FAR, 1, row));
+    fixture_ok(saf_results_logits(w, V, 3, 1, row));
+    r.requests[0].logits_row0 = FAR;
+    r.requests[0].logits_rows = 1;
+    fixture_ok(saf_results_hash(w, &r));
+    fixture_ok(saf_results_finish(w, &r));
+    saf_results_writer_free(&w);
+    fixture_ok(saf_results_read(file, &back));
+    fixture_same(&r, &back);
+    hid_t id = H5Fopen(file, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t data = H5Dopen2(id, "/logits", H5P_DEFAULT);
+    assert_true(H5Dread(data, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, row) >= 0);
+    H5Dclose(data);
+    H5Fclose(id);
+    for (int64_t i = 0; i <= FAR; i++)
+        for (int c = 0; c < V; c++) {
+            float v = row[i * V + c];
+            if (i == 3 || i == FAR ? v != (float)c : !isnan(v))
+                fail_msg("row %d, column %d: %g", (int)i, c, (double)v);
+        }
+    saf_free(&row);
+    saf_results_free(&back);
+    saf_results_free(&r);
+}
+
 /* ---- reading ---- */
 
 static void test_results_read_missing(void **state) {
@@ -522,6 +558,7 @@ int main(void) {
         TEST(test_results_two_writers),
         TEST(test_results_takes_over_stale_part),
         TEST(test_results_wrong_rows),
+        TEST(test_results_logits_with_holes),
         TEST(test_results_read_missing),
         TEST(test_results_read_no_hdf5),
         TEST(test_results_read_truncated),

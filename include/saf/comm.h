@@ -5,7 +5,10 @@
  *
  * Errors. MPI errors are returned as SAF_COMM with MPI's own text. A call marked "collective" is
  * made by all ranks of the communicator in the same order; a local failure must never skip one:
- * use saf_comm_agree first.
+ * use saf_comm_agree first. A wrong argument (SAF_DEFECT) is found before anything is sent, so the
+ * other ranks may be left waiting: end such a run with saf_comm_abort.
+ *
+ * Threads. Only the thread that called saf_comm_start may call what is here.
  */
 #ifndef SAF_COMM_H
 #define SAF_COMM_H
@@ -22,12 +25,14 @@ void saf_comm_stop(saf_comm **world);
 /* Ends all ranks at once with this exit code (1..109), for a failure that cannot be agreed on. */
 void saf_comm_abort(saf_comm *comm, int exit_code) __attribute__((noreturn));
 
-/* Ranks with the same color, ordered by key, then by rank. Collective. */
+/* Ranks with the same color, ordered by key, then by rank; with a color below 0 a rank takes no
+ * part and *out is NULL. Collective. */
 saf_status saf_comm_split(saf_comm *comm, int color, int key, saf_comm **out);
 /* Another context over the same ranks: its messages never match comm's. Collective. */
 saf_status saf_comm_dup(saf_comm *comm, saf_comm **out);
 void saf_comm_free(saf_comm **comm); /* collective */
 
+/* Local. */
 int saf_comm_rank(const saf_comm *comm);
 int saf_comm_size(const saf_comm *comm);
 const char *saf_comm_host(const saf_comm *comm); /* name of this rank's host */
@@ -47,7 +52,7 @@ typedef struct {
 
 saf_tensor saf_tensor_1d(saf_dtype dtype, void *data, int64_t n);
 saf_tensor saf_tensor_2d(saf_dtype dtype, void *data, int64_t rows, int64_t cols);
-int64_t saf_tensor_elements(const saf_tensor *t);
+int64_t saf_tensor_elements(const saf_tensor *t); /* of one that saf_tensor_bytes accepts */
 /* Errors: SAF_DEFECT (negative dimension, overflow, ragged block). */
 saf_status saf_tensor_bytes(const saf_tensor *t, size_t *out);
 
@@ -62,38 +67,45 @@ typedef enum {
     SAF_TAG_COUNT
 } saf_tag;
 
-/* Blocking. A receive is given a tensor whose dtype must match and whose `data` has room for
+/* Blocking, local. A receive is given a tensor whose dtype must match and whose `data` has room for
  * capacity_bytes; shape and ndim are set from what came. Every bit arrives, NaN included.
- * Byte counts beyond INT_MAX are chunked. Errors: SAF_COMM (also: wrong dtype, too large). */
+ * Byte counts beyond INT_MAX are chunked. A send to oneself needs a receive posted before.
+ * Errors: SAF_COMM. A tensor of another dtype or too large is used up, so that the sender and the
+ * next receive go on: the receiver's error says what was expected and what came, and `t` keeps its
+ * shape. */
 saf_status saf_comm_send(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t);
 saf_status saf_comm_recv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
                          saf_tensor *t);
 
-/* Non-blocking. The tensor's data (and for a receive the saf_tensor itself) stay untouched until
- * the request completes. Start with {0}. */
+/* Non-blocking, local. The tensor's data (and for a receive the saf_tensor itself) stay untouched
+ * until the request completes; of a send the saf_tensor is read at once. Requests start as NULL.
+ * Every wait, of a collective too, moves all requests of the process on. */
 typedef struct saf_comm_request saf_comm_request;
 saf_status saf_comm_isend(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t,
                           saf_comm_request **out);
 saf_status saf_comm_irecv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
                           saf_tensor *t, saf_comm_request **out);
-/* Frees and nulls the request when it completes; a NULL request is complete. Waiting polls for
- * about a millisecond and then sleeps in small steps, so an idle rank leaves its core to others.
- * The time is counted as waiting. */
+/* Local. Frees and nulls the request when it completes, with an error too; a NULL request is
+ * complete. Waiting polls for about a millisecond and then sleeps in small steps, a hundredth of
+ * the time waited so far, so an idle rank leaves its core to others. The time is counted as
+ * waiting. */
 saf_status saf_comm_test(saf_comm_request **request, bool *done);
 saf_status saf_comm_wait(saf_comm_request **request);
 /* Waits until one of n completes (NULL entries are skipped); *index is its place, or -1 when all
  * are NULL. */
 saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index);
-/* Gives up a receive that will never be matched (a send is waited for). */
+/* Local. Gives up a receive that will never be matched; one that has been is used up. A send is
+ * waited for. */
 void saf_comm_cancel(saf_comm_request **request);
 
-/* ---- collectives ------------------------------------------------------------------------------
- */
+/* ---- collectives ----------------------------------------------------------------------------- */
 
+/* All of these are collective. */
 saf_status saf_comm_barrier(saf_comm *comm);
 /* Shape and dtype are the same on every rank. */
 saf_status saf_comm_bcast(saf_comm *comm, int root, const saf_tensor *t);
-/* Bytes of any length from root; elsewhere *buf is replaced. */
+/* Bytes of any length from root; elsewhere *buf is replaced. A rank without memory for them is
+ * everybody's failure. */
 saf_status saf_comm_bcast_buf(saf_comm *comm, int root, saf_buf *buf);
 
 typedef enum { SAF_OP_SUM, SAF_OP_MIN, SAF_OP_MAX } saf_op;
@@ -103,15 +115,16 @@ saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t);
 /* Rank r contributes `mine`; all[r] must have dtype, shape (lengths may differ from rank to rank)
  * and room, known to everyone beforehand. */
 saf_status saf_comm_allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all);
-/* Byte strings of any length to root: out[P], only touched there. */
+/* Byte strings of any length to root: out[P], only touched there. No memory at the root is
+ * everybody's failure. */
 saf_status saf_comm_gather_buf(saf_comm *comm, int root, const saf_buf *mine, saf_buf *out);
 
 /* Everybody's failure: all ranks return the status of the lowest rank that failed, and take over
- * its error text (prefixed with rank and host). SAF_OK when nobody failed. Collective. */
+ * its error text (prefixed with rank and host where there is more than one rank). SAF_OK when
+ * nobody failed, at the cost of one small all-reduce. Collective. */
 saf_status saf_comm_agree(saf_comm *comm, saf_status mine);
 
-/* ---- counters
- * ----------------------------------------------------------------------------------*/
+/* ---- counters -------------------------------------------------------------------------------- */
 
 typedef enum {
     SAF_COUNT_SEND,

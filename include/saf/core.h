@@ -134,6 +134,8 @@ typedef struct {
 saf_status saf_buf_append(saf_buf *buf, const void *bytes, size_t len);
 saf_status saf_buf_printf(saf_buf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Sets the length; bytes beyond the old one are zero. */
+saf_status saf_buf_resize(saf_buf *buf, size_t len);
 void saf_buf_clear(saf_buf *buf); /* keeps the memory */
 void saf_buf_free(saf_buf *buf);
 

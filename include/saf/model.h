@@ -205,13 +205,30 @@ saf_status saf_tokenizer_decode(const saf_tokenizer *t, const int32_t *ids, int6
 
 /* ==== chat ===================================================================================*/
 
+/* One family per way of rendering; those of a group differ in details (see chat_formats.c). */
 typedef enum {
     SAF_CHAT_NONE,
-    SAF_CHAT_CHATML,
-    SAF_CHAT_LLAMA3,
-    SAF_CHAT_LLAMA2, /* and Mistral */
-    SAF_CHAT_GEMMA,
-    SAF_CHAT_PHI3,
+    SAF_CHAT_CHATML,         /* <|im_start|> */
+    SAF_CHAT_QWEN2,          /* with this model's own system text where none is given */
+    SAF_CHAT_QWEN25,         /* likewise */
+    SAF_CHAT_SMOLLM2,        /* likewise */
+    SAF_CHAT_QWEN3,          /* leaves out the thoughts of earlier answers */
+    SAF_CHAT_QWEN3_THINKING, /* and begins the answer with <think> */
+    SAF_CHAT_PHI4,           /* <|im_sep|> */
+    SAF_CHAT_LLAMA3,         /* <|start_header_id|> */
+    SAF_CHAT_LLAMA31,        /* with the dates that its template has (26 Jul 2024, not today's) */
+    SAF_CHAT_LLAMA2,         /* [INST], <<SYS>> */
+    SAF_CHAT_MISTRAL,        /* [INST]; 0.1 and 0.2 */
+    SAF_CHAT_MISTRAL_V1,
+    SAF_CHAT_MISTRAL_V3,
+    SAF_CHAT_MISTRAL_V3_TRIM,
+    SAF_CHAT_MISTRAL_TEKKEN,
+    SAF_CHAT_MINISTRAL,
+    SAF_CHAT_GEMMA, /* <start_of_turn>; a system message joins the first user turn */
+    SAF_CHAT_PHI3,  /* <|user|>, <|end|> */
+    SAF_CHAT_PHI4_MINI,
+    SAF_CHAT_ZEPHYR, /* <|user|>, </s>; TinyLlama */
+    SAF_CHAT_FAMILIES
 } saf_chat_family;
 
 typedef struct {
@@ -220,9 +237,13 @@ typedef struct {
 
 /* Recognised from `tokenizer.chat_template`; NONE when the file has none or none known. */
 saf_status saf_chat_family_of(const saf_gguf *g, saf_chat_family *out);
+/* The same from a template's text. */
+saf_chat_family saf_chat_recognise(const char *text, size_t len);
 const char *saf_chat_family_name(saf_chat_family family);
 /* The prompt up to where the assistant's answer begins, to be encoded with special = true.
- * BOS is left to the encoder's rules. Errors: BAD_INPUT (no template; a role it does not know). */
+ * BOS is left to the encoder's rules. Appends; on an error `out` holds a part.
+ * Errors: BAD_INPUT (no template; a role other than system, user, assistant; an order of roles that
+ * the family's template refuses). */
 saf_status saf_chat_render(saf_chat_family family, const saf_chat_message *messages, int n,
                            saf_buf *out);
 
@@ -346,12 +367,28 @@ typedef struct {
 typedef struct saf_sampler saf_sampler; /* scratch for one vocabulary; one thread */
 saf_status saf_sampler_new(int64_t vocab, saf_sampler **out);
 void saf_sampler_free(saf_sampler **s);
-/* One token from logits[V] (not changed). Order of the filters as in llama.cpp's default chain:
- * repetition penalty, top-k, top-p, min-p, temperature. Ties: logit descending, id ascending.
- * The random number is Philox(key = seed, counter = (request, position)): `request` is the first
- * 64 bits of SHA-256 of the request's id, `position` the position of the token to be sampled.
+/* One token from logits[V] (not changed). The order of the steps is that of llama.cpp's default
+ * chain; R, K, P, M, T are repeat_penalty, top_k, top_p, min_p, temperature.
+ *   1  x[i] = logits[i]; for every id among the last repeat_last of history, once:
+ *      x[i] = x[i] > 0 ? x[i] / R : x[i] * R, in double, rounded to f32
+ *   2  T = 0: the largest x, the smallest id among equals. Done.
+ *   3  Candidates in the order x descending, id ascending: c[0], c[1], ...; m = x[c[0]].
+ *      w_t(i) = expf(f32((x[i] - m) / t)), the inner part in double, expf = saf_math_expf
+ *   4  K > 0: the first K stay.
+ *   5  P < 1: the fewest first whose w_1, added in order, reach P * (sum of w_1 over step 4's)
+ *   6  M > 0: those before the first with w_1 < M
+ *   7  u = saf_philox_uniform(seed, request, position): the first whose w_T, added in order,
+ *      exceed u * (sum of w_T over step 6's). At least one candidate stays in every step.
+ *   Sums are double. Over the whole vocabulary lane j of 8 adds ids j, j + 8, ... and the lanes
+ *   are added from 0 to 7; over fewer candidates they are added in order.
+ * `request` is the first 64 bits of SHA-256 of the request's id, `position` the position of the
+ * token to be sampled. Logits that are not finite do no harm but mean nothing (NaN is least).
  *   history   the sequence so far, prompt included
- *   top       NULL, or room for n_top: the n_top likeliest (id, logprob), logprob descending */
+ *   top       NULL, or room for n_top: the n_top likeliest (id, logprob) under the plain softmax,
+ *             logprob descending, id ascending
+ *   logprob   f32(logits[id] - saf_log_sum_exp(logits, V))
+ * Cost    a few passes over V; sorts only as many candidates as the steps look at
+ * Errors  DEFECT (n_top outside [0, V]) */
 saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampling *settings,
                             const int32_t *history, int64_t n_history, uint64_t request,
                             int64_t position, saf_sampled *out, int n_top, saf_sampled *top);

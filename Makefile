@@ -11,6 +11,7 @@ NP      ?= 1 2 3 4
 PACKAGES := gcc make pkg-config git ca-certificates libopenmpi-dev openmpi-bin libhdf5-dev hdf5-tools \
             libopenblas-dev libconfig-dev libhwloc-dev libcjson-dev libpcre2-dev librandom123-dev \
             libssl-dev libxxhash-dev libzstd-dev libcmocka-dev python3-minimal python3-numpy python3-h5py
+CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge iproute2 util-linux
 LINT_PACKAGES := clang clang-format clang-tidy libomp-dev shellcheck
 
 # What pkg-config does not know is asked only when something is compiled (make deps comes first).
@@ -37,8 +38,8 @@ CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
 
-.PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact lint check-layers format \
-        asan ubsan bench bench-pipeline install uninstall clean help
+.PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint check-layers \
+        format asan ubsan bench bench-pipeline install uninstall clean help
 all: $(BUILD)/saf $(BUILD)/libsaf.a
 
 help:
@@ -79,6 +80,9 @@ test-cli: all
 
 test-exact: all ## one job over many layouts: one hash
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=exact tests/run "$(T)"
+test-cluster: all ## jobs over hosts and under Slurm, both set up on this machine for the test
+	@tests/tools/install-packages $(CLUSTER_PACKAGES)
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cluster tests/run "$(T)"
 
 # Three ranks of a small model with synthetic weights: its text has no meaning, its numbers do.
 DEMO_MODEL := $(BUILD)/demo/model.gguf

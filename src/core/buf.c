@@ -46,6 +46,17 @@ saf_status saf_buf_printf(saf_buf *buf, const char *format, ...) {
     return st;
 }
 
+saf_status saf_buf_resize(saf_buf *buf, size_t len) {
+    if (len > buf->len || !buf->data) {
+        saf_status st = reserve(buf, len > buf->len ? len - buf->len : 0);
+        if (st != SAF_OK) return st;
+        memset(buf->data + buf->len, 0, len - buf->len);
+    }
+    buf->len = len;
+    buf->data[len] = 0;
+    return SAF_OK;
+}
+
 void saf_buf_clear(saf_buf *buf) {
     buf->len = 0;
     if (buf->data) buf->data[0] = 0;

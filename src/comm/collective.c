@@ -1,0 +1,281 @@
+/* Calls that all ranks of a communicator make together. */
+#include <stdio.h>
+
+#include "comm/transport.h"
+
+static size_t piece_bytes = (size_t)1 << 30;
+
+size_t saf__piece_bytes(void) {
+    return piece_bytes;
+}
+void saf__comm_set_piece_bytes(size_t bytes) {
+    piece_bytes = bytes;
+}
+
+static size_t piece_of(size_t left) {
+    return left < piece_bytes ? left : piece_bytes;
+}
+
+/* ---- barrier, broadcast ---------------------------------------------------------------------- */
+
+saf_status saf_comm_barrier(saf_comm *comm) {
+    double t0 = saf_clock_s();
+    saf__op op = {0};
+    saf_status st = comm->transport->ibarrier(comm, &op);
+    if (st == SAF_OK) st = saf__wait_ops(comm, &op, 1);
+    saf__count(SAF_COUNT_BARRIER, 1, 0, saf_clock_s() - t0);
+    return st;
+}
+
+static saf_status bcast_bytes(saf_comm *comm, int root, void *bytes, size_t len) {
+    saf_status st = SAF_OK;
+    char *p = bytes;
+    while (len > 0) {
+        saf__op op = {0};
+        size_t n = piece_of(len);
+        SAF_TRY(comm->transport->ibcast(comm, root, p, n, &op));
+        SAF_TRY(saf__wait_ops(comm, &op, 1));
+        p += n;
+        len -= n;
+    }
+out:
+    return st;
+}
+
+static saf_status check_root(const saf_comm *comm, int root) {
+    if (root >= 0 && root < comm->size) return SAF_OK;
+    return saf__comm_fail(comm, SAF_DEFECT, "no root %d in a communicator of %d", root, comm->size);
+}
+
+saf_status saf_comm_bcast(saf_comm *comm, int root, const saf_tensor *t) {
+    saf_status st = SAF_OK;
+    size_t bytes = 0;
+    double t0 = saf_clock_s();
+    SAF_TRY(check_root(comm, root));
+    SAF_TRY(saf_tensor_bytes(t, &bytes));
+    SAF_TRY(bcast_bytes(comm, root, t->data, bytes));
+out:
+    saf__count(SAF_COUNT_BCAST, 1, bytes, saf_clock_s() - t0);
+    return st;
+}
+
+saf_status saf_comm_bcast_buf(saf_comm *comm, int root, saf_buf *buf) {
+    saf_status st = SAF_OK;
+    uint64_t len = buf->len;
+    double t0 = saf_clock_s();
+    SAF_TRY(check_root(comm, root));
+    SAF_TRY(bcast_bytes(comm, root, &len, sizeof len));
+    /* A rank without the memory must not leave the others waiting for it. */
+    SAF_TRY(saf__agree(comm, saf_buf_resize(buf, len)));
+    SAF_TRY(bcast_bytes(comm, root, buf->data, len));
+out:
+    saf__count(SAF_COUNT_BCAST, 1, st == SAF_OK ? (size_t)len : 0, saf_clock_s() - t0);
+    return st;
+}
+
+/* ---- all-reduce, agreement ------------------------------------------------------------------- */
+
+static saf_status reduce_bytes(saf_comm *comm, saf_op op, saf_dtype dtype, void *data,
+                               size_t bytes) {
+    saf_status st = SAF_OK;
+    size_t width = (size_t)saf_dtype_block_bytes(dtype);
+    char *p = data;
+    while (bytes > 0) {
+        saf__op pending = {0};
+        size_t n = piece_of(bytes) / width * width;
+        if (n == 0) n = width;
+        SAF_TRY(comm->transport->iallreduce(comm, op, dtype, p, (int)(n / width), &pending));
+        SAF_TRY(saf__wait_ops(comm, &pending, 1));
+        p += n;
+        bytes -= n;
+    }
+out:
+    return st;
+}
+
+saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t) {
+    saf_status st = SAF_OK;
+    size_t bytes = 0;
+    double t0 = saf_clock_s();
+    SAF_TRY(saf_tensor_bytes(t, &bytes));
+    if (t->dtype != SAF_DTYPE_F32 && t->dtype != SAF_DTYPE_F64 && t->dtype != SAF_DTYPE_I32 &&
+        t->dtype != SAF_DTYPE_I64 && t->dtype != SAF_DTYPE_U8) {
+        st = saf__comm_fail(comm, SAF_DEFECT, "an all-reduce of %s is not supported",
+                            saf_dtype_name(t->dtype));
+        goto out;
+    }
+    SAF_TRY(reduce_bytes(comm, op, t->dtype, t->data, bytes));
+out:
+    saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
+    return st;
+}
+
+enum { AGREED_BYTES = 2048 }; /* of error text */
+
+/* Prefixed with who it was, unless the text says so: from this rank, or from an agreement before.
+ */
+static void tell_error(const saf_comm *comm, char text[AGREED_BYTES], const char *agreed,
+                       saf_status mine) {
+    char prefix[320];
+    const char *cause = saf_error_text()[0] ? saf_error_text() : saf_status_text(mine);
+    int n = snprintf(prefix, sizeof prefix, "rank %d on %s: ", comm->rank, comm->host);
+    bool told = strcmp(cause, agreed) == 0 || strncmp(cause, prefix, (size_t)n) == 0;
+    snprintf(text, AGREED_BYTES, "%s%s", told ? "" : prefix, cause);
+}
+
+saf_status saf__agree(saf_comm *comm, saf_status mine) {
+    static char agreed[AGREED_BYTES]; /* by the newest agreement */
+    saf_status st = SAF_OK;
+    if (comm->size == 1) return mine;
+    int64_t lowest = mine == SAF_OK ? INT64_MAX : (int64_t)comm->rank << 32 | (int64_t)mine;
+    SAF_TRY(reduce_bytes(comm, SAF_OP_MIN, SAF_DTYPE_I64, &lowest, sizeof lowest));
+    if (lowest == INT64_MAX) goto out;
+    int rank = (int)(lowest >> 32);
+    char text[AGREED_BYTES] = "";
+    if (rank == comm->rank) tell_error(comm, text, agreed, mine);
+    SAF_TRY(bcast_bytes(comm, rank, text, sizeof text));
+    memcpy(agreed, text, sizeof agreed);
+    agreed[AGREED_BYTES - 1] = 0;
+    st = saf_fail((saf_status)(lowest & INT32_MAX), "%s", agreed);
+out:
+    return st;
+}
+
+saf_status saf_comm_agree(saf_comm *comm, saf_status mine) {
+    double t0 = saf_clock_s();
+    saf_status st = saf__agree(comm, mine);
+    saf__count(SAF_COUNT_ALLREDUCE, 1, sizeof(int64_t), saf_clock_s() - t0);
+    return st;
+}
+
+/* ---- gathering: plain messages whose lengths both sides know ----------------------------------
+ */
+
+/* Operations under way; the first few need no memory of their own. */
+typedef struct {
+    saf__op few[32], *ops;
+    int64_t n;
+} exchange;
+
+static int64_t pieces_of(size_t bytes) {
+    return saf_ceil_div((int64_t)bytes, (int64_t)piece_bytes);
+}
+
+static saf_status exchange_room(exchange *x, int64_t ops) {
+    x->n = 0;
+    x->ops = x->few;
+    if (ops <= (int64_t)(sizeof x->few / sizeof x->few[0])) return SAF_OK;
+    x->ops = NULL;
+    return saf_alloc((size_t)ops, sizeof *x->ops, &x->ops);
+}
+
+static void exchange_free(exchange *x) {
+    if (x->ops != x->few) saf_free(&x->ops);
+}
+
+static saf_status post(exchange *x, saf_comm *comm, bool receive, int peer, int tag, void *bytes,
+                       size_t len) {
+    saf_status st = SAF_OK;
+    char *p = bytes;
+    while (len > 0) {
+        size_t n = piece_of(len);
+        saf__op *op = &x->ops[x->n];
+        *op = (saf__op){0};
+        SAF_TRY(receive ? comm->transport->irecv(comm, peer, tag, p, n, op)
+                        : comm->transport->isend(comm, peer, tag, p, n, op));
+        x->n++;
+        p += n;
+        len -= n;
+    }
+out:
+    return st;
+}
+
+static saf_status allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all,
+                            size_t bytes) {
+    saf_status st = SAF_OK;
+    exchange x = {.ops = NULL};
+    const saf_tensor *own = &all[comm->rank];
+    size_t theirs;
+    int64_t pieces = pieces_of(bytes) * (comm->size - 1);
+    x.ops = x.few;
+    for (int r = 0; r < comm->size; r++) {
+        SAF_TRY(saf_tensor_bytes(&all[r], &theirs));
+        if (r != comm->rank) pieces += pieces_of(theirs);
+        if (r == comm->rank && (theirs != bytes || own->dtype != mine->dtype)) {
+            st = saf__comm_fail(
+                comm, SAF_DEFECT, "an all-gather of %s in %zu bytes where %s in %zu was announced",
+                saf_dtype_name(mine->dtype), bytes, saf_dtype_name(own->dtype), theirs);
+            goto out;
+        }
+    }
+    SAF_TRY(exchange_room(&x, pieces));
+    for (int i = 1; i < comm->size; i++) {
+        int r = (comm->rank + i) % comm->size; /* not everybody at the same rank at a time */
+        SAF_TRY(saf_tensor_bytes(&all[r], &theirs));
+        SAF_TRY(post(&x, comm, true, r, SAF__TAG_ALLGATHER, all[r].data, theirs));
+    }
+    for (int i = 1; i < comm->size; i++)
+        SAF_TRY(post(&x, comm, false, (comm->rank + i) % comm->size, SAF__TAG_ALLGATHER, mine->data,
+                     bytes));
+    if (bytes > 0 && own->data != mine->data) memmove(own->data, mine->data, bytes);
+    SAF_TRY(saf__wait_ops(comm, x.ops, x.n));
+out:
+    exchange_free(&x);
+    return st;
+}
+
+saf_status saf_comm_allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all) {
+    double t0 = saf_clock_s();
+    size_t bytes = 0;
+    saf_status st = saf_tensor_bytes(mine, &bytes);
+    if (st == SAF_OK) st = allgather(comm, mine, all, bytes);
+    saf__count(SAF_COUNT_ALLGATHER, 1, bytes, saf_clock_s() - t0);
+    return st;
+}
+
+/* Lengths to the root, which makes room; then, if it could, the bytes. */
+static saf_status gather(saf_comm *comm, int root, const saf_buf *mine, saf_buf *out) {
+    saf_status st = SAF_OK;
+    bool at_root = comm->rank == root;
+    uint64_t *lens = NULL;
+    exchange x = {.ops = NULL};
+    int64_t pieces = pieces_of(mine->len);
+    x.ops = x.few;
+    st = saf_alloc((size_t)comm->size, sizeof *lens, &lens);
+    if (st == SAF_OK) st = exchange_room(&x, comm->size);
+    SAF_TRY(saf__agree(comm, st));
+    lens[comm->rank] = mine->len;
+    for (int r = 0; r < comm->size; r++)
+        if (at_root ? r != root : r == comm->rank)
+            SAF_TRY(post(&x, comm, at_root, at_root ? r : root, SAF__TAG_GATHER, &lens[r],
+                         sizeof lens[r]));
+    SAF_TRY(saf__wait_ops(comm, x.ops, x.n));
+    exchange_free(&x);
+    for (int r = 0; at_root && r < comm->size; r++) {
+        pieces += pieces_of(lens[r]);
+        if (st == SAF_OK) st = saf_buf_resize(&out[r], lens[r]);
+    }
+    if (st == SAF_OK) st = exchange_room(&x, pieces);
+    SAF_TRY(saf__agree(comm, st));
+    if (at_root) {
+        for (int r = 0; r < comm->size; r++)
+            if (r != root) SAF_TRY(post(&x, comm, true, r, SAF__TAG_GATHER, out[r].data, lens[r]));
+        if (mine->len > 0) memcpy(out[root].data, mine->data, mine->len);
+    } else {
+        SAF_TRY(post(&x, comm, false, root, SAF__TAG_GATHER, mine->data, mine->len));
+    }
+    SAF_TRY(saf__wait_ops(comm, x.ops, x.n));
+out:
+    exchange_free(&x);
+    saf_free(&lens);
+    return st;
+}
+
+saf_status saf_comm_gather_buf(saf_comm *comm, int root, const saf_buf *mine, saf_buf *out) {
+    double t0 = saf_clock_s();
+    saf_status st = check_root(comm, root);
+    if (st == SAF_OK) st = gather(comm, root, mine, out);
+    saf__count(SAF_COUNT_GATHER, 1, mine->len, saf_clock_s() - t0);
+    return st;
+}

@@ -1,0 +1,90 @@
+/* comm/transport.h: what a way of moving bytes between ranks has to offer. Two exist: mpi.c, and
+ * serial.c for a process that no launcher started. Everything above (wire format, waiting,
+ * collectives built from messages, counters) is written once, on this table. mpi.h stays in mpi.c.
+ */
+#ifndef SAF_COMM_TRANSPORT_H
+#define SAF_COMM_TRANSPORT_H
+
+#include "saf/comm.h"
+
+/* One operation under way. Starts as {0}; complete when `pending` is false. */
+typedef struct {
+    bool pending, receive;
+    uintptr_t handle; /* the transport's own */
+} saf__op;
+
+/* `got` of an operation that is no receive. */
+#define SAF__GOT_NONE SIZE_MAX
+
+/* Tags that no caller uses: above them come the tags of the pieces of large tensors. */
+enum {
+    SAF__TAG_ALLGATHER = 101,
+    SAF__TAG_GATHER,
+    SAF__TAG_PIECES = 1024,
+    SAF__TAG_PIECES_END = 16384
+};
+
+/* Lengths are at most saf__piece_bytes(). No call waits, except where it says so. A completed
+ * operation is released by `test`. Errors: SAF_COMM. */
+typedef struct {
+    /* true: only this process exists, so what is not done at once will never be. */
+    bool alone;
+    saf_status (*isend)(saf_comm *comm, int dest, int tag, const void *bytes, size_t len,
+                        saf__op *out);
+    saf_status (*irecv)(saf_comm *comm, int source, int tag, void *bytes, size_t len, saf__op *out);
+    /* `got`: bytes that a receive brought. A message longer than its receive is an error, and
+     * callers see to it that there is none. */
+    saf_status (*test)(saf_comm *comm, saf__op *op, bool *done, size_t *got);
+    /* Gives up an operation; false when a receive had been matched (and is complete now). */
+    bool (*cancel)(saf_comm *comm, saf__op *op, size_t *got);
+
+    /* Collective on comm. */
+    saf_status (*ibarrier)(saf_comm *comm, saf__op *out);
+    saf_status (*ibcast)(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out);
+    saf_status (*iallreduce)(saf_comm *comm, saf_op op, saf_dtype dtype, void *data, int count,
+                             saf__op *out);
+    /* These may wait. `out` has its transport and host already; state, rank and size are set. */
+    saf_status (*split)(saf_comm *comm, int color, int key, saf_comm *out, bool *member);
+    saf_status (*dup)(saf_comm *comm, saf_comm *out);
+    void (*free)(saf_comm *comm);
+
+    void (*stop)(saf_comm *world);
+    void (*abort)(int exit_code) __attribute__((noreturn));
+} saf__transport;
+
+struct saf_comm {
+    const saf__transport *transport;
+    void *state; /* the transport's own */
+    int rank, size;
+    bool world;
+    bool crowded; /* other ranks run on this rank's cores */
+    unsigned sequence;
+    char host[256];
+};
+
+saf_status saf__mpi_start(int *argc, char ***argv, saf_comm *world);
+saf_status saf__serial_start(saf_comm *world);
+
+/* The longest single transfer. Lower in tests only, and then the same on all ranks. */
+size_t saf__piece_bytes(void);
+void saf__comm_set_piece_bytes(size_t bytes);
+
+/* The one place where a rank waits. `poll` says whether `what` is done; an error ends the wait. */
+typedef saf_status (*saf__poll)(void *what, bool *done);
+saf_status saf__wait_until(const saf_comm *comm, saf__poll poll, void *what);
+/* Moves every message under way on, as far as it goes without waiting. The value changes when
+ * something has moved. */
+uint64_t saf__progress(void);
+/* Waits for all of n operations; the first error is returned when none is left pending. */
+saf_status saf__wait_ops(saf_comm *comm, saf__op *ops, int64_t n);
+
+void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s);
+
+/* An error of this rank: the text is prefixed with rank and host. */
+saf_status saf__comm_fail(const saf_comm *comm, saf_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* saf_comm_agree without counting. */
+saf_status saf__agree(saf_comm *comm, saf_status mine);
+
+#endif

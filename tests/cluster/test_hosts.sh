@@ -1,0 +1,64 @@
+#!/bin/bash
+# mpirun over a hostfile: hosts with names and networks of their own, on this machine.
+# shellcheck disable=SC2317 # functions are called by ok and within
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/cluster/tap.sh
+. tests/cluster/tap.sh
+PYTHON=${PYTHON:-/usr/bin/python3}
+
+# A command line that nobody else has.
+sleeping=(sleep "3$$.5")
+
+sleeps() { ! no_process "${sleeping[@]}" >/dev/null; }
+
+# The seconds that 4 MB take from h1 to h2, by a plain socket.
+transfer_seconds() {
+    "$RSH" h2 "$PYTHON" -c "'
+import socket
+s = socket.create_server((\"\", 7000))
+c = s.accept()[0]
+while c.recv(1 << 20): pass
+c.sendall(b\"x\")'" &
+    within 5 "$PYTHON" -c '
+import socket, time
+s = socket.create_connection(("h2", 7000))
+t = time.perf_counter()
+s.sendall(bytes(4000000))
+s.shutdown(socket.SHUT_WR)
+s.recv(1)
+print(time.perf_counter() - t)' 2>/dev/null
+    wait
+}
+
+between() { # between LOW VALUE HIGH
+    awk -v a="$1" -v x="$2" -v b="$3" 'BEGIN { exit !(a <= x && x <= b) }' || { echo "$2"; return 1; }
+}
+
+if [ "${1:-}" != inside ]; then
+    if tests/cluster/hosts 1 -- true 2>/dev/null; then
+        # shellcheck disable=SC2016
+        tests/cluster/hosts 2 -- sh -c 'mpirun --hostfile "$HOSTFILE" "$@"' sh "${sleeping[@]}" 2>/dev/null &
+        ok "ranks start" within 10 sleeps
+        kill -KILL $!
+        wait $! 2>/dev/null
+        ok "nothing is left when the hosts are killed" within 5 no_process "${sleeping[@]}"
+        tests/cluster/hosts 1 -- sh -c 'exit 7'
+        equal "the command's exit status is passed on" $? 7
+        # shellcheck disable=SC2016
+        seconds=$(tests/cluster/hosts 2 --rate 100mbit -- bash "$0" inside transfer)
+        ok "4 MB at 100 Mbit/s take 0.32 s" between 0.29 "$seconds" 3
+    fi
+    enter "hosts on this machine" tests/cluster/hosts 2
+fi
+
+if [ "${2:-}" = transfer ]; then
+    transfer_seconds
+    exit
+fi
+exec 2>&1
+# shellcheck disable=SC2016
+equal "a rank on each host of the hostfile" \
+    "$(mpirun --hostfile "$HOSTFILE" sh -c 'echo "$OMPI_COMM_WORLD_RANK $(hostname)"' | sort | paste -s)" \
+    "$(printf '0 h1\t1 h2')"
+tap_exit

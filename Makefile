@@ -3,7 +3,9 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 BUILD   ?= build
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 MPICC   ?= mpicc
 PYTHON  ?= /usr/bin/python3
 NP      ?= 1 2 3 4

@@ -30,7 +30,7 @@ void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t positio
     if (saf_strdup(why, &row->error) != SAF_OK) row->error = NULL;
 }
 
-void saf__progress(saf__session *s, bool last) {
+void saf__progress_draw(saf__session *s, bool last) {
     double now = saf_clock_s();
     if (!s->progress || (!last && now - s->progress_s < 0.25)) return;
     s->progress_s = now;
@@ -49,5 +49,5 @@ void saf__event_done(void *ctx, int32_t request) {
     saf_result_request *row = saf__row_of(s, &s->live[request]);
     if (!row->state[0]) snprintf(row->state, sizeof row->state, "done");
     s->finished++;
-    saf__progress(s, false);
+    saf__progress_draw(s, false);
 }

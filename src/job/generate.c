@@ -81,7 +81,7 @@ static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const 
     l->last_s = saf_clock_s();
     if (l->completion.len == 0) l->first_s = l->last_s;
     s->sampled_tokens++;
-    saf__progress(s, false);
+    saf__progress_draw(s, false);
     SAF_TRY(keep_token(s, l, token, top));
     *finished = true;
     if (!job->generate.ignore_eos && saf_tokenizer_is_end(s->tokenizer, token.id)) {

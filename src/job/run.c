@@ -30,7 +30,7 @@ static saf_status compute(saf__session *s) {
     }
     if (st == SAF_OK) st = s->status;
     s->results.run_s = saf_clock_s() - s->run_start_s;
-    if (s->rank == 0) saf__progress(s, true);
+    if (s->rank == 0) saf__progress_draw(s, true);
     return saf_comm_agree(s->world, st);
 }
 

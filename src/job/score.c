@@ -10,7 +10,7 @@ static saf_status on_scores(void *ctx, int32_t request, int32_t pos0, int32_t n,
     if (s->status != SAF_OK) return s->status;
     memcpy(l->logprobs + pos0, logprobs, (size_t)n * sizeof *logprobs);
     s->sampled_tokens += n;
-    saf__progress(s, false);
+    saf__progress_draw(s, false);
     return SAF_OK;
 }
 

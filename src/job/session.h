@@ -85,7 +85,7 @@ saf_status saf__score_rows(saf__session *s);
 void saf__event_admitted(void *ctx, int32_t request);
 void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position);
 void saf__event_done(void *ctx, int32_t request);
-void saf__progress(saf__session *s, bool last);
+void saf__progress_draw(saf__session *s, bool last);
 saf_result_request *saf__row_of(saf__session *s, const saf__live *l);
 void saf__set_reason(saf_result_request *row, const char *reason);
 

@@ -1,0 +1,83 @@
+/* saf report: a results file as tables for a person, or as JSON for a program. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "cli/report.h"
+
+static const char usage[] =
+    "saf report FILE.h5 [--json | --text N|ID | [--ranks] [--calls] [--requests]]";
+
+enum { COMPLETIONS = 3 };
+
+typedef struct {
+    bool help, json;
+    const char *text, *path, *wrong;
+    int paths;
+    saf__report_options options;
+} command;
+
+static void print_help(void) {
+    printf("usage: %s\n\n", usage);
+    printf("Prints what a results file holds: the job, its ranks, its requests, the first\n");
+    printf("completions.\n\n");
+    printf("  --ranks      only the table of ranks\n");
+    printf("  --calls      only the table of calls of each rank\n");
+    printf("  --requests   only the table of all requests\n");
+    printf("  --text N|ID  only prompt and completion of one request, by its id or else by its\n");
+    printf("               number counted from 1\n");
+    printf("  --json       everything but the logits, as JSON\n\n");
+    printf("doc/results.md describes the file for other programs.\n");
+}
+
+static void parse_words(int argc, char **argv, command *c) {
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"text", required_argument, NULL, 't'},
+                                            {"ranks", no_argument, NULL, 'r'},
+                                            {"calls", no_argument, NULL, 'c'},
+                                            {"requests", no_argument, NULL, 'q'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int letter;
+    opterr = 0;
+    optind = 0; /* from the start, options anywhere */
+    while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        c->json |= letter == 'j';
+        c->options.ranks |= letter == 'r';
+        c->options.calls |= letter == 'c';
+        c->options.requests |= letter == 'q';
+        c->help |= letter == 'h';
+        if (letter == 't') c->text = optarg;
+        if (letter == '?' && !c->wrong) c->wrong = argv[optind - 1];
+    }
+    c->paths = argc - optind;
+    c->path = c->paths > 0 ? argv[optind] : NULL;
+    c->options.completions = COMPLETIONS;
+}
+
+int saf__cmd_report(int argc, char **argv) {
+    command c = {0};
+    saf_results r = {0};
+    saf_status st = SAF_OK;
+    parse_words(argc, argv, &c);
+    if (c.help) {
+        print_help();
+        return 0;
+    }
+    bool tables = c.options.ranks || c.options.calls || c.options.requests;
+    if (c.wrong) return saf__cli_usage(usage, "what is \"%s\"?", c.wrong);
+    if (c.paths != 1)
+        return saf__cli_usage(usage, "`saf report` takes one results file, not %d", c.paths);
+    if (c.json + tables + (c.text != NULL) > 1)
+        return saf__cli_usage(usage, "--json, --text and tables exclude each other");
+    SAF_TRY(saf_results_read(c.path, &r));
+    if (c.json)
+        SAF_TRY(saf__report_json(stdout, &r));
+    else if (c.text)
+        SAF_TRY(saf__report_text(stdout, c.path, &r, c.text));
+    else
+        SAF_TRY(saf__report_print(stdout, c.path, &r, &c.options));
+out:
+    saf_results_free(&r);
+    return saf__cli_exit(st);
+}

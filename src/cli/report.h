@@ -1,0 +1,31 @@
+/* What `saf report` prints, and `saf run` after a job. */
+#ifndef SAF_CLI_REPORT_H
+#define SAF_CLI_REPORT_H
+
+#include <stdio.h>
+
+#include "saf/store.h"
+
+typedef struct {
+    bool ranks, requests, calls; /* only these tables; none of them: the overview */
+    int completions;             /* of the overview: how many first completions it shows */
+} saf__report_options;
+
+/* `path` is only named. Errors: NO_MEMORY, IO (`out` cannot be written). */
+saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
+                             const saf__report_options *options);
+/* Prompt and completion of a request, found by its id, or else by its number counted from 1.
+ * Errors: USAGE (no such request), IO. */
+saf_status saf__report_text(FILE *out, const char *path, const saf_results *r, const char *which);
+/* Everything that is in the file but the logits. Numbers that are not finite become null. */
+saf_status saf__report_json(FILE *out, const saf_results *r);
+
+/* The tables by themselves; calls of each rank, or summed over the ranks. */
+saf_status saf__report_ranks(FILE *out, const saf_results *r);
+saf_status saf__report_calls(FILE *out, const saf_results *r, bool per_rank);
+saf_status saf__report_requests(FILE *out, const saf_results *r);
+
+/* Errors: IO (what was printed could not be written). */
+saf_status saf__report_flush(FILE *out);
+
+#endif

@@ -1,0 +1,154 @@
+/* The tables of a report: ranks, calls, requests. */
+#include <math.h>
+
+#include "cli/grid.h"
+#include "cli/report.h"
+
+enum { LINE_CHARS = 100 };
+
+static double mib(int64_t bytes) {
+    return (double)bytes / 0x1p20;
+}
+
+/* ---- ranks and calls ---- */
+
+static saf_status rank_cells(saf__grid *g, const saf_result_rank *k) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__grid_cell(g, "%d", (int)k->rank));
+    SAF_TRY(saf__grid_cell(g, "%.63s", k->host));
+    SAF_TRY(saf__grid_cell(g, "%d", (int)k->stage));
+    if (k->layer1 > k->layer0)
+        SAF_TRY(saf__grid_cell(g, "%d-%d", (int)k->layer0, (int)k->layer1 - 1));
+    else
+        SAF_TRY(saf__grid_cell(g, "none"));
+    SAF_TRY(saf__grid_cell(g, "%.31s", k->kernels));
+    SAF_TRY(saf__grid_cell(g, "%d", (int)k->threads));
+    SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->weight_bytes)));
+    SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->memory_kv_bytes)));
+    SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->peak_memory_bytes)));
+    SAF_TRY(saf__grid_cell(g, "%.1f", 100 * k->busy));
+    SAF_TRY(saf__grid_cell(g, "%.2f", k->wait_s));
+    SAF_TRY(saf__grid_cell(g, "%.2f", mib(k->bytes_sent)));
+    SAF_TRY(saf__grid_cell(g, "%.2f", mib(k->bytes_received)));
+out:
+    return st;
+}
+
+saf_status saf__report_ranks(FILE *out, const saf_results *r) {
+    saf__grid g = {0};
+    saf_buf names = {0};
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__grid_begin(&g,
+                            "rank|<host|stage|<layers|<kernels|threads|weights MiB|KV MiB|"
+                            "peak MiB|busy %|wait s|sent MiB|received MiB"));
+    for (int64_t i = 0; i < r->n_ranks; i++) SAF_TRY(rank_cells(&g, &r->ranks[i]));
+    SAF_TRY(saf__grid_print(&g, out));
+    for (int64_t i = 0; i < r->n_ranks; i++) {
+        const saf_result_rank *k = &r->ranks[i];
+        if (k->replicated_bytes <= 0) continue;
+        saf_buf_clear(&names);
+        SAF_TRY(saf__show_text(&names, k->replicated, LINE_CHARS));
+        fprintf(out, "rank %d: %.1f MiB of its weights are on another rank as well: %s\n",
+                (int)k->rank, mib(k->replicated_bytes), names.data);
+    }
+out:
+    saf_buf_free(&names);
+    saf__grid_free(&g);
+    return st;
+}
+
+static saf_status call_cells(saf__grid *g, const saf_result_call *c) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__grid_cell(g, "%.15s", c->kind));
+    SAF_TRY(saf__grid_cell(g, "%lld", (long long)c->calls));
+    SAF_TRY(saf__grid_cell(g, "%.3f", mib(c->bytes)));
+    SAF_TRY(saf__grid_cell(g, "%.3f", c->wait_s));
+out:
+    return st;
+}
+
+/* Kinds in the order in which the ranks name them first. */
+static saf_status sum_calls(const saf_results *r, saf_result_call **sums, int64_t *n) {
+    saf_status st = saf_alloc((size_t)r->n_ranks * SAF_CALL_KINDS_MAX, sizeof **sums, sums);
+    if (st != SAF_OK) return st;
+    *n = 0;
+    for (int64_t i = 0; i < r->n_ranks; i++)
+        for (int k = 0; k < r->ranks[i].n_calls; k++) {
+            const saf_result_call *c = &r->ranks[i].calls[k];
+            int64_t at = 0;
+            while (at < *n && strcmp((*sums)[at].kind, c->kind) != 0) at++;
+            saf_result_call *sum = &(*sums)[at];
+            if (at == *n) {
+                memcpy(sum->kind, c->kind, sizeof sum->kind);
+                ++*n;
+            }
+            /* A file may hold any counts: their sum wraps rather than traps. */
+            sum->calls = (int64_t)((uint64_t)sum->calls + (uint64_t)c->calls);
+            sum->bytes = (int64_t)((uint64_t)sum->bytes + (uint64_t)c->bytes);
+            sum->wait_s += c->wait_s;
+        }
+    return SAF_OK;
+}
+
+saf_status saf__report_calls(FILE *out, const saf_results *r, bool per_rank) {
+    saf__grid g = {0};
+    saf_result_call *sums = NULL;
+    int64_t n = 0;
+    saf_status st = SAF_OK;
+    SAF_TRY(sum_calls(r, &sums, &n));
+    if (n == 0) goto out;
+    if (per_rank) {
+        SAF_TRY(saf__grid_begin(&g, "rank|<calls|number|MiB|waiting s"));
+        for (int64_t i = 0; i < r->n_ranks; i++)
+            for (int k = 0; k < r->ranks[i].n_calls; k++) {
+                SAF_TRY(saf__grid_cell(&g, "%d", (int)r->ranks[i].rank));
+                SAF_TRY(call_cells(&g, &r->ranks[i].calls[k]));
+            }
+    } else {
+        SAF_TRY(saf__grid_begin(&g, "<calls of all ranks|number|MiB|waiting s"));
+        for (int64_t i = 0; i < n; i++) SAF_TRY(call_cells(&g, &sums[i]));
+    }
+    SAF_TRY(saf__grid_print(&g, out));
+out:
+    saf_free(&sums);
+    saf__grid_free(&g);
+    return st;
+}
+
+/* ---- all requests ---- */
+
+static saf_status number_cell(saf__grid *g, double v) {
+    return isfinite(v) ? saf__grid_cell(g, "%.4g", v) : saf__grid_cell(g, "-");
+}
+
+static saf_status request_cells(saf__grid *g, const saf_result_request *q, bool score) {
+    saf_status st = SAF_OK;
+    saf_buf error = {0};
+    SAF_TRY(saf__grid_cell(g, "%.200s", q->id ? q->id : ""));
+    SAF_TRY(saf__grid_cell(g, "%.15s", q->state));
+    SAF_TRY(saf__grid_cell(g, "%.15s", q->finish_reason));
+    SAF_TRY(saf__grid_cell(g, "%lld", (long long)q->prompt_tokens));
+    SAF_TRY(saf__grid_cell(g, "%lld", (long long)q->completion_tokens));
+    SAF_TRY(number_cell(g, q->queue_s));
+    SAF_TRY(number_cell(g, score ? q->log_likelihood : q->time_to_first_token_s));
+    SAF_TRY(number_cell(g, score ? q->perplexity : q->seconds_per_token));
+    SAF_TRY(saf__show_text(&error, q->error ? q->error : "", LINE_CHARS));
+    SAF_TRY(saf__grid_cell(g, "%s", error.data));
+out:
+    saf_buf_free(&error);
+    return st;
+}
+
+saf_status saf__report_requests(FILE *out, const saf_results *r) {
+    bool score = r->kind && strcmp(r->kind, "score") == 0;
+    saf__grid g = {0};
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__grid_begin(
+        &g, score ? "<id|<state|<finish|prompt|completion|queue s|log-likelihood|perplexity|<error"
+                  : "<id|<state|<finish|prompt|completion|queue s|first token s|s/token|<error"));
+    for (int64_t i = 0; i < r->n_requests; i++) SAF_TRY(request_cells(&g, &r->requests[i], score));
+    SAF_TRY(saf__grid_print(&g, out));
+out:
+    saf__grid_free(&g);
+    return st;
+}

@@ -42,7 +42,7 @@ typedef struct {
     struct {
         int32_t max_tokens;
         saf_sampling sampling;
-        char **stop; /* n_stop strings */
+        char **stop; /* n_stop strings, none empty */
         int32_t n_stop;
         int32_t *stop_ids;
         int32_t n_stop_ids;
@@ -54,12 +54,8 @@ typedef struct {
         bool logits;
     } score;
     struct {
-        int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
-        char *time_limit;
+        int32_t context, sequences, micro_batch, chunk;
     } run;
-    struct {
-        int32_t every_seconds;
-    } checkpoint;
     struct {
         char *file;
     } output;

@@ -1,0 +1,166 @@
+/* saf run: rank 0 reads the job, all ranks run it. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "saf/comm.h"
+#include "saf/job.h"
+
+static const char *const usage = "saf run JOB.cfg [KEY=VALUE ...] [--dry-run] [--fresh] [--quiet]";
+
+typedef struct {
+    saf_run_options options;
+    bool help;
+    const char *path;
+    int n_overrides;
+    const char *const *overrides; /* words after the path, in argv */
+    const char *wrong;            /* an option that does not exist */
+} command;
+
+static void print_help(void) {
+    printf("usage: %s\n\n", usage);
+    printf("Runs a job: alone on one rank, under mpirun on as many as it starts.\n\n");
+    printf("  KEY=VALUE   takes the place of a key of the job file: generate.max_tokens=64;\n");
+    printf("              `saf help generate` and `saf help score` list the keys\n");
+    printf("  --dry-run   check everything, print what each rank would hold, compute nothing\n");
+    printf("  --fresh     compute again even where a result exists (so far every run does)\n");
+    printf("  --quiet     only warnings and errors\n\n");
+    printf("Results go to output.file; `saf report FILE.h5` reads them back.\n");
+    printf("Exit codes: 0 done; 1 failed at run time; 2 wrong usage or job file; 65 bad input\n");
+    printf("file; 66 missing input; 70 a defect in saf; 73 cannot create output; 74 I/O error.\n");
+}
+
+/* ---- the command line ---------------------------------------------------------------------- */
+
+static bool is_plain(const char *word) {
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_";
+    return *word && strspn(word, plain) == strlen(word);
+}
+
+/* A word that a shell reads back as it is. */
+static saf_status append_word(saf_buf *out, const char *word) {
+    saf_status st = SAF_OK;
+    if (out->len) SAF_TRY(saf_buf_append(out, " ", 1));
+    if (is_plain(word)) return saf_buf_append(out, word, strlen(word));
+    SAF_TRY(saf_buf_append(out, "'", 1));
+    for (const char *p = word; *p; p++) {
+        if (*p == '\'')
+            SAF_TRY(saf_buf_append(out, "'\\''", 4));
+        else
+            SAF_TRY(saf_buf_append(out, p, 1));
+    }
+    st = saf_buf_append(out, "'", 1);
+out:
+    return st;
+}
+
+static saf_status join_words(int argc, char **argv, saf_buf *out) {
+    saf_status st = SAF_OK;
+    SAF_TRY(append_word(out, "saf"));
+    for (int i = 0; i < argc; i++) SAF_TRY(append_word(out, argv[i]));
+out:
+    return st;
+}
+
+static void parse_words(int argc, char **argv, command *c) {
+    static const struct option options[] = {{"dry-run", no_argument, NULL, 'd'},
+                                            {"fresh", no_argument, NULL, 'f'},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int letter;
+    opterr = 0;
+    optind = 0; /* from the start, with GNU's permutation: options may stand anywhere */
+    while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        c->options.dry_run |= letter == 'd';
+        c->options.fresh |= letter == 'f';
+        c->options.quiet |= letter == 'q';
+        c->help |= letter == 'h';
+        if (letter == '?') c->wrong = argv[optind - 1];
+    }
+    if (optind < argc) c->path = argv[optind];
+    c->n_overrides = argc - optind - 1;
+    c->overrides = (const char *const *)argv + optind + 1;
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+/* Rank 0 reads; everybody learns whether the job is right. The reader's own message is kept: one
+ * about a job file needs no rank and host in front. */
+static saf_status read_job(saf_comm *world, const command *c, saf_job *job, saf_buf *error) {
+    saf_status mine = SAF_OK;
+    if (saf_comm_rank(world) == 0) {
+        mine = saf_job_read(c->path, c->n_overrides, c->overrides, job);
+        if (mine != SAF_OK && saf_buf_printf(error, "%s", saf_error_text()) != SAF_OK)
+            saf_buf_free(error);
+    }
+    saf_status st = saf_comm_agree(world, mine);
+    if (st != mine) saf_buf_free(error); /* the agreement itself failed: its message is newer */
+    return st;
+}
+
+static void say_started(saf_comm *world, const command *c, const saf_job *job) {
+    int ranks = saf_comm_size(world);
+    if (saf_comm_rank(world) != 0 || c->options.quiet) return;
+    saf_log(SAF_LOG_INFO, "%s job %s on %d rank%s", saf_job_kind_name(job->kind), c->path, ranks,
+            ranks == 1 ? "" : "s");
+}
+
+static saf_status run_job(saf_comm *world, const command *c) {
+    saf_status st = SAF_OK;
+    saf_job job = {0};
+    saf_buf error = {0};
+    st = read_job(world, c, &job, &error);
+    if (st == SAF_OK) {
+        say_started(world, c, &job);
+        st = saf_job_run(world, &job, &c->options);
+    }
+    /* Rank 0 speaks for all, but a broken communication may not have reached it. */
+    if (st != SAF_OK && (saf_comm_rank(world) == 0 || st == SAF_COMM))
+        saf_log(SAF_LOG_ERROR, "%s", error.len ? error.data : saf_error_text());
+    saf_buf_free(&error);
+    saf_job_free(&job);
+    return st;
+}
+
+/* What needs no job; -1 when there is one to run. */
+static int answer_at_once(const saf_comm *world, const command *c) {
+    bool speak = saf_comm_rank(world) == 0;
+    if (c->help) {
+        if (speak) print_help();
+        return 0;
+    }
+    if (!c->wrong && c->path) return -1;
+    if (!speak) return saf_status_exit_code(SAF_USAGE);
+    if (c->wrong) return saf__cli_usage(usage, "unknown option \"%s\"", c->wrong);
+    return saf__cli_usage(usage, "`saf run` needs a job file");
+}
+
+int saf__cmd_run(int argc, char **argv) {
+    saf_status st = SAF_OK;
+    saf_comm *world = NULL;
+    saf_buf words = {0};
+    command c = {0};
+    /* Batch systems announce the end of a walltime with USR1; untouched it would kill the job, and
+     * handlers must stand before MPI starts. */
+    signal(SIGUSR1, SIG_IGN);
+    st = saf_comm_start(&argc, &argv, &world);
+    if (st != SAF_OK) return saf__cli_exit(st);
+    st = join_words(argc, argv, &words);
+    parse_words(argc, argv, &c);
+    c.options.command_line = words.data ? words.data : "";
+    saf_log_setup(c.options.quiet ? SAF_LOG_WARNING : SAF_LOG_INFO,
+                  saf_comm_size(world) > 1 ? saf_comm_rank(world) : -1);
+    st = saf_comm_agree(world, st);
+    int code = st == SAF_OK ? answer_at_once(world, &c) : saf__cli_exit(st);
+    if (st == SAF_OK && code < 0) {
+        st = run_job(world, &c);
+        code = saf_status_exit_code(st);
+    }
+    saf_buf_free(&words);
+    if (st == SAF_COMM && saf_comm_size(world) > 1) saf_comm_abort(world, code);
+    saf_comm_stop(&world);
+    return code;
+}

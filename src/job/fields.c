@@ -1,0 +1,181 @@
+#include "job/fields.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* In order of saf_job_kind and saf_kv_type. */
+static const char *const kind_names[] = {"generate", "score", NULL};
+static const char *const kv_types[] = {"f16", "f32", NULL};
+
+enum { BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE, GENERATE = SAF__FOR_GENERATE };
+
+#define AT(member) .offset = offsetof(saf_job, member)
+#define LIST_AT(member, count) \
+    .offset = offsetof(saf_job, member), .count_offset = offsetof(saf_job, count)
+#define INT(lo, hi) .type = SAF__FIELD_INT, .min = (lo), .max = (hi)
+#define FLOAT(lo, hi) .type = SAF__FIELD_FLOAT, .min = (lo), .max = (hi)
+#define STRING .type = SAF__FIELD_STRING
+#define BOOL .type = SAF__FIELD_BOOL, .initial = "false"
+#define LATER "more comes with a later version"
+
+/* clang-format off */
+const saf__field saf__fields[] = {
+    {"job", BOTH, .type = SAF__FIELD_ENUM, AT(kind), .choices = kind_names, .required = true,
+     .help = "the kind of job"},
+    {"model.path", BOTH, STRING, AT(model.path), .required = true,
+     .help = "the model: a GGUF file; of a split one, the first part (-00001-of-)"},
+    {"model.kv_type", BOTH, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
+     .hint = "q8_0 comes with a later version",
+     .help = "number type of the key-value cache; f32 takes twice the memory of f16"},
+    {"layout.pipeline", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.pipeline), .initial = "0", .unit = "stages",
+     .help = "pipeline stages, each a run of layers on one rank; 0: one a rank"},
+    {"layout.tensor", BOTH, INT(0, 1), AT(layout.tensor), .initial = "0", .unit = "ranks", .hint = LATER,
+     .help = "ranks that share each layer; 0: saf chooses"},
+    {"layout.replicas", BOTH, INT(0, 1), AT(layout.replicas), .initial = "0", .unit = "copies", .hint = LATER,
+     .help = "copies of the model; 0: saf chooses"},
+    {"layout.stages", BOTH, .type = SAF__FIELD_INTS, .min = 1, .max = INT32_MAX,
+     LIST_AT(layout.stages, layout.n_stages), .max_count = SAF_MAX_STAGES, .initial = "[]", .unit = "layers",
+     .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by measured cost"},
+    {"layout.threads", BOTH, INT(0, 1024), AT(layout.threads), .initial = "0", .unit = "threads",
+     .help = "threads of each rank; 0: the cores that the rank may run on"},
+    {"input.prompts", GENERATE, STRING, AT(input.prompts), .input = true,
+     .help = "prompts: FILE.txt (one a line), FILE.jsonl (one object a line) or FILE.h5:/DATASET of strings"},
+    {"input.texts", SAF__FOR_SCORE, STRING, AT(input.texts), .input = true,
+     .help = "texts to score: FILE.txt (one a line), FILE.jsonl (one object a line) or FILE.h5:/DATASET of strings"},
+    {"input.tokens", BOTH, STRING, AT(input.tokens), .input = true,
+     .help = "token ids: a file with one sequence a line, decimal, separated by spaces"},
+    {"input.prompt", GENERATE, STRING, AT(input.prompt), .input = true, .help = "one prompt, the text itself"},
+    {"input.special", BOTH, BOOL, AT(input.special),
+     .help = "special tokens written in raw texts count as such; otherwise they are plain text"},
+    {"generate.max_tokens", GENERATE, INT(1, INT32_MAX), AT(generate.max_tokens), .initial = "128", .unit = "tokens",
+     .help = "longest completion"},
+    {"generate.temperature", GENERATE, FLOAT(0, 100), AT(generate.sampling.temperature), .initial = "0.0",
+     .help = "0: always the likeliest token; above: sampled, flatter as it grows"},
+    {"generate.top_k", GENERATE, INT(0, INT32_MAX), AT(generate.sampling.top_k), .initial = "0", .unit = "tokens",
+     .help = "sample among the k likeliest tokens; 0: off"},
+    {"generate.top_p", GENERATE, FLOAT(0, 1), AT(generate.sampling.top_p), .initial = "1.0",
+     .help = "sample among the fewest tokens whose probabilities reach this sum; 1: off"},
+    {"generate.min_p", GENERATE, FLOAT(0, 1), AT(generate.sampling.min_p), .initial = "0.0",
+     .help = "drop tokens less likely than this share of the likeliest; 0: off"},
+    {"generate.repeat_penalty", GENERATE, FLOAT(0, 1000), .above_min = true,
+     AT(generate.sampling.repeat_penalty), .initial = "1.0",
+     .help = "above 1 makes tokens of the recent past less likely; 1: off"},
+    {"generate.repeat_last", GENERATE, INT(-1, INT32_MAX), AT(generate.sampling.repeat_last), .initial = "64",
+     .unit = "tokens", .help = "how many last tokens the penalty looks at; 0: none, -1: all"},
+    {"generate.seed", GENERATE, .type = SAF__FIELD_INT64, .min = 0, .max = 9223372036854775807.0,
+     AT(generate.sampling.seed), .initial = "1", .help = "key of the random numbers; the same seed gives the same text"},
+    {"generate.stop", GENERATE, .type = SAF__FIELD_STRINGS, LIST_AT(generate.stop, generate.n_stop),
+     .max_count = SAF_MAX_STOPS, .initial = "[]", .help = "strings that end a completion; they are left out of it"},
+    {"generate.stop_ids", GENERATE, .type = SAF__FIELD_INTS, .min = 0, .max = INT32_MAX,
+     LIST_AT(generate.stop_ids, generate.n_stop_ids), .max_count = SAF_MAX_STOPS, .initial = "[]",
+     .help = "token ids that end a completion"},
+    {"generate.logprobs", GENERATE, INT(0, 64), AT(generate.logprobs), .initial = "0", .unit = "tokens",
+     .help = "store the n likeliest tokens at every place, with their log-probabilities"},
+    {"generate.ignore_eos", GENERATE, BOOL, AT(generate.ignore_eos),
+     .help = "go on to max_tokens even where the model would end"},
+    {"generate.logits", GENERATE, BOOL, AT(generate.logits),
+     .help = "store the logits that each token was picked from (large)"},
+    {"score.logits", SAF__FOR_SCORE, BOOL, AT(score.logits), .help = "store the logits of every token (large)"},
+    {"run.context", BOTH, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
+     .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
+    {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",
+     .help = "sequences in flight at once; 0: saf chooses by the stages and the memory"},
+    {"run.micro_batch", BOTH, INT(0, INT32_MAX), AT(run.micro_batch), .initial = "0", .unit = "sequences",
+     .help = "sequences that go through the stages together; 0: saf chooses"},
+    {"run.chunk", BOTH, INT(0, INT32_MAX), AT(run.chunk), .initial = "0", .unit = "tokens",
+     .help = "a long prompt goes through the stages in pieces of this length; 0: saf chooses"},
+    {"output.file", BOTH, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
+     .help = "the results file (HDF5)"},
+};
+/* clang-format on */
+_Static_assert(sizeof saf__fields / sizeof saf__fields[0] <= SAF__FIELDS_MAX, "raise the limit");
+const int saf__field_count = sizeof saf__fields / sizeof saf__fields[0];
+
+const char *saf_job_kind_name(saf_job_kind kind) {
+    return (unsigned)kind < SAF_JOB_KINDS ? kind_names[kind] : "unknown";
+}
+
+bool saf_job_kind_from_name(const char *name, saf_job_kind *out) {
+    for (int i = 0; i < SAF_JOB_KINDS; i++) {
+        if (strcmp(name, kind_names[i]) != 0) continue;
+        *out = (saf_job_kind)i;
+        return true;
+    }
+    return false;
+}
+
+const saf__field *saf__field_find(saf_job_kind kind, const char *key) {
+    for (int i = 0; i < saf__field_count; i++)
+        if (saf__fields[i].kinds & 1u << kind && strcmp(saf__fields[i].key, key) == 0)
+            return &saf__fields[i];
+    return NULL;
+}
+
+bool saf__field_is_group(saf_job_kind kind, const char *name) {
+    size_t n = strlen(name);
+    for (int i = 0; i < saf__field_count; i++)
+        if (saf__fields[i].kinds & 1u << kind && strncmp(saf__fields[i].key, name, n) == 0 &&
+            saf__fields[i].key[n] == '.')
+            return true;
+    return false;
+}
+
+/* ---- unknown keys -------------------------------------------------------------------------- */
+
+enum { LONGEST_KEY = 64 };
+
+static int min3(int a, int b, int c) {
+    int m = a < b ? a : b;
+    return m < c ? m : c;
+}
+
+/* Letters to insert, drop or change, where two swapped neighbours count as one. */
+static int edit_distance(const char *a, const char *b) {
+    int d[3][LONGEST_KEY + 1];
+    size_t la = strlen(a), lb = strlen(b);
+    if (la > LONGEST_KEY || lb > LONGEST_KEY) return LONGEST_KEY;
+    for (size_t j = 0; j <= lb; j++) d[0][j] = (int)j;
+    for (size_t i = 1; i <= la; i++) {
+        int *row = d[i % 3], *above = d[(i + 2) % 3], *above2 = d[(i + 1) % 3];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= lb; j++) {
+            row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                above2[j - 2] + 1 < row[j])
+                row[j] = above2[j - 2] + 1;
+        }
+    }
+    return d[la % 3][lb];
+}
+
+static const char *leaf_of(const char *key) {
+    const char *dot = strrchr(key, '.');
+    return dot ? dot + 1 : key;
+}
+
+/* The right name in the wrong group counts as one mistake. */
+static const char *nearest_key(saf_job_kind kind, const char *key) {
+    const char *best = NULL;
+    int allowed = strlen(key) < 6 ? 2 : 3;
+    for (int i = 0; i < saf__field_count; i++) {
+        const saf__field *f = &saf__fields[i];
+        if (!(f->kinds & 1u << kind)) continue;
+        int whole = edit_distance(key, f->key);
+        int leaf = 1 + edit_distance(leaf_of(key), leaf_of(f->key));
+        int d = whole < leaf ? whole : leaf;
+        if (d > allowed) continue;
+        allowed = d - 1;
+        best = f->key;
+    }
+    return best;
+}
+
+saf_status saf__field_unknown(saf_job_kind kind, const char *key, const saf__where *at) {
+    for (int other = 0; other < SAF_JOB_KINDS; other++)
+        if (saf__field_find((saf_job_kind)other, key))
+            return saf__fail_at(at, key, "a key of %s jobs, and this is a %s job",
+                                kind_names[other], kind_names[kind]);
+    const char *near = nearest_key(kind, key);
+    if (near) return saf__fail_at(at, key, "unknown key, did you mean %s?", near);
+    return saf__fail_at(at, key, "unknown key; `saf help %s` lists the keys", kind_names[kind]);
+}

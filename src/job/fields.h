@@ -1,0 +1,78 @@
+/* The table of a job file's keys, and what is done with one entry of it. */
+#ifndef SAF_JOB_FIELDS_H
+#define SAF_JOB_FIELDS_H
+
+#include <libconfig.h>
+
+#include "job/where.h"
+#include "saf/job.h"
+
+typedef enum {
+    SAF__FIELD_INT,     /* int32_t */
+    SAF__FIELD_INT64,   /* uint64_t, up to 2^63 - 1 */
+    SAF__FIELD_FLOAT,   /* double */
+    SAF__FIELD_BOOL,    /* bool */
+    SAF__FIELD_ENUM,    /* an enum: the place among `choices` */
+    SAF__FIELD_STRING,  /* char *, not empty */
+    SAF__FIELD_STRINGS, /* char ** and int32_t count */
+    SAF__FIELD_INTS     /* int32_t * and int32_t count */
+} saf__field_type;
+
+enum { SAF__FOR_GENERATE = 1 << SAF_JOB_GENERATE, SAF__FOR_SCORE = 1 << SAF_JOB_SCORE };
+
+typedef struct {
+    const char *key; /* full path, a group and a name; "job" alone has no group */
+    unsigned kinds;  /* SAF__FOR_... bits */
+    saf__field_type type;
+    size_t offset, count_offset; /* in saf_job */
+    const char *initial;         /* the default as libconfig text; NULL: none */
+    const char *absent;          /* what its absence means, when there is no default */
+    bool required, input;        /* input: exactly one of these must be given */
+    double min, max;             /* of numbers and of list elements; exact below 2^53 */
+    bool above_min;              /* min itself is out of range */
+    int32_t max_count;           /* of lists */
+    const char *const *choices;  /* of enums, ends with NULL */
+    const char *unit;            /* or NULL */
+    const char *hint;            /* added to range errors, or NULL */
+    const char *help;
+} saf__field;
+
+enum { SAF__FIELDS_MAX = 64 };
+extern const saf__field saf__fields[];
+extern const int saf__field_count;
+
+/* The key of this kind of job; NULL when there is none. */
+const saf__field *saf__field_find(saf_job_kind kind, const char *key);
+/* Whether some key of the kind begins with "NAME.". */
+bool saf__field_is_group(saf_job_kind kind, const char *name);
+/* "unknown key", with the nearest one or where to look. */
+saf_status saf__field_unknown(saf_job_kind kind, const char *key, const saf__where *at);
+
+/* ---- field_value.c: setting, writing ------------------------------------------------------- */
+
+/* Checks a value and stores it in place of the one before. */
+saf_status saf__field_set(saf_job *job, const saf__field *f, const config_setting_t *value,
+                          const saf__where *at);
+/* The same from a word of the command line, or from a default: libconfig text, but strings and
+ * enums need no quotes. */
+saf_status saf__field_set_text(saf_job *job, const saf__field *f, const char *text,
+                               const saf__where *at);
+/* The same for numbers that come from elsewhere; `name` is what errors call it. */
+saf_status saf__field_set_number(saf_job *job, const saf__field *f, double value, const char *name,
+                                 const saf__where *at);
+/* Frees and empties a string or list. */
+void saf__field_clear(saf_job *job, const saf__field *f);
+/* Whether a string or list holds something; true for all others. */
+bool saf__field_has_value(const saf_job *job, const saf__field *f);
+/* Appends the value as libconfig text that reads back as the very same value. */
+saf_status saf__field_write(const saf_job *job, const saf__field *f, saf_buf *out);
+
+/* ---- field_text.c: words about a field ----------------------------------------------------- */
+
+/* "an integer from 0 to 64", "one of f16, f32", ... */
+saf_status saf__field_expected(const saf__field *f, saf_buf *out);
+/* For the manual: "integer", "list of strings", ... and the range alone ("" when there is none). */
+const char *saf__field_type_name(saf__field_type type);
+saf_status saf__field_range(const saf__field *f, saf_buf *out);
+
+#endif

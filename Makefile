@@ -54,7 +54,9 @@ $(BUILD)/libsaf.a: $(LIB_OBJ)
 $(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
 	$(CC) -o $@ $^ $(SAF_LIBS)
 
-$(BUILD)/obj/kernel/avx512/%.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512
+AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
+$(BUILD)/obj/kernel/avx512/%.o: ISA := $(AVX512)
+$(BUILD)/obj/kernel/avx512/vnni.o: ISA := $(AVX512) -mavx512vnni
 $(BUILD)/obj/comm/%.o: EXTRA = $(MPI_FLAGS)
 $(BUILD)/obj/job/run.o: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/%.o: src/%.c

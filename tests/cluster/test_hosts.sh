@@ -5,7 +5,8 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/cluster/tap.sh
 . tests/cluster/tap.sh
-PYTHON=${PYTHON:-/usr/bin/python3}
+# shellcheck source=tests/cluster/job.sh
+. tests/cluster/job.sh
 
 # A command line that nobody else has.
 sleeping=(sleep "3$$.5")
@@ -57,8 +58,10 @@ if [ "${2:-}" = transfer ]; then
     exit
 fi
 exec 2>&1
-# shellcheck disable=SC2016
-equal "a rank on each host of the hostfile" \
-    "$(mpirun --hostfile "$HOSTFILE" sh -c 'echo "$OMPI_COMM_WORLD_RANK $(hostname)"' | sort | paste -s)" \
-    "$(printf '0 h1\t1 h2')"
+prepare_job || tap_exit
+# The example with its first two machines replaced by the hosts here, one by name and one by address.
+sed -n '/^[^#]/p' hostfiles/lab.hosts | sed -e '1s/^[^ ]*/h1/' -e '2s/^[^ ]*/10.77.0.2/' -e 2q >"$folder/lab.hosts"
+ok "the job over a hostfile" mpirun -np 2 --hostfile "$folder/lab.hosts" --map-by node --bind-to none \
+    "$SAF" run "${words[@]}" "output.file=$folder/hosts.h5"
+check_results "$folder/hosts.h5"
 tap_exit

@@ -5,6 +5,8 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/cluster/tap.sh
 . tests/cluster/tap.sh
+# shellcheck source=tests/cluster/job.sh
+. tests/cluster/job.sh
 
 job_field() { # job_field ID NAME: what `scontrol show job` says
     scontrol show job "$1" | grep -oE "\b$2=[^ ]*" | head -n 1 | cut -d= -f2-
@@ -12,20 +14,30 @@ job_field() { # job_field ID NAME: what `scontrol show job` says
 
 ended() {
     case $(job_field "$1" JobState) in
-    PENDING | RUNNING | COMPLETING | CONFIGURING) return 1 ;;
+    PENDING | CONFIGURING | RUNNING | COMPLETING | '') return 1 ;;
     esac
+}
+
+log_is_clean() {
+    if ! grep -q '^saf' "$1" || grep -qiE 'error|warning|fail|abort|kill|refused|denied' "$1"; then
+        cat "$1"
+        return 1
+    fi
+}
+
+# Slurm starts an `orted` on the second node; each step has its `slurmstepd`.
+no_job_process() {
+    ! cat /proc/[0-9]*/comm 2>/dev/null | grep -xE 'saf|mpirun|orted|srun|slurmstepd'
 }
 
 [ "${1:-}" = inside ] || enter "a Slurm of two nodes" tests/cluster/slurm 2
 exec 2>&1
-
-folder=$(mktemp -d)
-cat >"$folder/job" <<'END'
-#!/bin/bash
-mpirun sh -c 'echo "$OMPI_COMM_WORLD_RANK $(hostname)"'
-END
-id=$(sbatch --parsable -N 2 -n 2 -t 5 -o "$folder/log" "$folder/job")
-ok "the job ends" within 60 ended "$id"
-equal "its state is COMPLETED" "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0"
-equal "a rank on each node" "$(sort "$folder/log" | paste -s)" "$(printf '0 h1\t1 h2')"
+prepare_job || tap_exit
+id=$(sbatch --parsable -N 2 -n 2 -c 1 -o "$folder/log" jobs/slurm/generate.sbatch \
+    "${words[@]}" "output.file=$folder/slurm.h5")
+ok "the batch job ends" within 60 ended "$id" || scontrol show job "$id" | sed 's/^/# /'
+equal "its state and exit code" "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0"
+ok "its log shows saf's first word and no error" log_is_clean "$folder/log"
+check_results "$folder/slurm.h5"
+ok "no process of the job is left" within 5 no_job_process
 tap_exit

@@ -1,4 +1,5 @@
 /* saf: finds the command and hands it its words. */
+#include <signal.h>
 #include <stdio.h>
 
 #include "cli/cli.h"
@@ -39,6 +40,8 @@ int saf__cli_usage(const char *usage, const char *format, ...) {
 }
 
 int main(int argc, char **argv) {
+    /* A limit on the size of files then is an error with a message, as a full disk is. */
+    signal(SIGXFSZ, SIG_IGN);
     if (argc < 2) {
         print_help(stderr);
         return saf_status_exit_code(SAF_USAGE);

@@ -48,12 +48,13 @@ static saf_status print_header(FILE *out, const char *path, const saf_results *r
                            r->load_s, r->run_s));
     SAF_TRY(print_field(out, "time", text.data));
     saf_buf_clear(&text);
-    SAF_TRY(saf_buf_printf(&text, "%lld of prompts, %lld generated", (long long)r->prompt_tokens,
-                           (long long)r->completion_tokens));
-    if (r->run_s > 0)
-        SAF_TRY(saf_buf_printf(&text, "; %.1f tokens/s in all, %.1f generated tokens/s",
-                               ((double)r->prompt_tokens + (double)r->completion_tokens) / r->run_s,
-                               (double)r->completion_tokens / r->run_s));
+    SAF_TRY(saf_buf_printf(&text, "%lld of prompts", (long long)r->prompt_tokens));
+    if (r->completion_tokens > 0)
+        SAF_TRY(saf_buf_printf(&text, ", %lld generated", (long long)r->completion_tokens));
+    double generated = (double)r->completion_tokens, all = (double)r->prompt_tokens + generated;
+    if (r->run_s > 0) SAF_TRY(saf_buf_printf(&text, "; %.1f tokens/s", all / r->run_s));
+    if (r->run_s > 0 && r->completion_tokens > 0)
+        SAF_TRY(saf_buf_printf(&text, " in all, %.1f generated tokens/s", generated / r->run_s));
     SAF_TRY(print_field(out, "tokens", text.data));
     saf_buf_clear(&text);
     SAF_TRY(saf_buf_printf(&text, "tokens %s", short_hash(r->tokens_sha256, a)));
@@ -80,10 +81,21 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static const char *duration(double s, char out[32]) {
+    if (s >= 1)
+        snprintf(out, 32, "%.3f s", s);
+    else if (s >= 1e-3)
+        snprintf(out, 32, "%.2f ms", s * 1e3);
+    else
+        snprintf(out, 32, "%.1f us", s * 1e6);
+    return out;
+}
+
 /* Median and largest of one figure of the requests that did not fail and have it. */
 static saf_status print_spread(FILE *out, const saf_results *r, const char *name, size_t member) {
     double *v = NULL;
     int64_t n = 0;
+    char median[32], longest[32];
     saf_status st = saf_alloc((size_t)r->n_requests, sizeof *v, &v);
     if (st != SAF_OK) return st;
     for (int64_t i = 0; i < r->n_requests; i++) {
@@ -93,8 +105,9 @@ static saf_status print_spread(FILE *out, const saf_results *r, const char *name
     }
     qsort(v, (size_t)n, sizeof *v, compare_doubles);
     if (n > 0)
-        fprintf(out, "%s: median %.4g s, longest %.4g s\n", name,
-                n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, v[n - 1]);
+        fprintf(out, "%s: median %s, longest %s\n", name,
+                duration(n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, median),
+                duration(v[n - 1], longest));
     saf_free(&v);
     return SAF_OK;
 }
@@ -142,8 +155,8 @@ static saf_status print_summary(FILE *out, const saf_results *r) {
     saf_status st = SAF_OK;
     int64_t failed = 0;
     for (int64_t i = 0; i < r->n_requests; i++) failed += is_failed(&r->requests[i]);
-    fprintf(out, "%lld requests: %lld done, %lld failed", (long long)r->n_requests,
-            (long long)(r->n_requests - failed), (long long)failed);
+    fprintf(out, "%lld request%s: %lld done, %lld failed", (long long)r->n_requests,
+            r->n_requests == 1 ? "" : "s", (long long)(r->n_requests - failed), (long long)failed);
     print_reasons(out, r);
     SAF_TRY(print_spread(out, r, "time to first token",
                          offsetof(saf_result_request, time_to_first_token_s)));

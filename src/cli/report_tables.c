@@ -106,7 +106,8 @@ saf_status saf__report_calls(FILE *out, const saf_results *r, bool per_rank) {
             }
     } else {
         SAF_TRY(saf__grid_begin(&g, "<calls of all ranks|number|MiB|waiting s"));
-        for (int64_t i = 0; i < n; i++) SAF_TRY(call_cells(&g, &sums[i]));
+        for (int64_t i = 0; i < n; i++)
+            if (sums[i].calls != 0) SAF_TRY(call_cells(&g, &sums[i]));
     }
     SAF_TRY(saf__grid_print(&g, out));
 out:

@@ -266,7 +266,7 @@ static void free_texts(const saf__table *table, char *rows, int64_t n) {
 saf_status saf__table_read(const saf__h5 *f, const saf__table *table, void *rows, int64_t *n) {
     saf_status st = SAF_OK;
     hid_t dataset = H5I_INVALID_HID, type = H5I_INVALID_HID;
-    H5T_cset_t csets[SAF__MAX_COLUMNS];
+    H5T_cset_t csets[SAF__MAX_COLUMNS] = {H5T_CSET_ASCII};
     int64_t shape[2] = {0, 1};
     char *all = NULL, *block = NULL;
     SAF_TRY(saf__h5_open(f, table->path, H5T_COMPOUND, 1, &dataset, shape));

@@ -31,9 +31,10 @@ static inline void fixture_ids(int32_t **out, int64_t n, int64_t seed) {
 }
 
 static inline void fixture_request(saf_result_request *q, int64_t i) {
+    /* spelled so that no hexadecimal escape swallows the letter after it */
     static const char *const texts[] = {"plain",
-                                        "Gr\xC3\xBC\xC3\x9F"
-                                        "e, \xE6\x97\xA5\xE6\x9C\xAC",
+                                        ("Gr\xC3\xBC\xC3\x9F"
+                                         "e, \xE6\x97\xA5\xE6\x9C\xAC"),
                                         "\xF0\x9F\x98\x80 two\nlines\t\"quoted\"\\"};
     char id[64];
     bool failed = i % 5 == 4;

@@ -58,7 +58,7 @@ AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 $(BUILD)/obj/kernel/avx512/%.o: ISA := $(AVX512)
 $(BUILD)/obj/kernel/avx512/vnni.o: ISA := $(AVX512) -mavx512vnni
 $(BUILD)/obj/comm/%.o: EXTRA = $(MPI_FLAGS)
-$(BUILD)/obj/job/run.o: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/job/finish.o: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA) -c -o $@ $<
@@ -88,14 +88,10 @@ test-cluster: all ## jobs over hosts and under Slurm, both set up on this machin
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cluster tests/run "$(T)"
 
-# Three ranks of a small model with synthetic weights: its text has no meaning, its numbers do.
-DEMO_MODEL := $(BUILD)/demo/model.gguf
 demo: deps ## install what is missing, build, run the main job over three ranks
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
-	@mkdir -p $(dir $(DEMO_MODEL))
-	@test -f $(DEMO_MODEL) || $(BUILD)/saf model make $(DEMO_MODEL) --arch qwen3 --shape 12:512:8:4:64:1536 --type q8_0 --seed 1
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive \
-	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg model.path=$(DEMO_MODEL)
+	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
 
 deps: ## install the packages that saf needs (Debian)
 	@tests/tools/install-packages $(PACKAGES)

@@ -96,7 +96,7 @@ void saf_prompts_free(saf_prompt **prompts, int64_t n);
  */
 
 typedef struct {
-    bool dry_run, fresh, quiet;
+    bool dry_run, quiet;
     const char *command_line;
 } saf_run_options;
 

@@ -4,10 +4,11 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/report.h"
 #include "saf/comm.h"
 #include "saf/job.h"
 
-static const char *const usage = "saf run JOB.cfg [KEY=VALUE ...] [--dry-run] [--fresh] [--quiet]";
+static const char *const usage = "saf run JOB.cfg [KEY=VALUE ...] [--dry-run] [--quiet]";
 
 typedef struct {
     saf_run_options options;
@@ -24,7 +25,6 @@ static void print_help(void) {
     printf("  KEY=VALUE   takes the place of a key of the job file: generate.max_tokens=64;\n");
     printf("              `saf help generate` and `saf help score` list the keys\n");
     printf("  --dry-run   check everything, print what each rank would hold, compute nothing\n");
-    printf("  --fresh     compute again even where a result exists (so far every run does)\n");
     printf("  --quiet     only warnings and errors\n\n");
     printf("Results go to output.file; `saf report FILE.h5` reads them back.\n");
     printf("Exit codes: 0 done; 1 failed at run time; 2 wrong usage or job file; 65 bad input\n");
@@ -66,7 +66,6 @@ out:
 
 static void parse_words(int argc, char **argv, command *c) {
     static const struct option options[] = {{"dry-run", no_argument, NULL, 'd'},
-                                            {"fresh", no_argument, NULL, 'f'},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
@@ -75,7 +74,6 @@ static void parse_words(int argc, char **argv, command *c) {
     optind = 0; /* from the start, with GNU's permutation: options may stand anywhere */
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         c->options.dry_run |= letter == 'd';
-        c->options.fresh |= letter == 'f';
         c->options.quiet |= letter == 'q';
         c->help |= letter == 'h';
         if (letter == '?') c->wrong = argv[optind - 1];
@@ -108,6 +106,22 @@ static void say_started(saf_comm *world, const command *c, const saf_job *job) {
             ranks == 1 ? "" : "s");
 }
 
+/* The text of a single prompt is on stdout already, and nothing else belongs there. */
+static saf_status say_done(const saf_job *job) {
+    saf_status st = SAF_OK;
+    saf_results r = {0};
+    saf__report_options options = {.completions = 8};
+    SAF_TRY(saf_results_read(job->output.file, &r));
+    if (job->kind == SAF_JOB_GENERATE && r.n_requests == 1 && r.failed_requests == 0)
+        saf_log(SAF_LOG_INFO, "%lld tokens in %.2f s, loaded in %.2f s; %s",
+                (long long)r.completion_tokens, r.run_s, r.load_s, job->output.file);
+    else
+        SAF_TRY(saf__report_print(stdout, job->output.file, &r, &options));
+out:
+    saf_results_free(&r);
+    return st;
+}
+
 static saf_status run_job(saf_comm *world, const command *c) {
     saf_status st = SAF_OK;
     saf_job job = {0};
@@ -117,6 +131,8 @@ static saf_status run_job(saf_comm *world, const command *c) {
         say_started(world, c, &job);
         st = saf_job_run(world, &job, &c->options);
     }
+    if (st == SAF_OK && saf_comm_rank(world) == 0 && !c->options.quiet && !c->options.dry_run)
+        st = say_done(&job);
     /* Rank 0 speaks for all, but a broken communication may not have reached it. */
     if (st != SAF_OK && (saf_comm_rank(world) == 0 || st == SAF_COMM))
         saf_log(SAF_LOG_ERROR, "%s", error.len ? error.data : saf_error_text());

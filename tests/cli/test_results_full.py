@@ -36,14 +36,14 @@ with scratch() as folder:
         older = f.read()
     job = job_file(folder, JOB.format(model=model, out=out, tokens=200))  # 3.3 MB of logits
     for kib in (0, 1, 20, 500, 1500, 3000):
-        run = run_limited(job, kib, "--fresh", "--quiet")
+        run = run_limited(job, kib, "--quiet")
         tap.equal(run.returncode, 74, f"{kib} KiB: exit code")
         tap.ok(out in run.stderr and "bytes" in run.stderr, f"{kib} KiB: message", run.stderr)
         with open(out, "rb") as f:
             tap.ok(f.read() == older, f"{kib} KiB: the older file is as it was")
         tap.equal(sorted(os.listdir(folder)), ["job.cfg", "m.gguf", "out.h5"],
                   f"{kib} KiB: nothing else is left")
-    run = run_limited(job, 8000, "--fresh", "--quiet")
+    run = run_limited(job, 8000, "--quiet")
     tap.equal(run.returncode, 0, "with enough room it runs")
     nowhere = os.path.join(folder, "none", "out.h5")
     run = saf("run", job, f"output.file={nowhere}", "--quiet")

@@ -57,7 +57,7 @@ within() { # within SECONDS COMMAND...
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
+        sleep 0.02
     done
 }
 

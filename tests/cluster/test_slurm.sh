@@ -25,9 +25,16 @@ log_is_clean() {
     fi
 }
 
+running() { grep -qx "$1" /proc/[0-9]*/comm 2>/dev/null; }
+
 # Slurm starts an `orted` on the second node; each step has its `slurmstepd`.
 no_job_process() {
-    ! cat /proc/[0-9]*/comm 2>/dev/null | grep -xE 'saf|mpirun|orted|srun|slurmstepd'
+    ! grep -xE 'saf|mpirun|orted|srun|slurmstepd' /proc/[0-9]*/comm 2>/dev/null
+}
+
+usr1_until_first_word() {
+    scancel --batch --signal=USR1 "$id"
+    grep -q '^saf' "$folder/usr1.log"
 }
 
 [ "${1:-}" = inside ] || enter "a Slurm of two nodes" tests/cluster/slurm 2
@@ -40,4 +47,16 @@ equal "its state and exit code" "$(job_field "$id" JobState) $(job_field "$id" E
 ok "its log shows saf's first word and no error" log_is_clean "$folder/log"
 check_results "$folder/slurm.h5"
 ok "no process of the job is left" within 5 no_job_process
+
+# What Slurm sends before the end of the walltime: again and again until the ranks are up, and once
+# while they work.
+id=$(sbatch --parsable -N 2 -n 2 -c 1 -o "$folder/usr1.log" jobs/slurm/generate.sbatch \
+    "${words[@]}" generate.max_tokens=96 "output.file=$folder/usr1.h5")
+ok "another batch job starts" within 30 running mpirun
+ok "its script is sent SIGUSR1 until saf says its first word" within 30 usr1_until_first_word
+ok "and once more" scancel --batch --signal=USR1 "$id"
+ok "it ends" within 60 ended "$id"
+equal "its state and exit code" "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0" ||
+    sed 's/^/# /' "$folder/usr1.log"
+ok "no process of it is left" within 5 no_job_process
 tap_exit

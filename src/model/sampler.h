@@ -4,15 +4,18 @@
 
 #include "saf/core.h"
 
-/* Sorting a whole vocabulary for each token would take longer than choosing it: values are counted
- * by their upper 16 bits, and only the buckets at the top are sorted, more of them on demand. */
+/* Sorting a whole vocabulary for each token would take longer than choosing it. The vocabulary is
+ * cut into blocks. The k-th best of the blocks' best values is a bound that at least k values
+ * reach, and only blocks whose best reaches it need a look. What is found is sorted; later calls
+ * go on below the bound. */
 typedef struct {
-    int64_t n;
-    const float *values; /* [n] finite */
-    uint64_t *keys;      /* [n] of which `ready` are in order */
+    int64_t n, n_blocks;
+    const float *values;    /* [n] finite */
+    uint64_t *keys, *spare; /* [n] keys: `ready` of them are in order */
     int64_t ready;
-    uint32_t *counts;     /* [65536] */
-    uint32_t next_bucket; /* all before it are in `keys` */
+    uint32_t *best;    /* [n_blocks] of each block, as a key */
+    uint32_t *bounds;  /* [n_blocks] the same, sorted */
+    uint64_t taken_to; /* all keys below it are in `keys` */
 } saf__order;
 
 saf_status saf__order_init(saf__order *o, int64_t n);

@@ -63,11 +63,13 @@ saf_status saf_tokenizer_piece(const saf_tokenizer *t, int32_t id, bool first, b
                                            : append_bytes(t, out, text, len);
 }
 
-/* Whether what follows this token is encoded as a text of its own. */
+/* Whether what follows this token is encoded as a text of its own. A user-defined token with U+2581
+ * comes from merges: texts have spaces there. */
 static bool is_cut(const saf_tokenizer *t, int32_t id) {
     int type = saf__token_type(t, id);
-    return type == SAF__TOKEN_CONTROL || type == SAF__TOKEN_USER_DEFINED ||
-           (type == SAF__TOKEN_UNKNOWN && t->unknown_is_text);
+    if (type == SAF__TOKEN_USER_DEFINED)
+        return !memmem(t->text[id], t->len[id], SPACE, SPACE_BYTES);
+    return type == SAF__TOKEN_CONTROL || (type == SAF__TOKEN_UNKNOWN && t->unknown_is_text);
 }
 
 saf_status saf_tokenizer_decode(const saf_tokenizer *t, const int32_t *ids, int64_t n, bool special,

@@ -218,7 +218,7 @@ static void test_tokenizer_gives_random_texts_back(void **state) {
     saf_buf text = {0};
     for (int v = 0; v < VOCABULARIES; v++) {
         model m = open_vocab(vocabularies[v]);
-        for (uint64_t seed = 0; seed < 3000; seed++) {
+        for (uint64_t seed = 0; seed < 1500; seed++) {
             random_text(seed, &text);
             check_round_trip(m.t, vocabularies[v], text.data ? text.data : "", text.len);
         }
@@ -267,21 +267,137 @@ static void test_tokenizer_gives_nasty_texts_back(void **state) {
 static void test_tokenizer_takes_long_runs(void **state) {
     static const char *const units[] = {"a",   " ",   "ab", "\n", "7", "-",       "\xe4\xb8\xad",
                                         " \n", "\t ", "A",  "'",  "<", "\xcc\x81"};
-    enum { BYTES = 1 << 20 };
     (void)state;
     NEED(VOCAB "llama-spm.gguf");
     saf_buf text = {0};
     for (int v = 0; v < VOCABULARIES; v++) {
         model m = open_vocab(vocabularies[v]);
         for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+            size_t bytes = i < 3 ? 1 << 20 : 1 << 17;
             saf_buf_clear(&text);
-            while (text.len < BYTES)
+            while (text.len < bytes)
                 assert_int_equal(saf_buf_append(&text, units[i], strlen(units[i])), SAF_OK);
             check_round_trip(m.t, vocabularies[v], text.data, text.len);
         }
         close_model(&m);
     }
     saf_buf_free(&text);
+}
+
+/* ---- special tokens ---------------------------------------------------------------------------
+ */
+
+static int32_t find_ok(const saf_tokenizer *t, const char *text) {
+    int32_t id = saf_tokenizer_find(t, text, strlen(text));
+    if (id < 0) fail_msg("no token \"%s\"", text);
+    return id;
+}
+
+static void test_tokenizer_takes_special_text_only_when_told(void **state) {
+    static const char text[] = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>";
+    (void)state;
+    NEED(VOCAB "qwen2.gguf");
+    model m = open_vocab("qwen2");
+    saf_buf back = {0};
+    int32_t start = find_ok(m.t, "<|im_start|>"), end = find_ok(m.t, "<|im_end|>");
+    int32_t want[] = {start, 872, 198, 13048, end, 198, start}; /* user, newline, Hi */
+    saf_ids ids = encode_ok(m.t, text, sizeof text - 1, true, true);
+    if (!same_ids(&ids, want, 7)) {
+        print_ids("expected", want, 7);
+        print_ids("got     ", ids.data, ids.len);
+        fail();
+    }
+    assert_int_equal(saf_tokenizer_decode(m.t, ids.data, ids.len, true, &back), SAF_OK);
+    assert_string_equal(back.data, text);
+    saf_buf_clear(&back);
+    assert_int_equal(saf_tokenizer_decode(m.t, ids.data, ids.len, false, &back), SAF_OK);
+    assert_string_equal(back.data, "user\nHi\n");
+    ids.len = 0;
+    assert_int_equal(saf_tokenizer_encode(m.t, text, sizeof text - 1, true, false, &ids), SAF_OK);
+    for (int64_t i = 0; i < ids.len; i++) assert_true(ids.data[i] != start && ids.data[i] != end);
+    saf_ids_free(&ids);
+    saf_buf_free(&back);
+    close_model(&m);
+}
+
+static void test_tokenizer_knows_what_begins_and_ends(void **state) {
+    static const struct {
+        const char *name;
+        int32_t bos, eos;
+        bool adds_bos;
+        const char *ends[3], *others[2];
+    } files[] = {
+        {"llama-spm", 1, 2, true, {"</s>"}, {"<s>", "<unk>"}},
+        {"gpt-2", 50256, 50256, false, {"<|endoftext|>"}, {"!"}},
+        {"qwen2", 151643, 151645, false, {"<|im_end|>", "<|endoftext|>"}, {"<|im_start|>"}},
+        {"llama-bpe",
+         128000,
+         128009,
+         true,
+         {"<|eot_id|>", "<|end_of_text|>"},
+         {"<|begin_of_text|>", "<|start_header_id|>"}},
+    };
+    (void)state;
+    NEED(VOCAB "llama-spm.gguf");
+    for (int v = 0; v < VOCABULARIES; v++) {
+        model m = open_vocab(files[v].name);
+        assert_int_equal(saf_tokenizer_bos(m.t), files[v].bos);
+        assert_int_equal(saf_tokenizer_eos(m.t), files[v].eos);
+        assert_int_equal(saf_tokenizer_adds_bos(m.t), files[v].adds_bos);
+        assert_false(saf_tokenizer_adds_eos(m.t));
+        for (int i = 0; i < 3 && files[v].ends[i]; i++)
+            assert_true(saf_tokenizer_is_end(m.t, find_ok(m.t, files[v].ends[i])));
+        for (int i = 0; i < 2 && files[v].others[i]; i++)
+            assert_false(saf_tokenizer_is_end(m.t, find_ok(m.t, files[v].others[i])));
+        assert_false(saf_tokenizer_is_end(m.t, -1));
+        assert_false(saf_tokenizer_is_end(m.t, saf_tokenizer_vocab(m.t)));
+        saf_ids empty = encode_ok(m.t, "", 0, true, false);
+        assert_int_equal(empty.len, files[v].adds_bos);
+        if (empty.len) assert_int_equal(empty.data[0], files[v].bos);
+        saf_ids_free(&empty);
+        close_model(&m);
+    }
+}
+
+static void test_tokenizer_refuses_what_it_cannot_take(void **state) {
+    (void)state;
+    NEED(VOCAB "qwen2.gguf");
+    model m = open_vocab("qwen2");
+    saf_ids ids = {0};
+    saf_buf out = {0};
+    assert_int_equal(saf_ids_append(&ids, 7), SAF_OK);
+    assert_int_equal(saf_tokenizer_encode(m.t, "ab\xffz", 4, true, true, &ids), SAF_BAD_INPUT);
+    assert_non_null(strstr(saf_error_text(), "byte 2"));
+    assert_int_equal(saf_tokenizer_encode(m.t, "ab\xe4\xb8", 4, true, true, &ids), SAF_BAD_INPUT);
+    assert_int_equal(ids.len, 1); /* nothing was added */
+    assert_int_equal(saf_tokenizer_piece(m.t, -1, false, false, &out), SAF_BAD_INPUT);
+    assert_int_equal(saf_tokenizer_piece(m.t, saf_tokenizer_vocab(m.t), false, false, &out),
+                     SAF_BAD_INPUT);
+    int32_t bad[] = {0, 1, 999999};
+    assert_int_equal(saf_tokenizer_decode(m.t, bad, 3, false, &out), SAF_BAD_INPUT);
+    assert_int_equal(out.len, 0);
+    saf_ids_free(&ids);
+    saf_buf_free(&out);
+    close_model(&m);
+}
+
+/* A text cut at any character decodes in pieces to the same bytes: what a stream shows. */
+static void test_tokenizer_pieces_join(void **state) {
+    static const char text[] =
+        " \xf0\x9f\xa6\x99 na\xc3\xafve caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87";
+    (void)state;
+    NEED(VOCAB "llama-spm.gguf");
+    for (int v = 0; v < VOCABULARIES; v++) {
+        model m = open_vocab(vocabularies[v]);
+        saf_ids ids = encode_ok(m.t, text, sizeof text - 1, false, false);
+        saf_buf out = {0};
+        for (int64_t i = 0; i < ids.len; i++)
+            assert_int_equal(saf_tokenizer_piece(m.t, ids.data[i], i == 0, false, &out), SAF_OK);
+        assert_string_equal(out.data, text);
+        saf_ids_free(&ids);
+        saf_buf_free(&out);
+        close_model(&m);
+    }
 }
 
 int main(void) {
@@ -292,6 +408,10 @@ int main(void) {
         cmocka_unit_test(test_tokenizer_gives_random_texts_back),
         cmocka_unit_test(test_tokenizer_gives_nasty_texts_back),
         cmocka_unit_test(test_tokenizer_takes_long_runs),
+        cmocka_unit_test(test_tokenizer_takes_special_text_only_when_told),
+        cmocka_unit_test(test_tokenizer_knows_what_begins_and_ends),
+        cmocka_unit_test(test_tokenizer_refuses_what_it_cannot_take),
+        cmocka_unit_test(test_tokenizer_pieces_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

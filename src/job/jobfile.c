@@ -68,7 +68,7 @@ static void drop_file_inputs(reader *r) {
 
 static saf_status apply_overrides(reader *r, int n, const char *const *words) {
     saf_status st = SAF_OK;
-    override o;
+    override o = {0};
     for (int i = 0; i < n; i++) {
         SAF_TRY(split_override(words[i], &o));
         const saf__field *f = saf__field_find(r->job->kind, o.key);
@@ -108,7 +108,7 @@ static saf_status find_kind(reader *r, int n, const char *const *words) {
         SAF_TRY(saf__field_set(r->job, f, v, &at));
     }
     for (int i = 0; i < n; i++) {
-        override o;
+        override o = {0};
         SAF_TRY(split_override(words[i], &o));
         if (strcmp(o.key, "job") != 0) continue;
         SAF_TRY(saf__field_set_text(r->job, f, o.value, &command_line));

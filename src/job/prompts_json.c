@@ -187,7 +187,7 @@ saf_status saf__prompt_from_json(saf__prompt_list *list, const char *text, size_
     json = cJSON_ParseWithLengthOpts(text, len + 1, &end, true);
     if (!json) {
         size_t byte = end && end >= text ? (size_t)(end - text) + 1 : 1;
-        st = saf__fail_at(&p.at, NULL, "not valid JSON at byte %zu of the line", byte);
+        st = saf__fail_at(&p.at, NULL, "not valid JSON near byte %zu of the line", byte);
         goto out;
     }
     st = read_object(&p, json);

@@ -25,16 +25,16 @@ typedef struct {
     unsigned kinds;  /* SAF__FOR_... bits */
     saf__field_type type;
     size_t offset, count_offset; /* in saf_job */
+    double min, max;             /* of numbers and of list elements; exact below 2^53 */
     const char *initial;         /* the default as libconfig text; NULL: none */
     const char *absent;          /* what its absence means, when there is no default */
-    bool required, input;        /* input: exactly one of these must be given */
-    double min, max;             /* of numbers and of list elements; exact below 2^53 */
-    bool above_min;              /* min itself is out of range */
-    int32_t max_count;           /* of lists */
     const char *const *choices;  /* of enums, ends with NULL */
     const char *unit;            /* or NULL */
     const char *hint;            /* added to range errors, or NULL */
     const char *help;
+    int32_t max_count;    /* of lists */
+    bool required, input; /* input: exactly one of these must be given */
+    bool above_min;       /* min itself is out of range */
 } saf__field;
 
 enum { SAF__FIELDS_MAX = 64 };

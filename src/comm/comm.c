@@ -48,6 +48,7 @@ out:
 
 void saf_comm_stop(saf_comm **world) {
     if (!*world) return;
+    saf__drop_requests(*world);
     /* The end of MPI waits for all ranks and spins: meet them politely first. */
     (void)saf_comm_barrier(*world);
     (*world)->transport->stop(*world);
@@ -104,6 +105,7 @@ out:
 
 void saf_comm_free(saf_comm **comm) {
     if (!*comm) return;
+    saf__drop_requests(*comm);
     (*comm)->transport->free(*comm);
     saf_free(comm);
 }

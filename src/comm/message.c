@@ -286,6 +286,19 @@ uint64_t saf__progress(void) {
     return events;
 }
 
+void saf__drop_requests(const saf_comm *comm) {
+    for (saf_comm_request *r = oldest, *next; r; r = next) {
+        next = r->next;
+        if (r->comm != comm) continue;
+        r->failed = saf__comm_fail(comm, SAF_DEFECT,
+                                   "a message to or from rank %d was under way "
+                                   "when its communicator was freed",
+                                   r->peer);
+        give_up(r);
+        set_complete(r);
+    }
+}
+
 /* Waiting calls saf__progress before it asks. */
 static saf_status is_complete(void *what, bool *done) {
     *done = ((const saf_comm_request *)what)->complete;
@@ -388,7 +401,7 @@ saf_status saf_comm_wait(saf_comm_request **request) {
     if (!r) return SAF_OK;
     saf_count_kind kind = kind_of(r);
     double t0 = saf_clock_s();
-    saf_status st = saf__wait_until(r->comm, is_complete, r);
+    saf_status st = r->complete ? SAF_OK : saf__wait_until(r->comm, is_complete, r);
     if (st != SAF_OK) { /* it can never complete */
         give_up(r);
         set_complete(r);
@@ -417,10 +430,12 @@ saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index) {
     any_of any = {.requests = requests, .n = n, .index = -1};
     *index = -1;
     int first = 0;
+    bool done = false;
     while (first < n && !requests[first]) first++;
     if (first >= n) return SAF_OK;
     double t0 = saf_clock_s();
-    saf_status st = saf__wait_until(requests[first]->comm, poll_any, &any);
+    saf_status st = poll_any(&any, &done);
+    if (!done) st = saf__wait_until(requests[first]->comm, poll_any, &any);
     if (st != SAF_OK) return st;
     saf_count_kind kind = kind_of(requests[any.index]);
     st = finish(&requests[any.index]);

@@ -12,7 +12,11 @@ typedef struct {
     bool finalize; /* the world, when saf initialised MPI */
 } mpi_state;
 
-_Static_assert(sizeof(MPI_Request) <= sizeof(uintptr_t), "an operation's handle holds a request");
+/* MPI_Request is a pointer in one library and an int in another. */
+typedef union {
+    MPI_Request request;
+    uintptr_t handle;
+} request_bits;
 
 static MPI_Comm mpi_comm(const saf_comm *comm) {
     return ((const mpi_state *)comm->state)->comm;
@@ -34,14 +38,14 @@ static saf_status started(const saf_comm *comm, const char *call, int code, MPI_
     if (code != MPI_SUCCESS) return check(comm, call, code);
     out->pending = request != MPI_REQUEST_NULL;
     out->receive = receive;
-    memcpy(&out->handle, &request, sizeof request);
+    request_bits bits = {.handle = 0};
+    bits.request = request;
+    out->handle = bits.handle;
     return SAF_OK;
 }
 
 static MPI_Request request_of(const saf__op *op) {
-    MPI_Request request;
-    memcpy(&request, &op->handle, sizeof request);
-    return request;
+    return (request_bits){.handle = op->handle}.request;
 }
 
 static saf_status mpi_isend(saf_comm *comm, int dest, int tag, const void *bytes, size_t len,

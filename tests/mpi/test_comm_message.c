@@ -240,6 +240,26 @@ static void test_message_cancel(saf_comm *world) {
     CHECK(memcmp(in[1], in[2], sizeof in[1]) == 0);
 }
 
+/* A communicator that ends takes its messages along, and nothing touches it afterwards. */
+static void test_message_of_a_freed_communicator(saf_comm *world) {
+    saf_comm *dup = NULL;
+    saf_comm_request *r[2] = {0};
+    int32_t x[2];
+    bool done = false;
+    saf_tensor t[2] = {saf_tensor_1d(SAF_DTYPE_I32, &x[0], 1),
+                       saf_tensor_1d(SAF_DTYPE_I32, &x[1], 1)};
+    CHECK_OK(saf_comm_dup(world, &dup));
+    for (int k = 0; k < 2; k++)
+        CHECK_OK(saf_comm_irecv(dup, before_of(world), SAF_TAG_TEST, 4, &t[k], &r[k]));
+    CHECK_OK(saf_comm_barrier(world));
+    saf_comm_free(&dup);
+    check_round(world, SAF_DTYPE_F32, 1, &(int64_t){5000}, 1);
+    CHECK_STATUS(saf_comm_wait(&r[0]), SAF_DEFECT);
+    CHECK_STATUS(saf_comm_test(&r[1], &done), SAF_DEFECT);
+    CHECK_TEXT("communicator was freed");
+    CHECK(done && !r[0] && !r[1]);
+}
+
 /* A receive whose message had come all the same is used up by cancelling it. */
 static void test_message_cancel_too_late(saf_comm *world) {
     int32_t one = 1, two = 2, x = 0, y = 0;
@@ -476,6 +496,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_message_wait_any_and_test),
         MPI_CASE(test_message_cancel),
         MPI_CASE(test_message_cancel_too_late),
+        MPI_CASE(test_message_of_a_freed_communicator),
         MPI_CASE(test_message_pieces),
         MPI_CASE(test_message_pieces_interleaved),
         MPI_CASE(test_message_wrong_dtype),

@@ -189,14 +189,14 @@ static saf_status index_tensors(saf_gguf *g) {
     saf__gguf_tensors *t = &g->tensors;
     int64_t announced = t->n;
     bool found;
-    SAF_TRY(saf_alloc((size_t)t->n, sizeof *t->by_name, &t->by_name));
+    SAF_TRY(saf_alloc((size_t)t->n, sizeof(void *), &t->by_name));
     const char *name = t->names.data;
     for (int64_t i = 0; i < t->n; i++) {
         t->items[i].name = name;
         t->by_name[i] = &t->items[i];
         name += strlen(name) + 1;
     }
-    qsort(t->by_name, (size_t)t->n, sizeof *t->by_name, tensor_order);
+    qsort(t->by_name, (size_t)t->n, sizeof(void *), tensor_order);
     for (int64_t i = 1; i < t->n; i++) {
         if (tensor_order(&t->by_name[i - 1], &t->by_name[i]) == 0) {
             st = saf_fail(SAF_BAD_INPUT, "%s: byte %llu: tensor \"%s\" is there twice",
@@ -315,7 +315,7 @@ const saf_gguf_tensor *saf_gguf_tensor_at(const saf_gguf *g, int64_t i) {
 const saf_gguf_tensor *saf_gguf_tensor_find(const saf_gguf *g, const char *name) {
     saf_gguf_tensor wanted = {.name = name}, *key = &wanted;
     saf_gguf_tensor **hit = g->tensors.n ? bsearch(&key, g->tensors.by_name, (size_t)g->tensors.n,
-                                                   sizeof *g->tensors.by_name, tensor_order)
+                                                   sizeof(void *), tensor_order)
                                          : NULL;
     return hit ? *hit : NULL;
 }

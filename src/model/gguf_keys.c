@@ -57,8 +57,7 @@ static int find_order(const void *name, const void *entry) {
 
 const saf__gguf_key *saf__gguf_find(const saf__gguf_keys *keys, const char *name) {
     if (!keys->by_name) return NULL;
-    saf__gguf_key **hit =
-        bsearch(name, keys->by_name, (size_t)keys->n, sizeof *keys->by_name, find_order);
+    saf__gguf_key **hit = bsearch(name, keys->by_name, (size_t)keys->n, sizeof(void *), find_order);
     return hit ? *hit : NULL;
 }
 

@@ -214,14 +214,14 @@ static int key_order(const void *a, const void *b) {
 static saf_status read_keys(parser *p, uint64_t count, saf__gguf_keys *keys) {
     saf_status st = SAF_OK;
     for (uint64_t i = 0; i < count; i++) SAF_TRY(read_key(p, keys));
-    SAF_TRY(saf_alloc((size_t)keys->n, sizeof *keys->by_name, &keys->by_name));
+    SAF_TRY(saf_alloc((size_t)keys->n, sizeof(void *), &keys->by_name));
     const char *name = keys->names.data;
     for (int64_t i = 0; i < keys->n; i++) {
         keys->items[i].name = name;
         keys->by_name[i] = &keys->items[i];
         name += strlen(name) + 1;
     }
-    qsort(keys->by_name, (size_t)keys->n, sizeof *keys->by_name, key_order);
+    qsort(keys->by_name, (size_t)keys->n, sizeof(void *), key_order);
     for (int64_t i = 1; i < keys->n; i++) {
         if (strcmp(keys->by_name[i - 1]->name, keys->by_name[i]->name) == 0) {
             st = bad(p, keys->by_name[i]->raw, "key \"%.80s\" is there twice",
@@ -319,7 +319,7 @@ static int offset_order(const void *a, const void *b) {
 static saf_status place_tensors(const parser *p, uint64_t data, saf_gguf_tensor *items, int64_t n) {
     saf_status st = SAF_OK;
     saf_gguf_tensor **order = NULL;
-    SAF_TRY(saf_alloc((size_t)n, sizeof *order, &order));
+    SAF_TRY(saf_alloc((size_t)n, sizeof(void *), &order));
     for (int64_t i = 0; i < n; i++) {
         saf_gguf_tensor *t = order[i] = &items[i];
         uint64_t room = p->part->file_bytes > data ? p->part->file_bytes - data : 0;
@@ -332,7 +332,7 @@ static saf_status place_tensors(const parser *p, uint64_t data, saf_gguf_tensor 
         }
         t->offset += data;
     }
-    qsort(order, (size_t)n, sizeof *order, offset_order);
+    qsort(order, (size_t)n, sizeof(void *), offset_order);
     for (int64_t i = 1; i < n; i++) {
         if (order[i - 1]->offset + order[i - 1]->bytes > order[i]->offset) {
             st = bad(p, order[i]->offset, "tensors \"%s\" and \"%s\" overlap", order[i - 1]->name,
@@ -378,7 +378,7 @@ saf_status saf__gguf_parse(saf__gguf_part *part, int part_number, saf__gguf_keys
                            saf__gguf_tensors *tensors, int *version) {
     saf_status st = SAF_OK;
     parser p = {part, &keys->header, 0};
-    uint64_t n_tensors, n_keys, alignment;
+    uint64_t n_tensors = 0, n_keys = 0, alignment;
     int64_t first = tensors->n;
     size_t first_name = tensors->names.len;
     SAF_TRY(read_start(&p, version, &n_tensors, &n_keys));

@@ -204,6 +204,7 @@ static saf_status read_attention(const saf__arch_keys *k, saf_model_params *p) {
     int64_t value_width;
     double scale = 0;
     const char *path = saf_gguf_path(k->g);
+    p->heads = p->kv_heads = 1; /* until read */
     SAF_TRY(saf__arch_int(k, "attention.head_count", 1, HEADS_MAX, NULL, &p->heads));
     p->kv_heads = p->heads;
     SAF_TRY(saf__arch_int(k, "attention.head_count_kv", 1, p->heads, &found, &p->kv_heads));

@@ -19,7 +19,8 @@ ended() {
 }
 
 log_is_clean() {
-    if ! grep -q '^saf' "$1" || grep -qiE 'error|warning|fail|abort|kill|refused|denied' "$1"; then
+    if ! grep -q '^saf' "$1" ||
+        grep -qaiE '\b(errors?|warning|abort(ed)?|killed|terminated|refused|denied|no such)\b' "$1"; then
         cat "$1"
         return 1
     fi
@@ -34,7 +35,7 @@ no_job_process() {
 
 usr1_until_first_word() {
     scancel --batch --signal=USR1 "$id"
-    grep -q '^saf' "$folder/usr1.log"
+    grep -qs '^saf' "$folder/usr1.log"
 }
 
 [ "${1:-}" = inside ] || enter "a Slurm of two nodes" tests/cluster/slurm 2
@@ -51,7 +52,7 @@ ok "no process of the job is left" within 5 no_job_process
 # What Slurm sends before the end of the walltime: again and again until the ranks are up, and once
 # while they work.
 id=$(sbatch --parsable -N 2 -n 2 -c 1 -o "$folder/usr1.log" jobs/slurm/generate.sbatch \
-    "${words[@]}" generate.max_tokens=96 "output.file=$folder/usr1.h5")
+    "${words[@]}" generate.max_tokens=1000 "output.file=$folder/usr1.h5")
 ok "another batch job starts" within 30 running mpirun
 ok "its script is sent SIGUSR1 until saf says its first word" within 30 usr1_until_first_word
 ok "and once more" scancel --batch --signal=USR1 "$id"

@@ -158,7 +158,6 @@ saf_status saf_chat_render(saf_chat_family family, const saf_chat_message *messa
                            saf_buf *out) {
     saf_status st = SAF_OK;
     const saf__chat_format *f = &saf__chat_formats[family];
-    const char *folded = NULL;
     int last_user = n, first_user = n;
     role r = USER;
     if (family == SAF_CHAT_NONE)
@@ -172,10 +171,11 @@ saf_status saf_chat_render(saf_chat_family family, const saf_chat_message *messa
         if (r == USER) first_user = i;
     }
     /* r is the first message's now. */
-    if (r == SYSTEM && f->place != SAF__SYSTEM_TURN) folded = messages[0].content;
+    bool folds = r == SYSTEM && f->place != SAF__SYSTEM_TURN;
+    const char *folded = folds ? messages[0].content : NULL;
     if (r != SYSTEM && f->default_system) SAF_TRY(append_system(f, f->default_system, out));
     int fold_at = f->place == SAF__SYSTEM_LAST_USER ? last_user : first_user;
-    for (int i = folded != NULL; i < n; i++) {
+    for (int i = folds; i < n; i++) {
         const char *content = messages[i].content;
         SAF_TRY(role_of(&messages[i], &r));
         if (r == SYSTEM)

@@ -1,4 +1,6 @@
 /* Which family a template belongs to, by the texts it contains. */
+#include <stdio.h>
+
 #include "model/chat.h"
 
 typedef struct {
@@ -12,16 +14,10 @@ static bool has(source s, const char *part) {
 
 /* For parts with a line break, which a template may write as one or as \n. */
 static bool has_line(source s, const char *before, const char *after) {
-    char part[128];
-    size_t b = strlen(before), a = strlen(after);
-    if (b + 2 + a + 1 > sizeof part) return false;
-    memcpy(part, before, b);
-    memcpy(part + b, "\n", 1);
-    memcpy(part + b + 1, after, a + 1);
-    if (has(s, part)) return true;
-    memcpy(part + b, "\\n", 2);
-    memcpy(part + b + 2, after, a + 1);
-    return has(s, part);
+    char line[128], escape[128];
+    int n = snprintf(line, sizeof line, "%s\n%s", before, after);
+    int m = snprintf(escape, sizeof escape, "%s\\n%s", before, after);
+    return n > 0 && m > n && (size_t)m < sizeof escape && (has(s, line) || has(s, escape));
 }
 
 static saf_chat_family chatml_kind(source s) {

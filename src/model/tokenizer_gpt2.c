@@ -36,9 +36,10 @@ static saf_status choose_rule(saf_tokenizer *t) {
     const saf__pretok_name *pre = found ? saf__pretok_find(name, len) : NULL;
     if (!pre) {
         SAF_TRY(saf__pretok_list(&known));
-        SAF_TRY(saf_fail(SAF_BAD_INPUT, "%s: %s %s%.*s%s; known are %s", saf_gguf_path(t->g), PRE,
-                         found ? "\"" : "is missing", len < 64 ? (int)len : 64, name,
-                         found ? "\" is not supported" : "", known.data));
+        st = saf_fail(SAF_BAD_INPUT, "%s: %s %s%.*s%s; known are %s", saf_gguf_path(t->g), PRE,
+                      found ? "\"" : "is missing", len < 64 ? (int)len : 64, name,
+                      found ? "\" is not supported" : "", known.data);
+        goto out;
     }
     t->whole_words = pre->whole_words;
     t->adds_bos = pre->adds_bos;

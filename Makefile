@@ -40,6 +40,14 @@ CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
 
+# V=1 shows the commands.
+ifeq ($(V),)
+SAY = @printf '  %-5s %s\n'
+Q = @
+else
+SAY = @:
+endif
+
 .PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint check-layers \
         format asan ubsan bench bench-pipeline install uninstall clean help
 all: $(BUILD)/saf $(BUILD)/libsaf.a
@@ -48,11 +56,13 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 $(BUILD)/libsaf.a: $(LIB_OBJ)
+	$(SAY) AR $@
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
-	$(CC) -o $@ $^ $(SAF_LIBS)
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $^ $(SAF_LIBS)
 
 AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 $(BUILD)/obj/kernel/avx512/%.o: ISA := $(AVX512)
@@ -61,14 +71,17 @@ $(BUILD)/obj/comm/%.o: EXTRA = $(MPI_FLAGS)
 $(BUILD)/obj/job/finish.o: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA) -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA) -c -o $@ $<
 
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libsaf.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
+	$(SAY) CC $<
+	$(Q)$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
 $(BUILD)/tests/mpi/%: tests/mpi/%.c $(BUILD)/libsaf.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
+	$(SAY) CC $<
+	$(Q)$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
 
 -include $(OBJ:.o=.d) $(addsuffix .d,$(UNIT) $(MPITESTS))
 

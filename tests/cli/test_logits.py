@@ -70,6 +70,18 @@ with scratch() as folder, open(os.path.join(SHARED, "models", "peer-error.json")
     tap.ok(got is not None and relative_error(got, exact) < 1e-3, "stories260K: logits",
            err if got is None else relative_error(got, exact))
 
+    ids = np.array(open(tokens).read().split(), dtype=int)
+    shifted = exact - exact.max(axis=1, keepdims=True)
+    logprobs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    expected = float(sum(logprobs[i, ids[i + 1]] for i in range(len(ids) - 1)))
+    with h5py.File(os.path.join(folder, "out.h5")) as f:
+        row = f["requests"][0]
+    tap.ok(abs(row["log_likelihood"] - expected) < 1e-3 * abs(expected),
+           f"stories260K: log-likelihood {row['log_likelihood']:.4f}, exact {expected:.4f}")
+    perplexity = float(np.exp(-expected / (len(ids) - 1)))
+    tap.ok(abs(row["perplexity"] - perplexity) < 1e-3 * perplexity,
+           f"stories260K: perplexity {row['perplexity']:.4f}, exact {perplexity:.4f}")
+
     prompts, texts = [], []
     for block in open(os.path.join(SHARED, "models", "stories260K.greedy.txt")).read().split("### "):
         if block:

@@ -119,9 +119,9 @@ lint: deps-lint check-layers ## formatting, warnings as errors with gcc and clan
 	@tests/tools/lint
 
 asan: ## the tests under address and leak sanitizers
-	$(MAKE) BUILD=$(BUILD)/asan OPT="-O1 -g" SAN="-fsanitize=address -fno-omit-frame-pointer" test
+	KINDS="unit mpi cli" $(MAKE) BUILD=$(BUILD)/asan OPT="-O1 -g" SAN="-fsanitize=address -fno-omit-frame-pointer" test
 ubsan:
-	$(MAKE) BUILD=$(BUILD)/ubsan OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+	KINDS="unit mpi cli" $(MAKE) BUILD=$(BUILD)/ubsan OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
 bench: bench-pipeline
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing

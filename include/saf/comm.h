@@ -94,6 +94,10 @@ saf_status saf_comm_wait(saf_comm_request **request);
 /* Waits until one of n completes (NULL entries are skipped); *index is its place, or -1 when all
  * are NULL. */
 saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index);
+/* Local. Moves the messages under way on without waiting; nothing to do costs nothing. Data beyond
+ * a few MiB, and any data on some networks, only leaves inside such calls: a rank that computes for
+ * long while it sends calls this now and then, between two layers say. */
+void saf_comm_progress(void);
 /* Local. Gives up a receive that will never be matched; one that has been is used up. A send is
  * waited for. */
 void saf_comm_cancel(saf_comm_request **request);

@@ -157,8 +157,12 @@ typedef struct {
     int64_t n;
 } exchange;
 
+static size_t message_of(size_t left) {
+    return piece_of(left < SAF__EAGER_BYTES ? left : SAF__EAGER_BYTES);
+}
+
 static int64_t pieces_of(size_t bytes) {
-    return saf_ceil_div((int64_t)bytes, (int64_t)piece_bytes);
+    return bytes == 0 ? 0 : saf_ceil_div((int64_t)bytes, (int64_t)message_of(bytes));
 }
 
 static saf_status exchange_room(exchange *x, int64_t ops) {
@@ -178,7 +182,7 @@ static saf_status post(exchange *x, saf_comm *comm, bool receive, int peer, int 
     saf_status st = SAF_OK;
     char *p = bytes;
     while (len > 0) {
-        size_t n = piece_of(len);
+        size_t n = message_of(len);
         saf__op *op = &x->ops[x->n];
         *op = (saf__op){0};
         SAF_TRY(receive ? comm->transport->irecv(comm, peer, tag, p, n, op)

@@ -24,6 +24,9 @@ enum {
     SAF__TAG_PIECES_END = 16384
 };
 
+/* A transport sends up to this many bytes without waiting for the receiver, where it can. */
+#define SAF__EAGER_BYTES ((size_t)1 << 20)
+
 /* Lengths are at most saf__piece_bytes(). No call waits, except where it says so. A completed
  * operation is released by `test`. Errors: SAF_COMM. */
 typedef struct {

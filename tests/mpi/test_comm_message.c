@@ -186,6 +186,38 @@ static void test_message_posted_receive_goes_on(saf_comm *world) {
     }
 }
 
+/* More than is sent unasked, moved by a rank that never waits. */
+static void test_message_progress_moves_all(saf_comm *world) {
+    enum { BYTES = 24 << 20 };
+    unsigned char *out = NULL, *in = NULL;
+    saf_comm_request *send = NULL, *recv = NULL;
+    saf_comm_counter c[SAF_COUNT_KINDS];
+    bool sent = false, received = false;
+    CHECK_OK(saf_alloc(BYTES, 1, &out));
+    CHECK_OK(saf_alloc(BYTES, 1, &in));
+    memset(out, saf_comm_rank(world) + 1, BYTES);
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, out, BYTES);
+    saf_tensor got = saf_tensor_1d(SAF_DTYPE_U8, in, 0);
+    saf_comm_progress(); /* nothing to do */
+    saf_comm_counters_reset();
+    CHECK_OK(saf_comm_irecv(world, before_of(world), SAF_TAG_TEST, BYTES, &got, &recv));
+    CHECK_OK(saf_comm_isend(world, next_of(world), SAF_TAG_TEST, &t, &send));
+    double t0 = saf_clock_s();
+    do {
+        saf_comm_progress();
+        saf_comm_counters(c);
+    } while (c[SAF_COUNT_RECV].bytes == 0 && saf_clock_s() < t0 + 30);
+    CHECK_EQ(c[SAF_COUNT_RECV].bytes, BYTES);
+    CHECK_OK(saf_comm_test(&recv, &received));
+    CHECK(received);
+    for (int i = 0; i < BYTES; i += 4093)
+        if (!CHECK_EQ(in[i], before_of(world) + 1)) break;
+    while (!sent && saf_clock_s() < t0 + 30) CHECK_OK(saf_comm_test(&send, &sent));
+    CHECK(sent);
+    saf_free(&out);
+    saf_free(&in);
+}
+
 /* Receives of different tags are served in the order of the sends, not of the receives. */
 static void test_message_wait_any_and_test(saf_comm *world) {
     static const saf_tag tags[] = {SAF_TAG_FLIGHT, SAF_TAG_ACTIVATIONS, SAF_TAG_SAMPLED};
@@ -385,6 +417,29 @@ static void test_message_refused_in_pieces(saf_comm *world) {
     saf__comm_set_piece_bytes(usual);
 }
 
+/* Each error is told when its own request is waited for, whatever failed in between. */
+static void test_message_errors_keep_their_text(saf_comm *world) {
+    int32_t x[3] = {0}, y[3] = {0};
+    saf_comm_request *send = NULL, *recv[3] = {0};
+    saf_tensor got[3];
+    char part[32];
+    for (int k = 0; k < 3; k++) {
+        got[k] = saf_tensor_1d(SAF_DTYPE_I32, y, 0);
+        CHECK_OK(
+            saf_comm_irecv(world, before_of(world), SAF_TAG_TEST, (size_t)k, &got[k], &recv[k]));
+    }
+    for (int k = 0; k < 3; k++) {
+        saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, x, k + 1);
+        CHECK_OK(saf_comm_isend(world, next_of(world), SAF_TAG_TEST, &t, &send));
+        CHECK_OK(saf_comm_wait(&send));
+    }
+    for (int k = 2; k >= 0; k--) {
+        CHECK_STATUS(saf_comm_wait(&recv[k]), SAF_COMM);
+        snprintf(part, sizeof part, "at most %d bytes, got I32 [%d]", k, k + 1);
+        CHECK(strstr(saf_error_text(), part) != NULL);
+    }
+}
+
 /* Bytes that are no tensor of saf, straight from the transport. */
 static void test_message_foreign_header(saf_comm *world) {
     static const size_t lengths[] = {0, 10, 64, 64, 2048};
@@ -493,6 +548,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_message_blocking),
         MPI_CASE(test_message_double_buffered_ring),
         MPI_CASE(test_message_posted_receive_goes_on),
+        MPI_CASE(test_message_progress_moves_all),
         MPI_CASE(test_message_wait_any_and_test),
         MPI_CASE(test_message_cancel),
         MPI_CASE(test_message_cancel_too_late),
@@ -502,6 +558,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_message_wrong_dtype),
         MPI_CASE(test_message_too_large),
         MPI_CASE(test_message_refused_in_pieces),
+        MPI_CASE(test_message_errors_keep_their_text),
         MPI_CASE(test_message_foreign_header),
         MPI_CASE(test_message_defects_are_refused),
         MPI_CASE(test_message_counters_add_up),

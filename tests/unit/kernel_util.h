@@ -59,7 +59,15 @@ UTIL void *util_new(size_t bytes) {
 
 /* ---- weight files -------------------------------------------------------------------------- */
 
-typedef enum { FILL_USUAL, FILL_LARGEST, FILL_SMALLEST, FILL_ZERO, FILL_KINDS } util_fill_kind;
+typedef enum {
+    FILL_USUAL,
+    FILL_LARGEST,  /* largest f16 scales, bytes 0xFF and 0x80 mixed */
+    FILL_ALL_ONES, /* every byte 0xFF: the largest codes everywhere */
+    FILL_ALL_LOW,  /* every byte 0x80: -128 in Q8_0, the lowest signed scales */
+    FILL_SMALLEST,
+    FILL_ZERO,
+    FILL_KINDS
+} util_fill_kind;
 
 /* Sets every f16 scale of a block, whose places differ by type. */
 UTIL void util_set_scales(saf_dtype dtype, uint8_t *block, uint16_t d, uint16_t m) {
@@ -108,6 +116,8 @@ UTIL uint8_t *util_weights(saf_dtype dtype, int64_t rows, int64_t cols, util_fil
         for (size_t i = 0; i < size; i++) {
             raw[at + i] = (uint8_t)util_u32();
             if (kind == FILL_LARGEST) raw[at + i] = util_below(2) ? 0xFF : 0x80;
+            if (kind == FILL_ALL_ONES) raw[at + i] = 0xFF;
+            if (kind == FILL_ALL_LOW) raw[at + i] = 0x80;
             if (kind == FILL_ZERO) raw[at + i] = 0;
         }
         uint16_t d = saf_f16_from_f32(util_normal() * 0.01f);

@@ -2,7 +2,7 @@
  * out naively from the file's bytes: equal bits. */
 #include "unit/kernel_util.h"
 
-typedef enum { X_USUAL, X_EXTREME, X_TINY, X_BROKEN, X_KINDS } x_kind;
+typedef enum { X_USUAL, X_ALL_EQUAL, X_EXTREME, X_TINY, X_BROKEN, X_KINDS } x_kind;
 
 /* x[T, K] with row stride ldx. */
 static float *make_x(int64_t tokens, int64_t cols, int64_t ldx, x_kind kind) {
@@ -11,6 +11,8 @@ static float *make_x(int64_t tokens, int64_t cols, int64_t ldx, x_kind kind) {
     for (int64_t t = 0; t < tokens; t++) {
         float *row = x + t * ldx;
         for (int64_t k = 0; k < cols; k++) {
+            /* every q 127, or every q -127: the largest sums there are */
+            if (kind == X_ALL_EQUAL) row[k] = t % 2 ? -3 : 3;
             /* every q at +-127; blocks of zeros; blocks around the cut-off at 2^-100 */
             if (kind == X_EXTREME) row[k] = util_below(2) ? 3e38f : -3e38f;
             if (kind == X_EXTREME && t % 3 == 1) row[k] = k % 2 ? 1e30f : 0.0f;

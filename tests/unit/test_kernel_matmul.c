@@ -53,7 +53,7 @@ static float naive_dot_quant(saf_dtype dtype, const uint8_t *raw, const float *x
     for (int64_t k0 = 0; k0 < cols; k0 += 32) {
         const uint8_t *at = raw + k0 / block * saf_dtype_block_bytes(dtype);
         int e0 = (int)(k0 % block), s = 0, u = 0;
-        naive_decode(dtype, at, &n);
+        if (e0 == 0) naive_decode(dtype, at, &n);
         float dx = naive_quantise(x + k0, 32, q);
         for (int k = 0; k < 32; k++) {
             s += n.scale[e0 + k] * n.code[e0 + k] * q[k];

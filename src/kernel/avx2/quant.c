@@ -165,6 +165,14 @@ INLINE void dot_block(const int N, const int R, const variant V, const uint8_t *
     }
 }
 
+/* A single pass over weights from memory: unpacking keeps the processor from running far enough
+ * ahead of its loads by itself. Reading past the end of the weights is harmless here. */
+enum { PREFETCH_BYTES = 2048 };
+INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
+    UNROLL for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T0);
+}
+
 /* ---- a panel ------------------------------------------------------------------------------- */
 
 /* Lanes below n of eight. */
@@ -188,6 +196,7 @@ INLINE void dot_quarters(const int N, const int R, const variant V, panel p, int
         for (int b = 0; b < V.blocks; b++) {
             __m256i sum[SAF__ACT_TOKENS * QUARTERS];
             block_meta meta[QUARTERS];
+            if (N == 1) prefetch_ahead(p.super, plane + (V.meta == SAF__META_NONE ? 0 : 64));
             UNROLL for (int r = 0; r < R; r++) meta[r] =
                 meta_load(V, p.super + plane, r0 + r, p.offset);
             dot_block(N, R, V, p.super, &p, r0, meta, sum);
@@ -274,6 +283,7 @@ INLINE void unpack(const int BITS, const saf__form *form, const uint8_t *super, 
         super += form->header_bytes;
         wide += form->header_bytes;
         for (int b = 0; b < form->blocks; b++) {
+            prefetch_ahead(super, BITS * 128 + (form->blocks > 1 ? 64 : 0));
             UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
                 UNROLL for (int r = 0; r < QUARTERS; r++) _mm256_storeu_si256(
                     (__m256i *)(wide + g * SAF__GROUP_BYTES + r * 32), codes(BITS, super, g, r));

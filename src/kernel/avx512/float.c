@@ -8,7 +8,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 /* Columns of one pass over all tokens: their weights stay in the first-level cache. */
-enum { PANEL_COLS = 128 };
+enum { PANEL_COLS = 128, PREFETCH_BYTES = 2048 };
 
 INLINE __m512 weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F32) return _mm512_loadu_ps(at);
@@ -29,6 +29,10 @@ INLINE void dot_panel(const saf_dtype D, const int N, const uint8_t *tile, const
                 : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (int64_t k = k0; k < k1; k++) {
         const uint8_t *at = tile + k * SAF_TILE_ROWS * width;
+        if (N == 1) { /* a single pass over weights from memory */
+            _mm_prefetch((const char *)at + PREFETCH_BYTES, _MM_HINT_T0);
+            if (width == 4) _mm_prefetch((const char *)at + PREFETCH_BYTES + 64, _MM_HINT_T0);
+        }
         __m512 w0 = weights_load(D, at), w1 = weights_load(D, at + 16 * width);
         UNROLL for (int t = 0; t < N; t++) {
             __m512 xt = _mm512_set1_ps(x[t * ldx + k]);

@@ -165,6 +165,14 @@ INLINE void dot_block(const int N, const int BITS, const shape S, const uint8_t 
         _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[1][i % 2], s[i]);
 }
 
+/* A single pass over weights from memory: unpacking keeps the processor from running far enough
+ * ahead of its loads by itself. Reading past the end of the weights is harmless here. */
+enum { PREFETCH_BYTES = 2048 };
+INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
+    UNROLL for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T0);
+}
+
 /* ---- a panel ------------------------------------------------------------------------------- */
 
 /* N tokens and 32 rows over all blocks of a panel. */
@@ -188,6 +196,7 @@ INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOC
         for (int b = 0; b < BLOCKS; b++) {
             __m512 s[2 * SAF__ACT_TOKENS];
             block_meta meta;
+            if (N == 1) prefetch_ahead(p.super, plane + (has_meta ? 64 : 0));
             meta_load(S, p.super + plane, &meta);
             dot_block(N, BITS, S, p.super, &p, correction, &meta, s);
             UNROLL for (int t = 0; t < N; t++) {
@@ -275,6 +284,7 @@ INLINE void unpack(const int BITS, const saf__form *form, const uint8_t *super, 
         wide += form->header_bytes;
         for (int b = 0; b < form->blocks; b++) {
             const uint8_t *meta = super + form->plane_bytes;
+            prefetch_ahead(super, BITS * 128 + (form->blocks > 1 ? 64 : 0));
             UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
                 UNROLL for (int half = 0; half < 2; half++) {
                     __m512i x = codes(BITS, super, g, half);

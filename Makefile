@@ -49,7 +49,7 @@ SAY = @:
 endif
 
 .PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint check-layers \
-        format asan ubsan bench bench-pipeline install uninstall clean help
+        format asan ubsan bench bench-rank bench-pipeline install uninstall clean help
 all: $(BUILD)/saf $(BUILD)/libsaf.a
 
 help:
@@ -123,7 +123,9 @@ asan: ## the tests under address and leak sanitizers
 ubsan:
 	KINDS="unit mpi cli" $(MAKE) BUILD=$(BUILD)/ubsan OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
-bench: bench-pipeline
+bench: bench-rank bench-pipeline ## every benchmark
+bench-rank: all ## prefill and decode of one rank, by type and threads
+	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/pipeline.py
 

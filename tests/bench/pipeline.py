@@ -12,13 +12,11 @@ import sys
 import h5py
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import ENV, ROOT, SAF, job_file, saf, scratch  # noqa: E402
+from saftest import ENV, ROOT, SAF, job_file, scratch  # noqa: E402
+from model import bench_model  # noqa: E402
 
 REPEATS = int(os.environ.get("REPEATS", "5"))
 TOKENS = int(os.environ.get("TOKENS", "48"))
-SHAPE = os.environ.get("SHAPE", "28:1024:16:8:128:3072")
-MODEL = os.path.join(ROOT, os.environ.get("BUILD", "build"), "bench", "qwen3-0.6b-q8_0.gguf")
-
 JOB = """job = "generate";
 model: {{ path = "{model}"; }};
 input: {{ prompts = "{folder}/prompts{n}.txt"; }};
@@ -29,8 +27,8 @@ output: {{ file = "{folder}/{out}.h5"; }};
 """
 
 
-def start(folder, n, out, cores):
-    job = job_file(folder, JOB.format(model=MODEL, folder=folder, n=n, tokens=TOKENS, out=out),
+def start(model, folder, n, out, cores):
+    job = job_file(folder, JOB.format(model=model, folder=folder, n=n, tokens=TOKENS, out=out),
                    out + ".cfg")
     command = [SAF, "run", job, "--quiet"]
     if len(cores) > 1:
@@ -53,12 +51,7 @@ def finish(*processes):
 
 
 def main():
-    os.makedirs(os.path.dirname(MODEL), exist_ok=True)
-    if not os.path.exists(MODEL):
-        made = saf("model", "make", MODEL, "--arch", "qwen3", "--shape", SHAPE, "--type", "q8_0",
-                   "--seed", 1, "--vocab-size", 151936, timeout=600)
-        if made.returncode != 0:
-            sys.exit(made.stderr)
+    model = bench_model("q8_0")
     speedups, ceilings, busiest = [], [], []
     with scratch() as folder:
         for n in (8, 16):
@@ -66,9 +59,9 @@ def main():
                 for i in range(n):
                     f.write(f"Story number {i}: the\n")
         for repeat in range(REPEATS):
-            finish(start(folder, 8, "one", [0]))
-            finish(start(folder, 16, "two", [0, 1]))
-            finish(start(folder, 8, "left", [0]), start(folder, 8, "right", [1]))
+            finish(start(model, folder, 8, "one", [0]))
+            finish(start(model, folder, 16, "two", [0, 1]))
+            finish(start(model, folder, 8, "left", [0]), start(model, folder, 8, "right", [1]))
             one, _ = rate(folder, "one")
             two, busy = rate(folder, "two")
             both = rate(folder, "left")[0] + rate(folder, "right")[0]

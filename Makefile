@@ -12,16 +12,18 @@ NP      ?= 1 2 3 4
 
 PACKAGES := gcc make pkg-config git ca-certificates libopenmpi-dev openmpi-bin libhdf5-dev hdf5-tools \
             libopenblas-dev libconfig-dev libhwloc-dev libcjson-dev libpcre2-dev librandom123-dev \
-            libssl-dev libxxhash-dev libzstd-dev libcmocka-dev python3-minimal python3-numpy python3-h5py
+            libssl-dev libxxhash-dev libzstd-dev libcmocka-dev python3 python3-numpy python3-h5py \
+            python3-pandas iproute2
 CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge iproute2 util-linux
 LINT_PACKAGES := clang clang-format clang-tidy libomp-dev shellcheck
 
 # What pkg-config does not know is asked only when something is compiled (make deps comes first).
 LIBS_PC  := hdf5-serial openblas libconfig hwloc libcjson libpcre2-8 libcrypto libxxhash
 PC_FLAGS  = $(shell pkg-config --cflags $(LIBS_PC))
-PC_LIBS   = $(shell pkg-config --libs $(LIBS_PC)) -lhdf5_serial_hl
+PC_LIBS   = $(shell pkg-config --libs $(LIBS_PC))
 MPI_FLAGS = $(shell $(MPICC) --showme:compile 2>/dev/null || $(MPICC) -compile_info | cut -d' ' -f2-)
 MPI_LIBS  = $(shell $(MPICC) --showme:link 2>/dev/null || $(MPICC) -link_info | cut -d' ' -f2-)
+VERSION   = $(shell sed -n 's/^.define SAF_VERSION "\(.*\)"/\1/p' include/saf/core.h)
 COMMIT   := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 OPT      ?= -O3 -g
@@ -48,12 +50,23 @@ else
 SAY = @:
 endif
 
-.PHONY: all deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint check-layers \
-        format asan ubsan bench bench-rank bench-pipeline install uninstall clean help
+# After deps, a make of its own on all processors, unless the caller said how many.
+BUILD_NOW = +@$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
+
+.PHONY: all tools deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint \
+        check-layers format asan ubsan bench bench-rank bench-pipeline install uninstall clean help
 all: $(BUILD)/saf $(BUILD)/libsaf.a
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+# Says what is missing, in place of a compiler's complaints.
+tools:
+	@for tool in pkg-config $(CC) $(MPICC); do command -v $$tool >/dev/null || \
+	  { echo "$$tool is missing: \`make deps\` installs what saf needs (Debian)" >&2; exit 1; }; done
+	@pkg-config --print-errors --exists $(LIBS_PC) || \
+	  { echo "a library is missing: \`make deps\` installs what saf needs (Debian)" >&2; exit 1; }
+$(OBJ): | tools
 
 $(BUILD)/libsaf.a: $(LIB_OBJ)
 	$(SAY) AR $@
@@ -86,7 +99,8 @@ $(BUILD)/tests/mpi/%: tests/mpi/%.c $(BUILD)/libsaf.a
 -include $(OBJ:.o=.d) $(addsuffix .d,$(UNIT) $(MPITESTS))
 
 # T=name runs the tests whose file name contains it.
-test: deps all $(UNIT) $(MPITESTS) ## install what is missing, build, run every test
+test: deps ## install what is missing, build, run every test
+	$(BUILD_NOW) all $(UNIT) $(MPITESTS)
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) NP="$(NP)" tests/run "$(T)"
 test-unit: all $(UNIT)
 	@BUILD=$(BUILD) KINDS=unit tests/run "$(T)"
@@ -102,7 +116,7 @@ test-cluster: all ## jobs over hosts and under Slurm, both set up on this machin
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cluster tests/run "$(T)"
 
 demo: deps ## install what is missing, build, run the main job over three ranks
-	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	$(BUILD_NOW) all
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive \
 	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
 
@@ -129,13 +143,18 @@ bench-rank: all ## prefill and decode of one rank, by type and threads
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/pipeline.py
 
-install: all
+install: all ## PREFIX=/usr/local DESTDIR=
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf
 	install -m 755 $(BUILD)/saf $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(BUILD)/libsaf.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 include/saf/*.h $(DESTDIR)$(PREFIX)/include/saf/
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed -e 's|@PREFIX@|$(abspath $(PREFIX))|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(LIBS_PC)|' \
+	  -e 's|@LIBS@|$(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)|' saf.pc.in >$(BUILD)/saf.pc
+	install -m 644 $(BUILD)/saf.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/saf $(DESTDIR)$(PREFIX)/lib/libsaf.a
+	rm -f $(DESTDIR)$(PREFIX)/bin/saf $(DESTDIR)$(PREFIX)/lib/libsaf.a \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/saf.pc
 	rm -rf $(DESTDIR)$(PREFIX)/include/saf
 
 clean:

@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
-from saftest import ENV, ROOT, SAF, Tap, job_file, model, saf, scratch  # noqa: E402
+from saftest import ENV, ROOT, SAF, STORIES, Tap, job_file, saf, scratch  # noqa: E402
 
 tap = Tap()
 JOB = 'job = "generate"; model: { path = "%s"; }; input: { prompt = "Once"; };\n'
@@ -71,12 +71,8 @@ def help_pages():
 
 
 def what_a_result_keeps(folder):
-    path = model("stories260K.gguf")
-    if not path:
-        tap.skip("the kept job runs again", "no ../shared/models")
-        return
     import h5py
-    cfg = job_file(folder, JOB % path, "run.cfg")
+    cfg = job_file(folder, JOB % STORIES, "run.cfg")
     words = ["run", "--quiet", cfg, "generate.max_tokens=12", "generate.temperature=0.9",
              "generate.stop=[\"it's\", \"a b\"]", "input.prompt=Tom's \"cat\" $HOME\nsat",
              f"output.file={folder}/first.h5"]
@@ -163,18 +159,14 @@ def batch_script(folder):
 
 def stop_request(folder):
     """A rank that gets USR1 goes on: alone, and under the batch script with the real mpirun."""
-    path = model("stories260K.gguf")
-    if not path:
-        tap.skip("USR1 leaves a running job alone", "no ../shared/models")
-        return
-    ask_to_stop([SAF, "run"], "alone", path, os.path.join(folder, "1.h5"))
-    ask_to_stop(["bash", "jobs/slurm/generate.sbatch"], "in a batch job", path,
+    ask_to_stop([SAF, "run"], "alone", os.path.join(folder, "1.h5"))
+    ask_to_stop(["bash", "jobs/slurm/generate.sbatch"], "in a batch job",
                 os.path.join(folder, "2.h5"))
 
 
-def ask_to_stop(command, where, path, out):
+def ask_to_stop(command, where, out):
     p = subprocess.Popen([*command, "jobs/generate.cfg",
-                          "model.path=" + path, "generate.max_tokens=300",
+                          "model.path=" + STORIES, "generate.max_tokens=300",
                           "generate.ignore_eos=true", "output.file=" + out],
                          cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE)

@@ -6,7 +6,7 @@ import sys
 import h5py
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import Tap, job_file, model, saf, scratch  # noqa: E402
+from saftest import STORIES, Tap, job_file, saf, scratch  # noqa: E402
 
 SHAPE = "5:128:4:2:32:256"
 WORDS = ("the little red fox went over a hill to see what the old river had to say and then it "
@@ -78,8 +78,5 @@ with scratch() as folder:
                    "--seed", 3, "--context", 2048)
         if tap.ok(made.returncode == 0, f"a {dtype} model is made", made.stderr):
             check(folder, path, dtype, TABLE if dtype == "q8_0" else TABLE[::3])
-    if model("stories260K.gguf"):
-        check(folder, model("stories260K.gguf"), "stories260K", TABLE[1::3])
-    else:
-        tap.skip("stories260K", "no ../shared/models")
+    check(folder, STORIES, "stories260K", TABLE[1::3])
 tap.exit()

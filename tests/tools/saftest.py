@@ -7,6 +7,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAF = os.path.join(ROOT, os.environ.get("BUILD", "build"), "saf")
+STORIES = os.path.join(ROOT, "jobs", "models", "stories260K.gguf")
 SHARED = os.path.join(ROOT, "..", "shared")
 ENV = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
@@ -53,7 +54,7 @@ def job_file(folder, text, name="job.cfg"):
 
 
 def model(name):
-    """Path of a shared model, or None where there are none."""
+    """Path of a shared model, or None where there are none; STORIES is bundled."""
     path = os.path.join(SHARED, "models", name)
     return path if os.path.exists(path) else None
 

@@ -161,22 +161,22 @@ static void test_model_params_of_real_files(void **state) {
         bool bias, norm, tied;
         double base;
     } files[] = {
-        {"stories260K", SAF_ARCH_LLAMA, 5, 64, 8, 4, 8, 172, 512, 512, false, false, false, 1e4},
-        {"tiny-llama-Q4_K_M", SAF_ARCH_LLAMA, 3, 512, 8, 2, 64, 1280, 4352, 4096, false, false,
-         false, 5e5},
-        {"tiny-qwen2-Q2_K", SAF_ARCH_QWEN2, 3, 256, 4, 1, 64, 768, 4122, 4096, true, false, true,
-         1e6},
-        {"tiny-qwen2-BF16", SAF_ARCH_QWEN2, 3, 256, 4, 1, 64, 768, 4122, 4096, true, false, true,
-         1e6},
-        {"tiny-qwen3-Q6_K", SAF_ARCH_QWEN3, 4, 256, 4, 2, 128, 768, 4122, 4096, false, true, false,
-         1e6},
+        {"jobs/models/stories260K.gguf", SAF_ARCH_LLAMA, 5, 64, 8, 4, 8, 172, 512, 512, false,
+         false, false, 1e4},
+        {"../shared/models/tiny-llama-Q4_K_M.gguf", SAF_ARCH_LLAMA, 3, 512, 8, 2, 64, 1280, 4352,
+         4096, false, false, false, 5e5},
+        {"../shared/models/tiny-qwen2-Q2_K.gguf", SAF_ARCH_QWEN2, 3, 256, 4, 1, 64, 768, 4122, 4096,
+         true, false, true, 1e6},
+        {"../shared/models/tiny-qwen2-BF16.gguf", SAF_ARCH_QWEN2, 3, 256, 4, 1, 64, 768, 4122, 4096,
+         true, false, true, 1e6},
+        {"../shared/models/tiny-qwen3-Q6_K.gguf", SAF_ARCH_QWEN3, 4, 256, 4, 2, 128, 768, 4122,
+         4096, false, true, false, 1e6},
     };
     (void)state;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char file[96];
+        const char *file = files[i].file;
         saf_gguf *g = NULL;
         saf_model_params p = {0};
-        snprintf(file, sizeof file, "../shared/models/%s.gguf", files[i].file);
         if (access(file, R_OK)) {
             print_message("# no %s on this machine\n", file);
             skip();

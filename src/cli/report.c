@@ -153,6 +153,7 @@ static void print_score(FILE *out, const saf_results *r) {
 
 static saf_status print_summary(FILE *out, const saf_results *r) {
     saf_status st = SAF_OK;
+    bool score = r->kind && strcmp(r->kind, "score") == 0;
     int64_t failed = 0;
     for (int64_t i = 0; i < r->n_requests; i++) failed += is_failed(&r->requests[i]);
     fprintf(out, "%lld request%s: %lld done, %lld failed", (long long)r->n_requests,
@@ -160,7 +161,7 @@ static saf_status print_summary(FILE *out, const saf_results *r) {
     print_reasons(out, r);
     SAF_TRY(print_spread(out, r, "time to first token",
                          offsetof(saf_result_request, time_to_first_token_s)));
-    SAF_TRY(print_spread(out, r, "time per token after it",
+    SAF_TRY(print_spread(out, r, score ? "time per token" : "time per token after it",
                          offsetof(saf_result_request, seconds_per_token)));
     print_score(out, r);
 out:
@@ -194,9 +195,12 @@ out:
 static saf_status print_completions(FILE *out, const saf_results *r, int most) {
     saf_status st = SAF_OK;
     saf_buf text = {0};
+    bool first = true;
     for (int64_t i = 0; i < r->n_requests && most > 0; i++) {
         const saf_result_request *q = &r->requests[i];
         if (!q->completion || !q->completion[0]) continue;
+        if (first) fputc('\n', out);
+        first = false;
         saf_buf_clear(&text);
         SAF_TRY(saf_buf_printf(&text, "["));
         SAF_TRY(saf__show_text(&text, q->id ? q->id : "", 30));
@@ -238,10 +242,7 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
     }
     SAF_TRY(print_summary(out, r));
     SAF_TRY(print_failed(out, r));
-    if (options->completions > 0) {
-        fputc('\n', out);
-        SAF_TRY(print_completions(out, r, options->completions));
-    }
+    SAF_TRY(print_completions(out, r, options->completions));
     st = saf__report_flush(out);
 out:
     return st;

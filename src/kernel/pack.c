@@ -176,7 +176,8 @@ void saf__block_get(const saf__form *form, const uint8_t *super, int b, int i, s
             out->scale[h] = meta[i];
             out->min[h] = meta[32 + i];
         } else if (form->meta == SAF__META_HALVES) {
-            out->scale[h] = (int8_t)meta[32 * h + i];
+            out->scale[h] =
+                (int16_t)(meta[32 * h + i] < 128 ? meta[32 * h + i] : meta[32 * h + i] - 256);
         } else if (form->meta == SAF__META_NIBBLES) {
             out->scale[h] = meta[32 * h + i] & 15;
             out->min[h] = meta[32 * h + i] >> 4;
@@ -224,9 +225,9 @@ static void pack_float_tile(const saf_weight *w, uint8_t *tile, int64_t n_rows, 
  * bandwidth, and more than half of the time to fill them. Advice only, so a refusal is no error. */
 static void ask_for_huge_pages(const saf_weight *w) {
     enum { PAGE = 4096 };
-    uintptr_t begin = ((uintptr_t)w->data + PAGE - 1) / PAGE * PAGE;
-    uintptr_t end = ((uintptr_t)w->data + w->bytes) / PAGE * PAGE;
-    if (begin < end) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    size_t skip = (PAGE - (uintptr_t)w->data % PAGE) % PAGE;
+    if (w->bytes > skip + PAGE)
+        (void)madvise((char *)w->data + skip, (w->bytes - skip) / PAGE * PAGE, MADV_HUGEPAGE);
 }
 
 void saf_weight_pack(saf_weight *w, int64_t row0, int64_t n_rows, const void *raw) {
@@ -275,9 +276,10 @@ void saf_weight_row(const saf_weight *w, int64_t r, float *out) {
         saf__block_get(form, super, (int)(b % form->blocks), i, &block);
         float d = saf_f32_from_f16(block.d), m = saf_f32_from_f16(block.m);
         for (int k = 0; k < SAF_QUANT_BLOCK; k++) {
-            float scale = d * (float)block.scale[k / 16];
+            int half = k / 16;
+            float scale = d * (float)block.scale[half];
             float value = scale * (float)(block.code[k] - form->offset);
-            if (form->has_min) value += m * (float)block.min[k / 16];
+            if (form->has_min) value += m * (float)block.min[half];
             *out++ = value;
         }
     }

@@ -2,28 +2,18 @@
 #include <math.h>
 
 #include "kernel/avx2/avx2.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernel/frame/inline.h"
+#include "kernel/frame/quantise.h"
 
 /* Columns of one pass over all tokens: their weights stay in the first-level cache. */
 enum { PANEL_COLS = 128, PASS_TOKENS = 3, ROWS = 8 };
 
-INLINE __m256 weights_load(const saf_dtype D, const uint8_t *at) {
+SAF__INLINE __m256 weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F32) return _mm256_loadu_ps((const float *)(const void *)at);
     __m128i half = _mm_loadu_si128((const __m128i *)at);
     if (D == SAF_DTYPE_F16) return _mm256_cvtph_ps(half);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
-/* Lanes below n of eight. */
-INLINE __m256i live_lanes(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
 typedef struct {
     const uint8_t *tile;
     const float *x;
@@ -34,33 +24,33 @@ typedef struct {
 } panel;
 
 /* N tokens and R registers of rows from row r0 over columns [k0, k1). */
-INLINE void dot_panel(const saf_dtype D, const int N, const int R, const panel *p, int r0) {
+SAF__INLINE void dot_panel(const saf_dtype D, const int N, const int R, const panel *p, int r0) {
     const int width = D == SAF_DTYPE_F32 ? 4 : 2;
     __m256 acc[12];
-    UNROLL for (int i = 0; i < N * R; i++) {
+    SAF__UNROLL for (int i = 0; i < N * R; i++) {
         int row = r0 + i % R * ROWS;
-        acc[i] = p->k0 == 0
-                     ? _mm256_setzero_ps()
-                     : _mm256_maskload_ps(p->y + i / R * p->ldy + row, live_lanes(p->rows - row));
+        acc[i] = p->k0 == 0 ? _mm256_setzero_ps()
+                            : _mm256_maskload_ps(p->y + i / R * p->ldy + row,
+                                                 saf__live_lanes(p->rows - row));
     }
     for (int64_t k = p->k0; k < p->k1; k++) {
         const uint8_t *at = p->tile + (k * SAF_TILE_ROWS + r0) * width;
         __m256 w[4];
-        UNROLL for (int r = 0; r < R; r++) w[r] = weights_load(D, at + r * ROWS * width);
-        UNROLL for (int t = 0; t < N; t++) {
+        SAF__UNROLL for (int r = 0; r < R; r++) w[r] = weights_load(D, at + r * ROWS * width);
+        SAF__UNROLL for (int t = 0; t < N; t++) {
             __m256 xt = _mm256_set1_ps(p->x[t * p->ldx + k]);
-            UNROLL for (int r = 0; r < R; r++) acc[t * R + r] =
+            SAF__UNROLL for (int r = 0; r < R; r++) acc[t * R + r] =
                 _mm256_fmadd_ps(xt, w[r], acc[t * R + r]);
         }
     }
-    UNROLL for (int i = 0; i < N * R; i++) {
+    SAF__UNROLL for (int i = 0; i < N * R; i++) {
         int row = r0 + i % R * ROWS;
-        _mm256_maskstore_ps(p->y + i / R * p->ldy + row, live_lanes(p->rows - row), acc[i]);
+        _mm256_maskstore_ps(p->y + i / R * p->ldy + row, saf__live_lanes(p->rows - row), acc[i]);
     }
 }
 
 /* One token: the whole tile at once; more: three tokens by two halves of the tile. */
-INLINE void dot_tokens(const saf_dtype D, int64_t n, const panel *p) {
+SAF__INLINE void dot_tokens(const saf_dtype D, int64_t n, const panel *p) {
     if (n == 1) {
         dot_panel(D, 1, 4, p, 0);
         return;
@@ -73,8 +63,8 @@ INLINE void dot_tokens(const saf_dtype D, int64_t n, const panel *p) {
     }
 }
 
-INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
-                     float *y, int64_t ldy) {
+SAF__INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
+                          float *y, int64_t ldy) {
     int64_t cols = a->tokens > PASS_TOKENS ? PANEL_COLS : a->cols;
     for (int64_t k0 = 0; k0 < a->cols; k0 += cols) {
         for (int64_t t = 0; t < a->tokens; t += PASS_TOKENS) {
@@ -85,48 +75,37 @@ INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_vie
     }
 }
 
-static void dot_f32(const uint8_t *tile, const saf__acts_view *a, int rows, float *y, int64_t ldy) {
-    dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
-}
-static void dot_f16(const uint8_t *tile, const saf__acts_view *a, int rows, float *y, int64_t ldy) {
-    dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
-}
-static void dot_bf16(const uint8_t *tile, const saf__acts_view *a, int rows, float *y,
-                     int64_t ldy) {
-    dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
-}
-
 static void avx2_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                            float *y, int64_t ldy) {
     if (dtype == SAF_DTYPE_F32)
-        dot_f32(tile, a, rows, y, ldy);
+        dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
     else if (dtype == SAF_DTYPE_F16)
-        dot_f16(tile, a, rows, y, ldy);
+        dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
     else
-        dot_bf16(tile, a, rows, y, ldy);
+        dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
 }
 
 /* ---- activations --------------------------------------------------------------------------- */
 
-INLINE uint32_t fold_max(__m256i m) {
+SAF__INLINE uint32_t fold_max(__m256i m) {
     __m128i a = _mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
     a = _mm_max_epu32(a, _mm_shuffle_epi32(a, 0x4E));
     a = _mm_max_epu32(a, _mm_shuffle_epi32(a, 0xB1));
     return (uint32_t)_mm_cvtsi128_si32(a);
 }
-INLINE int fold_add(__m256i m) {
+SAF__INLINE int fold_add(__m256i m) {
     __m128i a = _mm_add_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
     a = _mm_add_epi32(a, _mm_shuffle_epi32(a, 0x4E));
     a = _mm_add_epi32(a, _mm_shuffle_epi32(a, 0xB1));
     return _mm_cvtsi128_si32(a);
 }
 
-/* q of 32 columns, dx and the two sums. */
-INLINE __m256i quantise_block(const float *x, float *dx, int32_t *sums) {
+static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK], float *dx,
+                           int32_t *sums) {
     __m256 v[4];
-    __m256i largest = _mm256_setzero_si256(), q[4];
-    UNROLL for (int i = 0; i < 4; i++) {
-        v[i] = _mm256_loadu_ps(x + 8 * i);
+    __m256i largest = _mm256_setzero_si256(), w[4];
+    SAF__UNROLL for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_maskload_ps(x + 8 * i, saf__live_lanes((int)n - 8 * i));
         largest = _mm256_max_epu32(
             largest, _mm256_and_si256(_mm256_castps_si256(v[i]), _mm256_set1_epi32(0x7FFFFFFF)));
     }
@@ -136,39 +115,21 @@ INLINE __m256i quantise_block(const float *x, float *dx, int32_t *sums) {
     *sums = 0;
     if (bits >= 0x7F800000 || amax < 0x1p-100f) {
         *dx = bits >= 0x7F800000 ? NAN : 0.0f;
-        return _mm256_setzero_si256();
+        memset(q, 0, SAF_QUANT_BLOCK);
+        return;
     }
     *dx = amax / 127.0f;
     __m256 inverse = _mm256_set1_ps(127.0f / amax);
-    UNROLL for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-    *sums = saf__pack_sums(fold_add(_mm256_add_epi32(q[0], q[1])),
-                           fold_add(_mm256_add_epi32(q[2], q[3])));
+    SAF__UNROLL for (int i = 0; i < 4; i++) w[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+    *sums = saf__pack_sums(fold_add(_mm256_add_epi32(w[0], w[1])),
+                           fold_add(_mm256_add_epi32(w[2], w[3])));
     __m256i bytes =
-        _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-}
-
-static void avx2_quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1) {
-    int64_t n = saf__act_tile_tokens(a, t0);
-    for (int64_t t = 0; t < n; t++) {
-        for (int64_t b = b0; b < b1; b++) {
-            int64_t k = b * SAF_QUANT_BLOCK, at = t0 * a->blocks + b * n;
-            const float *x = a->x + (t0 + t) * a->ldx + k;
-            float part[SAF_QUANT_BLOCK] = {0};
-            uint32_t word[SAF__GROUPS];
-            if (k + SAF_QUANT_BLOCK > a->cols) {
-                memcpy(part, x, (size_t)(a->cols - k) * sizeof *x);
-                x = part;
-            }
-            __m256i q = quantise_block(x, a->dx + at + t, a->sums + at + t);
-            _mm256_storeu_si256((__m256i *)word, q);
-            int8_t *out = a->q + at * SAF_QUANT_BLOCK + t * 4;
-            for (int g = 0; g < SAF__GROUPS; g++) memcpy(out + g * n * 4, &word[g], 4);
-        }
-    }
+        _mm256_packs_epi16(_mm256_packs_epi32(w[0], w[1]), _mm256_packs_epi32(w[2], w[3]));
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)q, bytes);
 }
 
 void saf__avx2_float(saf__kernels *k) {
     k->dot_float = avx2_dot_float;
-    k->quantise = avx2_quantise;
+    k->quantise = frame_quantise;
 }

@@ -4,25 +4,11 @@
  * Codes of six bits and less are far from it, so that 2, 4 or 8 groups add up in 16 bits before
  * one madd widens them, multiplying by the integer scale on the way. Codes of eight bits are made
  * signed: |w| times q with the sign of w is at most 2 * 128 * 127.
- *
- * As in AVX-512, one token reads the packed planes and more tokens first unpack a panel of blocks
- * into codes of a byte, which stays in the first-level cache while all tokens pass.
  */
+#include "kernel/frame/quant.h"
 #include "kernel/avx2/avx2.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-enum {
-    WIDE_PLANE = SAF__GROUPS * SAF__GROUP_BYTES,
-    PANEL_BLOCKS = 8,
-    QUARTER = 8, /* rows of a register */
-    QUARTERS = SAF_TILE_ROWS / QUARTER,
-};
+enum { QUARTER = 8 /* rows of a register */, QUARTERS = SAF_TILE_ROWS / QUARTER };
 
 /* What one kernel is compiled for. */
 typedef struct {
@@ -33,35 +19,23 @@ typedef struct {
     bool has_min;
 } variant;
 
-typedef struct {
-    const uint8_t *super;
-    int64_t supers;
-    const int8_t *q; /* of the tile of tokens, first block of the panel */
-    const float *dx;
-    const int32_t *sums;
-    int offset;
-    bool first; /* the sums begin at 0, not at y */
-} panel;
-
-typedef void (*kernel)(const panel *p, int rows, float *y, int64_t ldy);
-
 /* ---- codes --------------------------------------------------------------------------------- */
 
 /* Bit `from` and up of every byte moved to bit `to`; bits of neighbours come along. */
-INLINE __m256i shifted(__m256i x, const int from, const int to) {
+SAF__INLINE __m256i shifted(__m256i x, const int from, const int to) {
     if (from > to) return _mm256_srli_epi16(x, from > to ? from - to : 0);
     if (from < to) return _mm256_slli_epi16(x, from < to ? to - from : 0);
     return x;
 }
-INLINE __m256i masked(__m256i x, const int mask) {
+SAF__INLINE __m256i masked(__m256i x, const int mask) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)mask));
 }
 /* Quarter r of one plane's 128 bytes. */
-INLINE __m256i plane_load(const uint8_t *plane, int part, int r) {
+SAF__INLINE __m256i plane_load(const uint8_t *plane, int part, int r) {
     return _mm256_loadu_si256((const __m256i *)(plane + part * SAF__GROUP_BYTES + r * 32));
 }
 /* The codes of group g. */
-INLINE __m256i codes(const int bits, const uint8_t *block, const int g, int r) {
+SAF__INLINE __m256i codes(const int bits, const uint8_t *block, const int g, int r) {
     if (bits == 8) return plane_load(block, g, r);
     __m256i high;
     if (bits >= 4) {
@@ -79,22 +53,22 @@ INLINE __m256i codes(const int bits, const uint8_t *block, const int g, int r) {
     return _mm256_or_si256(low, high);
 }
 
-INLINE __m256i broadcast4(const void *p) {
+SAF__INLINE __m256i broadcast4(const void *p) {
     int32_t word;
     memcpy(&word, p, sizeof word);
     return _mm256_set1_epi32(word);
 }
-INLINE __m256 halfs(const uint8_t *p) {
+SAF__INLINE __m256 halfs(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
-INLINE __m256i unsigned_bytes(const uint8_t *p) {
+SAF__INLINE __m256i unsigned_bytes(const uint8_t *p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
-INLINE __m256i signed_bytes(const uint8_t *p) {
+SAF__INLINE __m256i signed_bytes(const uint8_t *p) {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
 /* Two int16 a lane. */
-INLINE __m256i pairs(__m256i low, __m256i high) {
+SAF__INLINE __m256i pairs(__m256i low, __m256i high) {
     return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(0xFFFF)),
                            _mm256_slli_epi32(high, 16));
 }
@@ -108,7 +82,7 @@ typedef struct {
     __m256i min;        /* of the first half, of the second */
 } block_meta;
 
-INLINE block_meta meta_load(const variant V, const uint8_t *meta, int r, int offset) {
+SAF__INLINE block_meta meta_load(const variant V, const uint8_t *meta, int r, int offset) {
     __m256i one = _mm256_set1_epi16(1), s0, s1;
     block_meta m = {{one, one}, _mm256_set1_epi16((int16_t)-offset), one};
     meta += QUARTER * r;
@@ -132,27 +106,27 @@ INLINE block_meta meta_load(const variant V, const uint8_t *meta, int r, int off
 }
 
 /* s of the header's rule for N tokens and R quarters from quarter r0: sum[t * R + r]. */
-INLINE void dot_block(const int N, const int R, const variant V, const uint8_t *block,
-                      const panel *p, int r0, const block_meta *m, __m256i *sum) {
+SAF__INLINE void dot_block(const int N, const int R, const variant V, const uint8_t *block,
+                           const panel *p, int r0, const block_meta *m, __m256i *sum) {
     /* Groups whose products fit into 16 bits together: 2 * 127 * largest code * groups. */
     const int together = V.code == 8 ? 1 : V.code == 6 ? 2 : V.code == 5 ? 4 : 8;
     const int by_half = V.meta == SAF__META_HALVES || V.meta == SAF__META_NIBBLES ? 4 : 8;
     const int step = together < by_half ? together : by_half;
-    UNROLL for (int t = 0; t < N; t++) {
-        UNROLL for (int r = 0; r < R; r++) sum[t * R + r] =
+    SAF__UNROLL for (int t = 0; t < N; t++) {
+        SAF__UNROLL for (int r = 0; r < R; r++) sum[t * R + r] =
             V.code == 8 ? _mm256_setzero_si256()
                         : _mm256_madd_epi16(broadcast4(p->sums + t), m[r].correction);
     }
-    UNROLL for (int g0 = 0; g0 < SAF__GROUPS; g0 += step) {
+    SAF__UNROLL for (int g0 = 0; g0 < SAF__GROUPS; g0 += step) {
         __m256i part[SAF__ACT_TOKENS * QUARTERS];
-        UNROLL for (int g = g0; g < g0 + step; g++) {
-            UNROLL for (int r = 0; r < R; r++) {
+        SAF__UNROLL for (int g = g0; g < g0 + step; g++) {
+            SAF__UNROLL for (int r = 0; r < R; r++) {
                 __m256i w = codes(V.bits, block, g, r0 + r), size = w;
                 if (V.code == 8) { /* the offset of 128 taken off */
                     w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
                     size = _mm256_abs_epi8(w);
                 }
-                UNROLL for (int t = 0; t < N; t++) {
+                SAF__UNROLL for (int t = 0; t < N; t++) {
                     __m256i q = broadcast4(p->q + (g * N + t) * 4), *at = &part[t * R + r];
                     if (V.code == 8) q = _mm256_sign_epi8(q, w);
                     __m256i products = _mm256_maddubs_epi16(size, q);
@@ -160,35 +134,22 @@ INLINE void dot_block(const int N, const int R, const variant V, const uint8_t *
                 }
             }
         }
-        UNROLL for (int i = 0; i < N * R; i++) sum[i] = _mm256_add_epi32(
+        SAF__UNROLL for (int i = 0; i < N * R; i++) sum[i] = _mm256_add_epi32(
             sum[i], _mm256_madd_epi16(part[i], m[i % R].scale[g0 / (SAF__GROUPS / 2)]));
     }
 }
 
-/* A single pass over weights from memory: unpacking keeps the processor from running far enough
- * ahead of its loads by itself. Reading past the end of the weights is harmless here. */
-enum { PREFETCH_BYTES = 2048 };
-INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
-    UNROLL for (int i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T0);
-}
-
 /* ---- a panel ------------------------------------------------------------------------------- */
 
-/* Lanes below n of eight. */
-INLINE __m256i live_lanes(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
 /* N tokens and R quarters of the rows, from quarter r0, over all blocks of a panel. */
-INLINE void dot_quarters(const int N, const int R, const variant V, panel p, int r0, int rows,
-                         float *y, int64_t ldy) {
+SAF__INLINE void dot_quarters(const int N, const int R, const variant V, panel p, int r0, int rows,
+                              float *y, int64_t ldy) {
     const int plane = V.bits == 8 ? WIDE_PLANE : V.bits * 128;
     __m256 acc[SAF__ACT_TOKENS * QUARTERS];
-    UNROLL for (int i = 0; i < N * R; i++) {
+    SAF__UNROLL for (int i = 0; i < N * R; i++) {
         int row = (r0 + i % R) * QUARTER;
         acc[i] = p.first ? _mm256_setzero_ps()
-                         : _mm256_maskload_ps(y + i / R * ldy + row, live_lanes(rows - row));
+                         : _mm256_maskload_ps(y + i / R * ldy + row, saf__live_lanes(rows - row));
     }
     for (; p.supers > 0; p.supers--) {
         const uint8_t *d = p.super + 16 * r0, *mins = d + 64;
@@ -196,11 +157,12 @@ INLINE void dot_quarters(const int N, const int R, const variant V, panel p, int
         for (int b = 0; b < V.blocks; b++) {
             __m256i sum[SAF__ACT_TOKENS * QUARTERS];
             block_meta meta[QUARTERS];
-            if (N == 1) prefetch_ahead(p.super, plane + (V.meta == SAF__META_NONE ? 0 : 64));
-            UNROLL for (int r = 0; r < R; r++) meta[r] =
+            if (N == 1)
+                prefetch_ahead(p.super, plane + (V.meta == SAF__META_NONE ? 0 : META_BYTES));
+            SAF__UNROLL for (int r = 0; r < R; r++) meta[r] =
                 meta_load(V, p.super + plane, r0 + r, p.offset);
             dot_block(N, R, V, p.super, &p, r0, meta, sum);
-            UNROLL for (int i = 0; i < N * R; i++) {
+            SAF__UNROLL for (int i = 0; i < N * R; i++) {
                 const int t = i / R, r = i % R;
                 __m256 dx = _mm256_set1_ps(p.dx[t]), s = _mm256_cvtepi32_ps(sum[i]);
                 acc[i] = _mm256_fmadd_ps(_mm256_mul_ps(halfs(d + 16 * r), dx), s, acc[i]);
@@ -209,15 +171,15 @@ INLINE void dot_quarters(const int N, const int R, const variant V, panel p, int
                 acc[i] = _mm256_fmadd_ps(_mm256_mul_ps(halfs(mins + 16 * r), dx),
                                          _mm256_cvtepi32_ps(u), acc[i]);
             }
-            p.super += plane + (V.meta == SAF__META_NONE ? 0 : 64);
+            p.super += plane + (V.meta == SAF__META_NONE ? 0 : META_BYTES);
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
             p.sums += N;
         }
     }
-    UNROLL for (int i = 0; i < N * R; i++) {
+    SAF__UNROLL for (int i = 0; i < N * R; i++) {
         int row = (r0 + i % R) * QUARTER;
-        _mm256_maskstore_ps(y + i / R * ldy + row, live_lanes(rows - row), acc[i]);
+        _mm256_maskstore_ps(y + i / R * ldy + row, saf__live_lanes(rows - row), acc[i]);
     }
 }
 
@@ -231,15 +193,15 @@ INLINE void dot_quarters(const int N, const int R, const variant V, panel p, int
             for (int r = 0; r * QUARTER < rows; r++)                    \
                 dot_quarters((tokens), 1, v, *p, r, rows, y, ldy);      \
     }
-#define WIDE_KERNELS(name, ...)                                                \
-    KERNEL(name##_1, 1, __VA_ARGS__)                                           \
-    KERNEL(name##_2, 2, __VA_ARGS__)                                           \
-    KERNEL(name##_3, 3, __VA_ARGS__)                                           \
-    KERNEL(name##_4, 4, __VA_ARGS__)                                           \
-    KERNEL(name##_5, 5, __VA_ARGS__)                                           \
-    KERNEL(name##_6, 6, __VA_ARGS__)                                           \
-    static const kernel name[SAF__ACT_TOKENS] = {name##_1, name##_2, name##_3, \
-                                                 name##_4, name##_5, name##_6};
+#define WIDE_KERNELS(name, ...)                                                      \
+    KERNEL(name##_1, 1, __VA_ARGS__)                                                 \
+    KERNEL(name##_2, 2, __VA_ARGS__)                                                 \
+    KERNEL(name##_3, 3, __VA_ARGS__)                                                 \
+    KERNEL(name##_4, 4, __VA_ARGS__)                                                 \
+    KERNEL(name##_5, 5, __VA_ARGS__)                                                 \
+    KERNEL(name##_6, 6, __VA_ARGS__)                                                 \
+    static const panel_kernel name[SAF__ACT_TOKENS] = {name##_1, name##_2, name##_3, \
+                                                       name##_4, name##_5, name##_6};
 
 WIDE_KERNELS(wide_q8_0, 8, 8, 1, SAF__META_NONE, false)
 WIDE_KERNELS(wide_q4_0, 8, 4, 1, SAF__META_NONE, false)
@@ -262,92 +224,47 @@ KERNEL(one_q4_k, 1, 4, 4, 8, SAF__META_BLOCK, true)
 KERNEL(one_q5_k, 1, 5, 5, 8, SAF__META_BLOCK, true)
 KERNEL(one_q6_k, 1, 6, 6, 8, SAF__META_HALVES, false)
 
-static const struct {
-    kernel one;
-    const kernel *wide; /* [tokens - 1] */
-} types[SAF_DTYPE_COUNT] = {
-    [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0}, [SAF_DTYPE_Q4_0] = {one_q4_0, wide_q4_0},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_q4_1},    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_q5_0},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_q5_1},    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_q2_k},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_q3_k},    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_q4_k},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_q5_k},    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_q6_k},
+/* ---- unpacking ----------------------------------------------------------------------------- */
+
+SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
+    prefetch_ahead(block, BITS * 128 + META_BYTES);
+    SAF__UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
+        SAF__UNROLL for (int r = 0; r < QUARTERS; r++) _mm256_storeu_si256(
+            (__m256i *)(wide + g * SAF__GROUP_BYTES + r * 32), codes(BITS, block, g, r));
+    }
+}
+static void unpack_2(const uint8_t *block, uint8_t *wide) {
+    unpack(2, block, wide);
+}
+static void unpack_3(const uint8_t *block, uint8_t *wide) {
+    unpack(3, block, wide);
+}
+static void unpack_4(const uint8_t *block, uint8_t *wide) {
+    unpack(4, block, wide);
+}
+static void unpack_5(const uint8_t *block, uint8_t *wide) {
+    unpack(5, block, wide);
+}
+static void unpack_6(const uint8_t *block, uint8_t *wide) {
+    unpack(6, block, wide);
+}
+
+static const quant_type types[SAF_DTYPE_COUNT] = {
+    [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},
+    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_q4_0, unpack_4, 8},
+    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_q4_1, unpack_4, 0},
+    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_q5_0, unpack_5, 16},
+    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_q5_1, unpack_5, 0},
+    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_q2_k, unpack_2, 0},
+    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_q3_k, unpack_3, 4},
+    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_q4_k, unpack_4, 0},
+    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_q5_k, unpack_5, 0},
+    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_q6_k, unpack_6, 32},
 };
-
-/* ---- a tile of weights --------------------------------------------------------------------- */
-
-INLINE void unpack(const int BITS, const saf__form *form, const uint8_t *super, int64_t supers,
-                   uint8_t *wide) {
-    size_t meta_bytes = (size_t)(form->block_bytes - form->plane_bytes);
-    for (int64_t s = 0; s < supers; s++) {
-        memcpy(wide, super, (size_t)form->header_bytes);
-        super += form->header_bytes;
-        wide += form->header_bytes;
-        for (int b = 0; b < form->blocks; b++) {
-            prefetch_ahead(super, BITS * 128 + (form->blocks > 1 ? 64 : 0));
-            UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
-                UNROLL for (int r = 0; r < QUARTERS; r++) _mm256_storeu_si256(
-                    (__m256i *)(wide + g * SAF__GROUP_BYTES + r * 32), codes(BITS, super, g, r));
-            }
-            memcpy(wide + WIDE_PLANE, super + form->plane_bytes, meta_bytes);
-            super += form->block_bytes;
-            wide += WIDE_PLANE + meta_bytes;
-        }
-    }
-}
-
-static void unpack_panel(const saf__form *form, const uint8_t *super, int64_t supers,
-                         uint8_t *wide) {
-    switch (form->bits) {
-        case 2:
-            unpack(2, form, super, supers, wide);
-            break;
-        case 3:
-            unpack(3, form, super, supers, wide);
-            break;
-        case 4:
-            unpack(4, form, super, supers, wide);
-            break;
-        case 5:
-            unpack(5, form, super, supers, wide);
-            break;
-        case 6:
-            unpack(6, form, super, supers, wide);
-            break;
-    }
-}
-
-static void dot_wide(const kernel *kernels, panel *p, const saf__acts_view *a, int64_t b0, int rows,
-                     float *y, int64_t ldy) {
-    for (int64_t t = 0; t < a->tokens; t += SAF__ACT_TOKENS) {
-        int64_t n = saf__act_tile_tokens(a, t), at = t * a->blocks + b0 * n;
-        p->q = a->q + at * SAF_QUANT_BLOCK;
-        p->dx = a->dx + at;
-        p->sums = a->sums + at;
-        kernels[n - 1](p, rows, y + t * ldy, ldy);
-    }
-}
 
 static void avx2_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                            float *y, int64_t ldy) {
-    const saf__form *form = saf__form_of(dtype);
-    uint8_t wide[PANEL_BLOCKS * (WIDE_PLANE + 128)] __attribute__((aligned(64)));
-    panel p = {.super = tile, .offset = form->offset, .first = true};
-    if (a->tokens == 1) {
-        p.supers = a->blocks / form->blocks;
-        p.q = a->q, p.dx = a->dx, p.sums = a->sums;
-        types[dtype].one(&p, rows, y, ldy);
-        return;
-    }
-    for (int64_t b = 0; b < a->blocks; b += PANEL_BLOCKS) {
-        p.supers = saf_i64_min(PANEL_BLOCKS, a->blocks - b) / form->blocks;
-        p.super = tile + (size_t)(b / form->blocks) * (size_t)form->super_bytes;
-        p.first = b == 0;
-        if (form->bits != 8) {
-            unpack_panel(form, p.super, p.supers, wide);
-            p.super = wide;
-        }
-        dot_wide(types[dtype].wide, &p, a, b, rows, y, ldy);
-    }
+    frame_dot_quant(&types[dtype], saf__form_of(dtype), tile, a, rows, y, ldy);
 }
 
 void saf__avx2_quant(saf__kernels *k) {

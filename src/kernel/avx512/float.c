@@ -3,14 +3,13 @@
 #include <math.h>
 
 #include "kernel/avx512/avx512.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "kernel/frame/inline.h"
+#include "kernel/frame/quantise.h"
 
 /* Columns of one pass over all tokens: their weights stay in the first-level cache. */
 enum { PANEL_COLS = 128, PREFETCH_BYTES = 2048 };
 
-INLINE __m512 weights_load(const saf_dtype D, const uint8_t *at) {
+SAF__INLINE __m512 weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F32) return _mm512_loadu_ps(at);
     __m256i half = _mm256_loadu_si256((const __m256i *)at);
     if (D == SAF_DTYPE_F16) return _mm512_cvtph_ps(half);
@@ -18,13 +17,13 @@ INLINE __m512 weights_load(const saf_dtype D, const uint8_t *at) {
 }
 
 /* N tokens and 32 rows over columns [k0, k1). */
-INLINE void dot_panel(const saf_dtype D, const int N, const uint8_t *tile, const float *x,
-                      int64_t ldx, int64_t k0, int64_t k1, int rows, float *y, int64_t ldy) {
+SAF__INLINE void dot_panel(const saf_dtype D, const int N, const uint8_t *tile, const float *x,
+                           int64_t ldx, int64_t k0, int64_t k1, int rows, float *y, int64_t ldy) {
     const int width = D == SAF_DTYPE_F32 ? 4 : 2;
     __mmask16 live[2] = {(__mmask16)((1u << (rows < 16 ? rows : 16)) - 1),
                          (__mmask16)((1u << (rows < 16 ? 0 : rows - 16)) - 1)};
     __m512 acc[2 * SAF__ACT_TOKENS];
-    UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
         k0 == 0 ? _mm512_setzero_ps()
                 : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (int64_t k = k0; k < k1; k++) {
@@ -34,18 +33,18 @@ INLINE void dot_panel(const saf_dtype D, const int N, const uint8_t *tile, const
             if (width == 4) _mm_prefetch((const char *)at + PREFETCH_BYTES + 64, _MM_HINT_T0);
         }
         __m512 w0 = weights_load(D, at), w1 = weights_load(D, at + 16 * width);
-        UNROLL for (int t = 0; t < N; t++) {
+        SAF__UNROLL for (int t = 0; t < N; t++) {
             __m512 xt = _mm512_set1_ps(x[t * ldx + k]);
             acc[2 * t] = _mm512_fmadd_ps(xt, w0, acc[2 * t]);
             acc[2 * t + 1] = _mm512_fmadd_ps(xt, w1, acc[2 * t + 1]);
         }
     }
-    UNROLL for (int i = 0; i < 2 * N; i++)
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++)
         _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
-INLINE void dot_tokens(const saf_dtype D, int64_t n, const uint8_t *tile, const float *x,
-                       int64_t ldx, int64_t k0, int64_t k1, int rows, float *y, int64_t ldy) {
+SAF__INLINE void dot_tokens(const saf_dtype D, int64_t n, const uint8_t *tile, const float *x,
+                            int64_t ldx, int64_t k0, int64_t k1, int rows, float *y, int64_t ldy) {
     switch (n) {
         case 1:
             dot_panel(D, 1, tile, x, ldx, k0, k1, rows, y, ldy);
@@ -68,8 +67,8 @@ INLINE void dot_tokens(const saf_dtype D, int64_t n, const uint8_t *tile, const 
     }
 }
 
-INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
-                     float *y, int64_t ldy) {
+SAF__INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
+                          float *y, int64_t ldy) {
     int64_t panel = a->tokens > SAF__ACT_TOKENS ? PANEL_COLS : a->cols;
     for (int64_t k0 = 0; k0 < a->cols; k0 += panel) {
         int64_t k1 = saf_i64_min(k0 + panel, a->cols);
@@ -79,31 +78,23 @@ INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_vie
     }
 }
 
-static void dot_f32(const uint8_t *tile, const saf__acts_view *a, int rows, float *y, int64_t ldy) {
-    dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
-}
-static void dot_f16(const uint8_t *tile, const saf__acts_view *a, int rows, float *y, int64_t ldy) {
-    dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
-}
-static void dot_bf16(const uint8_t *tile, const saf__acts_view *a, int rows, float *y,
-                     int64_t ldy) {
-    dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
-}
-
 static void avx512_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a,
                              int rows, float *y, int64_t ldy) {
     if (dtype == SAF_DTYPE_F32)
-        dot_f32(tile, a, rows, y, ldy);
+        dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
     else if (dtype == SAF_DTYPE_F16)
-        dot_f16(tile, a, rows, y, ldy);
+        dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
     else
-        dot_bf16(tile, a, rows, y, ldy);
+        dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
 }
 
 /* ---- activations --------------------------------------------------------------------------- */
 
-/* q of 32 columns, dx and the two sums. */
-INLINE __m256i quantise_block(__m512 x0, __m512 x1, float *dx, int32_t *sums) {
+static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK], float *dx,
+                           int32_t *sums) {
+    __mmask32 live = (__mmask32)(((uint64_t)1 << n) - 1);
+    __m512 x0 = _mm512_maskz_loadu_ps((__mmask16)live, x);
+    __m512 x1 = _mm512_maskz_loadu_ps((__mmask16)(live >> 16), x + 16);
     __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
     __m512i m0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
     __m512i m1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
@@ -113,36 +104,19 @@ INLINE __m256i quantise_block(__m512 x0, __m512 x1, float *dx, int32_t *sums) {
     *sums = 0;
     if (bits >= 0x7F800000 || amax < 0x1p-100f) {
         *dx = bits >= 0x7F800000 ? NAN : 0.0f;
-        return _mm256_setzero_si256();
+        memset(q, 0, SAF_QUANT_BLOCK);
+        return;
     }
     *dx = amax / 127.0f;
     __m512 inverse = _mm512_set1_ps(127.0f / amax);
     __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse));
     __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse));
     *sums = saf__pack_sums(_mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1));
-    return _mm256_set_m128i(_mm512_cvtepi32_epi8(q1), _mm512_cvtepi32_epi8(q0));
-}
-
-static void avx512_quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1) {
-    int64_t n = saf__act_tile_tokens(a, t0);
-    for (int64_t t = 0; t < n; t++) {
-        const float *x = a->x + (t0 + t) * a->ldx;
-        for (int64_t b = b0; b < b1; b++) {
-            int64_t k = b * SAF_QUANT_BLOCK, at = t0 * a->blocks + b * n;
-            int64_t left = saf_i64_min(SAF_QUANT_BLOCK, a->cols - k);
-            __mmask32 live = (__mmask32)(((uint64_t)1 << left) - 1);
-            __m512 x0 = _mm512_maskz_loadu_ps((__mmask16)live, x + k);
-            __m512 x1 = _mm512_maskz_loadu_ps((__mmask16)(live >> 16), x + k + 16);
-            uint32_t word[SAF__GROUPS];
-            __m256i q = quantise_block(x0, x1, a->dx + at + t, a->sums + at + t);
-            _mm256_storeu_si256((__m256i *)word, q);
-            int8_t *out = a->q + at * SAF_QUANT_BLOCK + t * 4;
-            for (int g = 0; g < SAF__GROUPS; g++) memcpy(out + g * n * 4, &word[g], 4);
-        }
-    }
+    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(q0));
+    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(q1));
 }
 
 void saf__avx512_float(saf__kernels *k) {
     k->dot_float = avx512_dot_float;
-    k->quantise = avx512_quantise;
+    k->quantise = frame_quantise;
 }

@@ -1,21 +1,12 @@
 /* Quantised products with AVX-512 VNNI: 32 rows (two registers of sums) by up to six tokens.
  *
- * One token reads the packed planes as they are: it is bound by memory. More tokens first unpack
- * a panel of blocks into eight-bit codes (the "wide" form: the same supers with planes of 1024
- * bytes), which stays in the first-level cache while all tokens pass; y holds the sums between
- * panels. Q8_0 is wide already. What is exact in integers is taken by whichever way is shorter:
+ * What is exact in integers is taken by whichever way is shorter:
  *   - the offset of the codes starts the sums, as -offset * sum(q);
  *   - scale * sum and the sum over two halves stay below 2^24, so f32 does them without rounding;
  *   - the small scales of Q2_K and Q3_K multiply the codes while these are unpacked.
  */
-#include <immintrin.h>
-
 #include "kernel/avx512/avx512.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-
-enum { WIDE_PLANE = SAF__GROUPS * SAF__GROUP_BYTES, PANEL_BLOCKS = 16 };
+#include "kernel/frame/quant.h"
 
 /* What one kernel is compiled for. */
 typedef enum {
@@ -28,40 +19,28 @@ typedef enum {
     NIBBLES,    /* packed Q2_K: scale and minimum for each half block */
 } shape;
 
-typedef struct {
-    const uint8_t *super;
-    int64_t supers;
-    const int8_t *q; /* of the tile of tokens, first block of the panel */
-    const float *dx;
-    const int32_t *sums;
-    int offset;
-    bool first; /* the sums begin at 0, not at y */
-} panel;
-
-typedef void (*kernel)(const panel *p, int rows, float *y, int64_t ldy);
-
 /* ---- codes --------------------------------------------------------------------------------- */
 
 /* Bit `from` and up of every byte moved to bit `to`; bits of neighbours come along. */
-INLINE __m512i shifted(__m512i x, const int from, const int to) {
+SAF__INLINE __m512i shifted(__m512i x, const int from, const int to) {
     if (from > to) return _mm512_srli_epi16(x, (unsigned)(from > to ? from - to : 0));
     if (from < to) return _mm512_slli_epi16(x, (unsigned)(from < to ? to - from : 0));
     return x;
 }
-INLINE __m512i masked(__m512i x, const int mask) {
+SAF__INLINE __m512i masked(__m512i x, const int mask) {
     return _mm512_and_si512(x, _mm512_set1_epi8((char)mask));
 }
 /* low | (high & mask) */
-INLINE __m512i joined(__m512i low, __m512i high, const int mask) {
+SAF__INLINE __m512i joined(__m512i low, __m512i high, const int mask) {
     return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8((char)mask), 0xF8);
 }
 /* Sixteen rows (half 0 or 1) of one plane's 128 bytes. */
-INLINE __m512i plane_load(const uint8_t *plane, int part, int half) {
+SAF__INLINE __m512i plane_load(const uint8_t *plane, int part, int half) {
     return _mm512_loadu_si512(plane + part * SAF__GROUP_BYTES + half * 64);
 }
 
 /* The codes of group g. */
-INLINE __m512i codes(const int bits, const uint8_t *block, const int g, const int half) {
+SAF__INLINE __m512i codes(const int bits, const uint8_t *block, const int g, const int half) {
     if (bits == 8) return plane_load(block, g, half);
     if (bits >= 4) {
         __m512i low = masked(shifted(plane_load(block, g % 4, half), g < 4 ? 0 : 4, 0), 0x0F);
@@ -76,19 +55,19 @@ INLINE __m512i codes(const int bits, const uint8_t *block, const int g, const in
 }
 
 /* Sixteen bytes as f32, as int32. */
-INLINE __m512i unsigned_bytes(const uint8_t *p) {
+SAF__INLINE __m512i unsigned_bytes(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
-INLINE __m512i signed_bytes(const uint8_t *p) {
+SAF__INLINE __m512i signed_bytes(const uint8_t *p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
-INLINE __m512i pairs(__m512i low, __m512i high) { /* two int16 a lane, both >= 0 */
+SAF__INLINE __m512i pairs(__m512i low, __m512i high) { /* two int16 a lane, both >= 0 */
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
-INLINE __m512 halfs(const uint8_t *p) {
+SAF__INLINE __m512 halfs(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
-INLINE __m512i broadcast4(const void *p) {
+SAF__INLINE __m512i broadcast4(const void *p) {
     int32_t word;
     memcpy(&word, p, sizeof word);
     return _mm512_set1_epi32(word);
@@ -102,7 +81,7 @@ typedef struct {
     __m512i min[2];     /* pairs: factor of the first half of columns, of the second */
 } block_meta;
 
-INLINE void meta_load(const shape S, const uint8_t *meta, block_meta *m) {
+SAF__INLINE void meta_load(const shape S, const uint8_t *meta, block_meta *m) {
     for (int r = 0; r < 2; r++) {
         if (S == BLOCK_MIN) {
             __m512i min = unsigned_bytes(meta + 32 + 16 * r);
@@ -124,11 +103,11 @@ INLINE void meta_load(const shape S, const uint8_t *meta, block_meta *m) {
 }
 
 /* sum += dot of groups [g0, g1) of N tokens. */
-INLINE void dot_groups(const int N, const int BITS, const uint8_t *block, const int8_t *q,
-                       const int g0, const int g1, __m512i *sum) {
-    UNROLL for (int g = g0; g < g1; g++) {
+SAF__INLINE void dot_groups(const int N, const int BITS, const uint8_t *block, const int8_t *q,
+                            const int g0, const int g1, __m512i *sum) {
+    SAF__UNROLL for (int g = g0; g < g1; g++) {
         __m512i w0 = codes(BITS, block, g, 0), w1 = codes(BITS, block, g, 1);
-        UNROLL for (int t = 0; t < N; t++) {
+        SAF__UNROLL for (int t = 0; t < N; t++) {
             __m512i a = broadcast4(q + (g * N + t) * 4);
             sum[2 * t] = _mm512_dpbusd_epi32(sum[2 * t], w0, a);
             sum[2 * t + 1] = _mm512_dpbusd_epi32(sum[2 * t + 1], w1, a);
@@ -138,46 +117,38 @@ INLINE void dot_groups(const int N, const int BITS, const uint8_t *block, const 
 
 /* s of the header's rule as f32 (exact), for N tokens. `correction` holds -offset in both
  * halves. */
-INLINE void dot_block(const int N, const int BITS, const shape S, const uint8_t *block,
-                      const panel *p, __m512i correction, const block_meta *m, __m512 *s) {
+SAF__INLINE void dot_block(const int N, const int BITS, const shape S, const uint8_t *block,
+                           const panel *p, __m512i correction, const block_meta *m, __m512 *s) {
     const bool by_halves = S == HALVES || S == NIBBLES;
     __m512i sum[2 * SAF__ACT_TOKENS];
     if (!by_halves) {
-        UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
+        SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
             _mm512_madd_epi16(broadcast4(p->sums + t), correction);
         dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS, sum);
-        UNROLL for (int i = 0; i < 2 * N; i++) {
+        SAF__UNROLL for (int i = 0; i < 2 * N; i++) {
             s[i] = _mm512_cvtepi32_ps(sum[i]);
             if (S == BLOCK_MIN) s[i] = _mm512_mul_ps(s[i], m->scale[0][i % 2]);
         }
         return;
     }
     __m512i low = _mm512_set1_epi32(0xFFFF);
-    UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
+    SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
         _mm512_madd_epi16(broadcast4(p->sums + t), _mm512_and_si512(correction, low));
     dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS / 2, sum);
-    UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
         _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[0][i % 2]);
-    UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
+    SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
         _mm512_madd_epi16(broadcast4(p->sums + t), _mm512_andnot_si512(low, correction));
     dot_groups(N, BITS, block, p->q, SAF__GROUPS / 2, SAF__GROUPS, sum);
-    UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
         _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[1][i % 2], s[i]);
-}
-
-/* A single pass over weights from memory: unpacking keeps the processor from running far enough
- * ahead of its loads by itself. Reading past the end of the weights is harmless here. */
-enum { PREFETCH_BYTES = 2048 };
-INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
-    UNROLL for (int i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T0);
 }
 
 /* ---- a panel ------------------------------------------------------------------------------- */
 
 /* N tokens and 32 rows over all blocks of a panel. */
-INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOCKS, const panel *in,
-                      int rows, float *y, int64_t ldy) {
+SAF__INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOCKS,
+                           const panel *in, int rows, float *y, int64_t ldy) {
     const bool has_min = S == PLAIN_MIN || S == BLOCK_MIN || S == NIBBLES || S == SCALED_MIN;
     const bool has_meta = BLOCKS > 1;
     const int plane = BITS == 8 ? WIDE_PLANE : BITS * 128;
@@ -186,7 +157,7 @@ INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOC
     __mmask16 live[2] = {(__mmask16)((1u << (rows < 16 ? rows : 16)) - 1),
                          (__mmask16)((1u << (rows < 16 ? 0 : rows - 16)) - 1)};
     __m512 acc[2 * SAF__ACT_TOKENS];
-    UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
         p.first ? _mm512_setzero_ps()
                 : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (; p.supers > 0; p.supers--) {
@@ -196,13 +167,13 @@ INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOC
         for (int b = 0; b < BLOCKS; b++) {
             __m512 s[2 * SAF__ACT_TOKENS];
             block_meta meta;
-            if (N == 1) prefetch_ahead(p.super, plane + (has_meta ? 64 : 0));
+            if (N == 1) prefetch_ahead(p.super, plane + (has_meta ? META_BYTES : 0));
             meta_load(S, p.super + plane, &meta);
             dot_block(N, BITS, S, p.super, &p, correction, &meta, s);
-            UNROLL for (int t = 0; t < N; t++) {
+            SAF__UNROLL for (int t = 0; t < N; t++) {
                 __m512 dx = _mm512_set1_ps(p.dx[t]);
                 __m512i q_sums = broadcast4(p.sums + t);
-                UNROLL for (int r = 0; r < 2; r++) {
+                SAF__UNROLL for (int r = 0; r < 2; r++) {
                     __m512 *a = &acc[2 * t + r];
                     *a = _mm512_fmadd_ps(_mm512_mul_ps(d[r], dx), s[2 * t + r], *a);
                     if (!has_min) continue;
@@ -210,13 +181,13 @@ INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOC
                     *a = _mm512_fmadd_ps(_mm512_mul_ps(m[r], dx), u, *a);
                 }
             }
-            p.super += plane + (has_meta ? 64 : 0);
+            p.super += plane + (has_meta ? META_BYTES : 0);
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
             p.sums += N;
         }
     }
-    UNROLL for (int i = 0; i < 2 * N; i++)
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++)
         _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
@@ -237,16 +208,16 @@ KERNEL(one_q5_k, 1, 5, BLOCK_MIN, 8)
 KERNEL(one_q6_k, 1, 6, HALVES, 8)
 
 /* One to six tokens, from wide supers. */
-#define WIDE_KERNELS(shape_, blocks)                                                            \
-    KERNEL(wide_##shape_##_1, 1, 8, shape_, blocks)                                             \
-    KERNEL(wide_##shape_##_2, 2, 8, shape_, blocks)                                             \
-    KERNEL(wide_##shape_##_3, 3, 8, shape_, blocks)                                             \
-    KERNEL(wide_##shape_##_4, 4, 8, shape_, blocks)                                             \
-    KERNEL(wide_##shape_##_5, 5, 8, shape_, blocks)                                             \
-    KERNEL(wide_##shape_##_6, 6, 8, shape_, blocks)                                             \
-    static const kernel wide_##shape_[SAF__ACT_TOKENS] = {wide_##shape_##_1, wide_##shape_##_2, \
-                                                          wide_##shape_##_3, wide_##shape_##_4, \
-                                                          wide_##shape_##_5, wide_##shape_##_6};
+#define WIDE_KERNELS(shape_, blocks)                             \
+    KERNEL(wide_##shape_##_1, 1, 8, shape_, blocks)              \
+    KERNEL(wide_##shape_##_2, 2, 8, shape_, blocks)              \
+    KERNEL(wide_##shape_##_3, 3, 8, shape_, blocks)              \
+    KERNEL(wide_##shape_##_4, 4, 8, shape_, blocks)              \
+    KERNEL(wide_##shape_##_5, 5, 8, shape_, blocks)              \
+    KERNEL(wide_##shape_##_6, 6, 8, shape_, blocks)              \
+    static const panel_kernel wide_##shape_[SAF__ACT_TOKENS] = { \
+        wide_##shape_##_1, wide_##shape_##_2, wide_##shape_##_3, \
+        wide_##shape_##_4, wide_##shape_##_5, wide_##shape_##_6};
 WIDE_KERNELS(PLAIN, 1)
 WIDE_KERNELS(PLAIN_MIN, 1)
 WIDE_KERNELS(BLOCK_MIN, 8)
@@ -257,7 +228,7 @@ WIDE_KERNELS(SCALED_MIN, 8)
 /* ---- unpacking ----------------------------------------------------------------------------- */
 
 /* Every byte of a lane times that lane's scale, modulo 256. */
-INLINE __m512i scaled_bytes(__m512i x, __m512i scale) {
+SAF__INLINE __m512i scaled_bytes(__m512i x, __m512i scale) {
     __m512i twice = _mm512_or_si512(_mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF)),
                                     _mm512_slli_epi32(scale, 16));
     __m512i even = _mm512_mullo_epi16(x, twice);
@@ -267,7 +238,7 @@ INLINE __m512i scaled_bytes(__m512i x, __m512i scale) {
 
 enum { Q3_K_WIDE_OFFSET = 124 }; /* scale * w is in [-124, 128] */
 
-INLINE __m512i scaled_codes(const int bits, __m512i x, const uint8_t *scales) {
+SAF__INLINE __m512i scaled_codes(const int bits, __m512i x, const uint8_t *scales) {
     if (bits == 2) /* at most 3 * 15 */
         return scaled_bytes(x, _mm512_and_si512(unsigned_bytes(scales), _mm512_set1_epi32(15)));
     __m512i w = _mm512_sub_epi8(x, _mm512_set1_epi8(4));
@@ -275,111 +246,50 @@ INLINE __m512i scaled_codes(const int bits, __m512i x, const uint8_t *scales) {
                            _mm512_set1_epi8(Q3_K_WIDE_OFFSET));
 }
 
-INLINE void unpack(const int BITS, const saf__form *form, const uint8_t *super, int64_t supers,
-                   uint8_t *wide) {
-    const bool scale = BITS < 4;
-    for (int64_t s = 0; s < supers; s++) {
-        memcpy(wide, super, (size_t)form->header_bytes);
-        super += form->header_bytes;
-        wide += form->header_bytes;
-        for (int b = 0; b < form->blocks; b++) {
-            const uint8_t *meta = super + form->plane_bytes;
-            prefetch_ahead(super, BITS * 128 + (form->blocks > 1 ? 64 : 0));
-            UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
-                UNROLL for (int half = 0; half < 2; half++) {
-                    __m512i x = codes(BITS, super, g, half);
-                    if (scale) x = scaled_codes(BITS, x, meta + g / 4 * 32 + half * 16);
-                    _mm512_storeu_si512(wide + g * SAF__GROUP_BYTES + half * 64, x);
-                }
-            }
-            size_t meta_bytes = (size_t)(form->block_bytes - form->plane_bytes);
-            memcpy(wide + WIDE_PLANE, meta, meta_bytes);
-            super += form->block_bytes;
-            wide += WIDE_PLANE + meta_bytes;
+SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
+    const bool is_scaled = BITS < 4;
+    const uint8_t *scales = block + BITS * 128;
+    prefetch_ahead(block, BITS * 128 + META_BYTES);
+    SAF__UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
+        SAF__UNROLL for (int half = 0; half < 2; half++) {
+            __m512i x = codes(BITS, block, g, half);
+            if (is_scaled) x = scaled_codes(BITS, x, scales + g / 4 * 32 + half * 16);
+            _mm512_storeu_si512(wide + g * SAF__GROUP_BYTES + half * 64, x);
         }
     }
 }
-
-static void unpack_panel(const saf__form *form, const uint8_t *super, int64_t supers,
-                         uint8_t *wide) {
-    switch (form->bits) {
-        case 2:
-            unpack(2, form, super, supers, wide);
-            break;
-        case 3:
-            unpack(3, form, super, supers, wide);
-            break;
-        case 4:
-            unpack(4, form, super, supers, wide);
-            break;
-        case 5:
-            unpack(5, form, super, supers, wide);
-            break;
-        case 6:
-            unpack(6, form, super, supers, wide);
-            break;
-    }
+static void unpack_2(const uint8_t *block, uint8_t *wide) {
+    unpack(2, block, wide);
+}
+static void unpack_3(const uint8_t *block, uint8_t *wide) {
+    unpack(3, block, wide);
+}
+static void unpack_4(const uint8_t *block, uint8_t *wide) {
+    unpack(4, block, wide);
+}
+static void unpack_5(const uint8_t *block, uint8_t *wide) {
+    unpack(5, block, wide);
+}
+static void unpack_6(const uint8_t *block, uint8_t *wide) {
+    unpack(6, block, wide);
 }
 
-/* ---- a tile of weights --------------------------------------------------------------------- */
-
-typedef struct {
-    kernel one;
-    const kernel *wide; /* [tokens - 1] */
-    int wide_offset;
-} kernels_of_type;
-
-static const kernels_of_type types[SAF_DTYPE_COUNT] = {
-    [SAF_DTYPE_Q8_0] = {one_q8_0, wide_PLAIN, 128},
-    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_PLAIN, 8},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_PLAIN_MIN, 0},
-    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_PLAIN, 16},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_PLAIN_MIN, 0},
-    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_SCALED_MIN, 0},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_SCALED, Q3_K_WIDE_OFFSET},
-    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_BLOCK_MIN, 0},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_BLOCK_MIN, 0},
-    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_HALVES, 32},
+static const quant_type types[SAF_DTYPE_COUNT] = {
+    [SAF_DTYPE_Q8_0] = {one_q8_0, wide_PLAIN, NULL, 128},
+    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_PLAIN, unpack_4, 8},
+    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_PLAIN_MIN, unpack_4, 0},
+    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_PLAIN, unpack_5, 16},
+    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_PLAIN_MIN, unpack_5, 0},
+    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_SCALED_MIN, unpack_2, 0},
+    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_SCALED, unpack_3, Q3_K_WIDE_OFFSET},
+    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_BLOCK_MIN, unpack_4, 0},
+    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_BLOCK_MIN, unpack_5, 0},
+    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_HALVES, unpack_6, 32},
 };
-
-/* All tokens over the blocks [b0, b0 + blocks) of wide supers. */
-static void dot_wide(const kernels_of_type *type, panel *p, const saf__acts_view *a, int64_t b0,
-                     int rows, float *y, int64_t ldy) {
-    p->offset = type->wide_offset;
-    for (int64_t t = 0; t < a->tokens; t += SAF__ACT_TOKENS) {
-        int64_t n = saf__act_tile_tokens(a, t), at = t * a->blocks + b0 * n;
-        p->q = a->q + at * SAF_QUANT_BLOCK;
-        p->dx = a->dx + at;
-        p->sums = a->sums + at;
-        type->wide[n - 1](p, rows, y + t * ldy, ldy);
-    }
-}
 
 static void vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                            float *y, int64_t ldy) {
-    const saf__form *form = saf__form_of(dtype);
-    const kernels_of_type *type = &types[dtype];
-    uint8_t wide[PANEL_BLOCKS * (WIDE_PLANE + 128)] __attribute__((aligned(64)));
-    panel p = {.super = tile, .supers = a->blocks / form->blocks, .first = true};
-    if (a->tokens == 1) {
-        p.q = a->q, p.dx = a->dx, p.sums = a->sums, p.offset = form->offset;
-        type->one(&p, rows, y, ldy);
-        return;
-    }
-    if (form->bits == 8 && a->tokens <= SAF__ACT_TOKENS) {
-        dot_wide(type, &p, a, 0, rows, y, ldy);
-        return;
-    }
-    for (int64_t b = 0; b < a->blocks; b += PANEL_BLOCKS) {
-        p.supers = saf_i64_min(PANEL_BLOCKS, a->blocks - b) / form->blocks;
-        p.super = tile + (size_t)(b / form->blocks) * (size_t)form->super_bytes;
-        p.first = b == 0;
-        if (form->bits != 8) {
-            unpack_panel(form, p.super, p.supers, wide);
-            p.super = wide;
-        }
-        dot_wide(type, &p, a, b, rows, y, ldy);
-    }
+    frame_dot_quant(&types[dtype], saf__form_of(dtype), tile, a, rows, y, ldy);
 }
 
 void saf__kernels_avx512_vnni(saf__kernels *k) {

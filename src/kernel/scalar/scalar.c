@@ -1,11 +1,14 @@
 /* The plain reference: every kernel, written from the rules of include/saf/kernel.h. */
 #define SAF__LANES_SCALAR
 #include "kernel/frame/attention.h"
+#include "kernel/frame/quantise.h"
 #include "kernel/frame/rows.h"
 
-static void quantise_block(const float *x, int64_t n, int8_t *q, float *dx) {
+static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK], float *dx,
+                           int32_t *sums) {
     float amax = 0;
     bool finite = true;
+    int sum[2] = {0, 0};
     memset(q, 0, SAF_QUANT_BLOCK);
     for (int64_t k = 0; k < n; k++) {
         float magnitude = fabsf(x[k]);
@@ -13,31 +16,16 @@ static void quantise_block(const float *x, int64_t n, int8_t *q, float *dx) {
         if (magnitude > amax) amax = magnitude;
     }
     *dx = finite ? 0.0f : NAN;
+    *sums = 0;
     if (!finite || amax < 0x1p-100f) return;
     *dx = amax / 127.0f;
     float inverse = 127.0f / amax;
     for (int64_t k = 0; k < n; k++) { /* |x * inverse| < 127.5: it needs no clamp */
-        float rounded = x[k] * inverse + SAF__EXPF_MAGIC;
-        q[k] = (int8_t)(saf_f32_to_bits(rounded) - SAF__EXPF_MAGIC_BITS);
+        int value = (int)rintf(x[k] * inverse);
+        q[k] = (int8_t)value;
+        sum[k / 16] += value;
     }
-}
-
-static void scalar_quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1) {
-    int64_t n = saf__act_tile_tokens(a, t0);
-    for (int64_t t = 0; t < n; t++) {
-        for (int64_t b = b0; b < b1; b++) {
-            int64_t k = b * SAF_QUANT_BLOCK, at = t0 * a->blocks + b * n;
-            int8_t q[SAF_QUANT_BLOCK], *out = a->q + at * SAF_QUANT_BLOCK;
-            int sums[2] = {0, 0};
-            quantise_block(a->x + (t0 + t) * a->ldx + k, saf_i64_min(SAF_QUANT_BLOCK, a->cols - k),
-                           q, a->dx + at + t);
-            for (int i = 0; i < SAF_QUANT_BLOCK; i++) {
-                out[(i / 4 * n + t) * 4 + i % 4] = q[i];
-                sums[i / 16] += q[i];
-            }
-            a->sums[at + t] = saf__pack_sums(sums[0], sums[1]);
-        }
-    }
+    *sums = saf__pack_sums(sum[0], sum[1]);
 }
 
 /* One block of one weight row against one token. */
@@ -47,7 +35,7 @@ static float dot_block(const saf__form *form, const saf__block *w, const int8_t 
     for (int h = 0; h < 2; h++) {
         int dot = 0, sum = 0;
         for (int k = 16 * h; k < 16 * h + 16; k++) {
-            int qk = q[k / 4 * n * 4 + k % 4];
+            int qk = (int)q[k / 4 * n * 4 + k % 4];
             dot += qk * (w->code[k] - form->offset);
             sum += qk;
         }
@@ -106,7 +94,7 @@ static void scalar_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__ac
 
 void saf__kernels_scalar(saf__kernels *k) {
     k->name = "scalar";
-    k->quantise = scalar_quantise;
+    k->quantise = frame_quantise;
     k->dot_quant = scalar_dot_quant;
     k->dot_float = scalar_dot_float;
     frame_rows_fill(k);

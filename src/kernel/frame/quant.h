@@ -1,0 +1,111 @@
+/* quant.h: quantised products around an instruction set's kernels (see lanes.h for what a frame
+ * is).
+ *
+ * One token reads the packed planes as they are: it is bound by memory. More tokens first unpack
+ * a panel of blocks into codes of a byte (the "wide" form: the same supers with planes of 1024
+ * bytes), which stays in the first-level cache while all tokens pass; y holds the sums between
+ * panels. Q8_0 is wide already.
+ */
+#ifndef SAF_KERNEL_FRAME_QUANT_H
+#define SAF_KERNEL_FRAME_QUANT_H
+
+#include <immintrin.h>
+
+#include "kernel/frame/inline.h"
+#include "kernel/kernels.h"
+
+enum {
+    WIDE_PLANE = SAF__GROUPS * SAF__GROUP_BYTES,
+    META_BYTES = 64, /* of a block of the types that have any */
+    PANEL_BLOCKS = 16,
+    PREFETCH_BYTES = 2048,
+};
+
+/* Blocks of one tile of weights and one tile of tokens. */
+typedef struct {
+    const uint8_t *super;
+    int64_t supers;
+    const int8_t *q;
+    const float *dx;
+    const int32_t *sums;
+    int offset; /* of the codes */
+    bool first; /* the sums begin at 0, not at y */
+} panel;
+
+/* y[t, 0 .. rows) += the panel's part, for as many tokens as the kernel is made for. */
+typedef void (*panel_kernel)(const panel *p, int rows, float *y, int64_t ldy);
+
+typedef struct {
+    panel_kernel one;                                     /* one token, from the packed planes */
+    const panel_kernel *wide;                             /* [tokens - 1], from the wide form */
+    void (*unpack)(const uint8_t *block, uint8_t *codes); /* NULL: packed is wide */
+    int wide_offset;
+} quant_type;
+
+/* A single pass over weights from memory: unpacking keeps the processor from running far enough
+ * ahead of its loads by itself. Prefetching past the end of the weights is harmless. */
+SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
+    SAF__UNROLL for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T0);
+}
+
+static void unpack_panel(const quant_type *type, const saf__form *form, const uint8_t *super,
+                         int64_t supers, uint8_t *wide) {
+    size_t meta_bytes = (size_t)(form->block_bytes - form->plane_bytes);
+    for (int64_t s = 0; s < supers; s++) {
+        memcpy(wide, super, (size_t)form->header_bytes);
+        super += form->header_bytes;
+        wide += form->header_bytes;
+        for (int b = 0; b < form->blocks; b++) {
+            type->unpack(super, wide);
+            memcpy(wide + WIDE_PLANE, super + form->plane_bytes, meta_bytes);
+            super += form->block_bytes;
+            wide += WIDE_PLANE + meta_bytes;
+        }
+    }
+}
+
+/* All tokens over the wide blocks that begin at block b0. */
+static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, int64_t b0,
+                     int rows, float *y, int64_t ldy) {
+    for (int64_t t = 0; t < a->tokens; t += SAF__ACT_TOKENS) {
+        int64_t n = saf__act_tile_tokens(a, t), at = t * a->blocks + b0 * n;
+        p->q = a->q + at * SAF_QUANT_BLOCK;
+        p->dx = a->dx + at;
+        p->sums = a->sums + at;
+        type->wide[n - 1](p, rows, y + t * ldy, ldy);
+    }
+}
+
+static void frame_dot_quant(const quant_type *type, const saf__form *form, const uint8_t *tile,
+                            const saf__acts_view *a, int rows, float *y, int64_t ldy) {
+    uint8_t wide[PANEL_BLOCKS * (WIDE_PLANE + 128)] __attribute__((aligned(64)));
+    panel p = {.super = tile,
+               .supers = a->blocks / form->blocks,
+               .q = a->q,
+               .dx = a->dx,
+               .sums = a->sums,
+               .offset = form->offset,
+               .first = true};
+    if (a->tokens == 1) {
+        type->one(&p, rows, y, ldy);
+        return;
+    }
+    p.offset = type->wide_offset;
+    if (!type->unpack && a->tokens <= SAF__ACT_TOKENS) { /* nothing to keep for other tokens */
+        dot_wide(type, &p, a, 0, rows, y, ldy);
+        return;
+    }
+    for (int64_t b = 0; b < a->blocks; b += PANEL_BLOCKS) {
+        p.supers = saf_i64_min(PANEL_BLOCKS, a->blocks - b) / form->blocks;
+        p.super = tile + (size_t)(b / form->blocks) * (size_t)form->super_bytes;
+        p.first = b == 0;
+        if (type->unpack) {
+            unpack_panel(type, form, p.super, p.supers, wide);
+            p.super = wide;
+        }
+        dot_wide(type, &p, a, b, rows, y, ldy);
+    }
+}
+
+#endif

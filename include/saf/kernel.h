@@ -24,7 +24,8 @@
  * variable SAF_KERNELS, or (unset, empty or "auto") the best that this processor has. Call once,
  * before any other function of this room. Errors: SAF_USAGE (unknown, or not supported here). */
 saf_status saf_kernels_init(const char *name);
-/* The name chosen; "avx512" says in detail "avx512-vnni" where VNNI is used. */
+/* The name chosen; "avx512" says in detail "avx512-vnni" where VNNI is used. Without VNNI it takes
+ * the quantised products of AVX2 and everything else of AVX-512. */
 const char *saf_kernels_name(void);
 /* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
  * Errors: SAF_FAILED. */
@@ -49,7 +50,8 @@ saf_status saf_weight_plan(saf_dtype dtype, int64_t rows, int64_t cols, saf_weig
 
 /* Repacks rows [row0, row0 + n_rows) from their bytes in the file's own layout (rows one after
  * another). row0 is a multiple of SAF_TILE_ROWS, and so is n_rows unless the last row is among
- * them. Team: no (call for disjoint rows from several threads if wished). */
+ * them. Team: no (call for disjoint rows from several threads if wished). The call with row0 = 0
+ * also asks the system for huge pages under `data`. */
 void saf_weight_pack(saf_weight *w, int64_t row0, int64_t n_rows, const void *raw);
 
 /* out[K] = the dequantised row r, exactly as the type defines it: d*q - m with the scale and the

@@ -159,8 +159,10 @@ static void test_matmul_follows_the_rule_on_adversarial_values(void **state) {
         int64_t cols = 2 * 256;
         for (int kind = 0; kind < FILL_KINDS; kind++)
             for (int values = 0; values < X_KINDS; values++) {
+                /* extremes of both meet where it matters: in the sums and in denormals */
+                if (kind != FILL_USUAL && kind != FILL_SMALLEST && values >= X_TINY) continue;
                 check(weight_types[i], 33, cols, 1, (util_fill_kind)kind, (x_kind)values);
-                check(weight_types[i], 33, cols, 9, (util_fill_kind)kind, (x_kind)values);
+                check(weight_types[i], 33, cols, 7, (util_fill_kind)kind, (x_kind)values);
             }
     }
 }

@@ -18,7 +18,7 @@ enum {
     WIDE_PLANE = SAF__GROUPS * SAF__GROUP_BYTES,
     META_BYTES = 64, /* of a block of the types that have any */
     PANEL_BLOCKS = 16,
-    PREFETCH_BYTES = 2048,
+    PREFETCH_BYTES = 1024,
 };
 
 /* Blocks of one tile of weights and one tile of tokens. */
@@ -46,7 +46,7 @@ typedef struct {
  * ahead of its loads by itself. Prefetching past the end of the weights is harmless. */
 SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
     SAF__UNROLL for (int i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T1);
 }
 
 static void unpack_panel(const quant_type *type, const saf__form *form, const uint8_t *super,

@@ -338,13 +338,15 @@ typedef struct {
 
 /* Runs the slice's layers over a batch, with all threads of this rank.
  *   x       [T, D] activations: in (unless this is the first stage, which looks up ids) and out
- *   faults  [n_runs]: set for every run
+ *   faults  [n_runs]: set for every run: its earliest position that is not finite, and the first
+ *           layer that it left so
  * The last stage keeps the normed rows that want logits, in order of the batch, until the next
  * call. Errors: DEFECT (a batch beyond what the stage was made for); none that depend on values. */
 saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults);
 
-/* logits[n, V] of the kept rows [row0, row0 + n): a large vocabulary goes in blocks. */
-void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits);
+/* logits[n, V] of the kept rows [row0, row0 + n): a large vocabulary goes in blocks. finite[n]:
+ * whether all logits of a row are. */
+void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
 
 /* ==== sampler
  * ====================================================================================*/

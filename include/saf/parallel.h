@@ -89,7 +89,8 @@ typedef struct {
     /* rows of logits[n, V]: score: after positions pos0 ...; generate: of the token that `token`
      * tells next */
     saf_status (*logits)(void *ctx, int32_t request, int32_t pos0, int32_t n, const float *rows);
-    /* a value that is not finite left a layer: the request fails, the others go on */
+    /* a value that is not finite left a layer (layer L: the output head): the request fails, the
+     * others go on. Layer and position are the same whatever the layout and schedule. */
     void (*fault)(void *ctx, int32_t request, int32_t layer, int32_t position);
     void (*done)(void *ctx, int32_t request);
 } saf_engine_events;

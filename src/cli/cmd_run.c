@@ -142,16 +142,21 @@ static saf_status run_job(saf_comm *world, const command *c) {
 }
 
 /* What needs no job; -1 when there is one to run. */
-static int answer_at_once(const saf_comm *world, const command *c) {
-    bool speak = saf_comm_rank(world) == 0;
+static int32_t answer_at_once(const command *c) {
     if (c->help) {
-        if (speak) print_help();
+        print_help();
         return 0;
     }
-    if (!c->wrong && c->path) return -1;
-    if (!speak) return saf_status_exit_code(SAF_USAGE);
     if (c->wrong) return saf__cli_usage(usage, "unknown option \"%s\"", c->wrong);
-    return saf__cli_usage(usage, "`saf run` needs a job file");
+    if (!c->path) return saf__cli_usage(usage, "`saf run` needs a job file");
+    return -1;
+}
+
+/* Rank 0's command line counts: a launcher may give each rank its own. */
+static saf_status answer(saf_comm *world, const command *c, int32_t *code) {
+    *code = saf_comm_rank(world) == 0 ? answer_at_once(c) : 0;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, code, 1);
+    return saf_comm_bcast(world, 0, &t);
 }
 
 int saf__cmd_run(int argc, char **argv) {
@@ -169,8 +174,10 @@ int saf__cmd_run(int argc, char **argv) {
     c.options.command_line = words.data ? words.data : "";
     saf_log_setup(c.options.quiet ? SAF_LOG_WARNING : SAF_LOG_INFO,
                   saf_comm_size(world) > 1 ? saf_comm_rank(world) : -1);
+    int32_t code = 0;
     st = saf_comm_agree(world, st);
-    int code = st == SAF_OK ? answer_at_once(world, &c) : saf__cli_exit(st);
+    if (st == SAF_OK) st = answer(world, &c, &code);
+    if (st != SAF_OK) code = saf__cli_exit(st);
     if (st == SAF_OK && code < 0) {
         st = run_job(world, &c);
         code = saf_status_exit_code(st);

@@ -39,9 +39,7 @@ int saf__cli_usage(const char *usage, const char *format, ...) {
     return saf_status_exit_code(SAF_USAGE);
 }
 
-int main(int argc, char **argv) {
-    /* A limit on the size of files then is an error with a message, as a full disk is. */
-    signal(SIGXFSZ, SIG_IGN);
+static int run_command(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
         return saf_status_exit_code(SAF_USAGE);
@@ -58,4 +56,13 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
     return saf__cli_usage("saf COMMAND ...", "unknown command \"%s\"; `saf --help` lists them",
                           argv[1]);
+}
+
+int main(int argc, char **argv) {
+    /* A limit on the size of files then is an error with a message, as a full disk is. */
+    signal(SIGXFSZ, SIG_IGN);
+    int code = run_command(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == 0)
+        code = saf__cli_exit(saf_fail(SAF_IO, "cannot write to standard output"));
+    return code;
 }

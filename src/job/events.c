@@ -21,9 +21,9 @@ void saf__event_admitted(void *ctx, int32_t request) {
 void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position) {
     saf__session *s = ctx;
     saf_result_request *row = saf__row_of(s, &s->live[request]);
-    char why[128];
-    snprintf(why, sizeof why, "a value that is not finite left layer %d at position %d", layer,
-             position);
+    char where[32] = "the output head", why[128];
+    if (layer < s->params.layers) snprintf(where, sizeof where, "layer %d", layer);
+    snprintf(why, sizeof why, "a value that is not finite left %s at position %d", where, position);
     snprintf(row->state, sizeof row->state, "failed");
     saf__set_reason(row, "error");
     s->results.failed_requests++;

@@ -136,6 +136,11 @@ static saf_status set_string(saf_job *job, const saf__field *f, const config_set
 
 /* ---- lists --------------------------------------------------------------------------------- */
 
+/* Not empty, and whole characters: escapes can write any byte. NULL is no text. */
+static bool is_text(const char *text) {
+    return text && text[0] && saf_utf8_valid_prefix(text, strlen(text)) == strlen(text);
+}
+
 /* Checks that v is a list of at most max_count right elements. */
 static saf_status check_list(const saf__field *f, const config_setting_t *v, const saf__where *at) {
     if (config_setting_type(v) != CONFIG_TYPE_ARRAY && config_setting_type(v) != CONFIG_TYPE_LIST)
@@ -146,8 +151,7 @@ static saf_status check_list(const saf__field *f, const config_setting_t *v, con
         const config_setting_t *e = config_setting_get_elem(v, (unsigned)i);
         bool right = f->type == SAF__FIELD_INTS
                          ? is_integer(e) && in_range(f, (double)config_setting_get_int64(e))
-                         : config_setting_type(e) == CONFIG_TYPE_STRING &&
-                               config_setting_get_string(e)[0] != 0;
+                         : is_text(config_setting_get_string(e));
         if (!right) return wrong_value(f, e, at);
     }
     return SAF_OK;

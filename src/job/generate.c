@@ -39,7 +39,7 @@ static saf_status show(saf__live *l, size_t until) {
     saf_status st = SAF_OK;
     saf_buf clean = {0};
     if (until <= l->shown) return SAF_OK;
-    SAF_TRY(saf_utf8_append_clean(&clean, l->bytes.data + l->shown, until - l->shown));
+    SAF_TRY(saf__text_append(&clean, l->bytes.data + l->shown, until - l->shown));
     if (fwrite(clean.data, 1, clean.len, stdout) != clean.len || fflush(stdout) != 0)
         st = saf_fail(SAF_IO, "cannot write to standard output");
     l->shown = until;
@@ -169,7 +169,7 @@ saf_status saf__generate_rows(saf__session *s) {
         if (n > 1) row->seconds_per_token = (l->last_s - l->first_s) / (double)(n - 1);
         saf_buf_clear(&clean);
         SAF_TRY(saf_buf_append(&clean, "", 0));
-        if (l->bytes.len > 0) SAF_TRY(saf_utf8_append_clean(&clean, l->bytes.data, l->bytes.len));
+        SAF_TRY(saf__text_append(&clean, l->bytes.data, l->bytes.len));
         saf_free(&row->completion);
         SAF_TRY(saf_strdup(clean.data, &row->completion));
         SAF_TRY(copy_array(l->completion.data, (size_t)n * sizeof(int32_t), &row->completion_ids));

@@ -31,13 +31,27 @@ out:
     return st;
 }
 
+saf_status saf__text_append(saf_buf *out, const char *bytes, size_t len) {
+    saf_status st = SAF_OK;
+    while (len > 0) {
+        const char *zero = memchr(bytes, 0, len);
+        size_t part = zero ? (size_t)(zero - bytes) : len;
+        SAF_TRY(saf_utf8_append_clean(out, bytes, part));
+        if (zero) SAF_TRY(saf_buf_append(out, "\xEF\xBF\xBD", 3));
+        bytes += part + (zero ? 1 : 0);
+        len -= part + (zero ? 1 : 0);
+    }
+out:
+    return st;
+}
+
 /* The row of the results that every request has, whether it will run or not. */
 static saf_status begin_row(saf_result_request *row, const saf_prompt *prompt, const saf_ids *ids,
                             const saf_buf *shown) {
     saf_status st = SAF_OK;
     saf_buf clean = {0};
     SAF_TRY(saf_buf_append(&clean, "", 0));
-    SAF_TRY(saf_utf8_append_clean(&clean, shown->data ? shown->data : "", shown->len));
+    SAF_TRY(saf__text_append(&clean, shown->data, shown->len));
     SAF_TRY(saf_strdup(prompt->id, &row->id));
     SAF_TRY(saf_strdup(clean.data, &row->prompt));
     SAF_TRY(saf_strdup("", &row->completion));
@@ -93,6 +107,20 @@ out:
     return st;
 }
 
+/* What the job file says of token ids can only be checked with the model at hand. */
+static saf_status check_ids(const saf__session *s) {
+    const saf_job *job = s->job;
+    long long vocab = (long long)s->params.vocab;
+    if (s->work.n_top > vocab)
+        return saf_fail(SAF_USAGE, "%s: generate.logprobs is %d, but the model has %lld tokens",
+                        job->path, s->work.n_top, vocab);
+    for (int32_t i = 0; i < job->generate.n_stop_ids; i++)
+        if (job->generate.stop_ids[i] >= vocab)
+            return saf_fail(SAF_USAGE, "%s: generate.stop_ids has %d, expected 0 to %lld",
+                            job->path, job->generate.stop_ids[i], vocab - 1);
+    return SAF_OK;
+}
+
 saf_status saf__requests_make(saf__session *s) {
     saf_status st = SAF_OK;
     saf_chat_family family = SAF_CHAT_NONE;
@@ -108,6 +136,7 @@ saf_status saf__requests_make(saf__session *s) {
     s->work.score = s->job->kind == SAF_JOB_SCORE;
     s->work.logits = s->work.score ? s->job->score.logits : s->job->generate.logits;
     s->work.n_top = s->work.score ? 0 : s->job->generate.logprobs;
+    SAF_TRY(check_ids(s));
     for (int64_t i = 0; i < s->n_prompts; i++) {
         ids.len = 0;
         saf_buf_clear(&shown);
@@ -168,6 +197,7 @@ saf_status saf__schedule_choose(saf__session *s) {
         if (s->work.score && s->work.logits)
             chunk = saf_i64_min(chunk, saf_i64_max(8, STORED_LOGITS_BYTES / (4 * s->params.vocab)));
     }
-    c->chunk = (int32_t)chunk;
+    /* No flight has more rows than its sequences have positions. */
+    c->chunk = (int32_t)saf_i64_min(chunk, (int64_t)c->micro_batch * c->capacity);
     return SAF_OK;
 }

@@ -43,7 +43,10 @@ static void on_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf_result_request *row = saf__row_of(s, &s->live[request]);
     s->live[request].last_s = saf_clock_s();
-    if (!row->state[0]) saf__set_reason(row, "scored");
+    if (row->state[0])
+        row->logits_rows = 0; /* failed: how many came before depends on the pieces it was cut in */
+    else
+        saf__set_reason(row, "scored");
     saf__event_done(ctx, request);
 }
 

@@ -71,6 +71,9 @@ void saf__session_close(saf__session *s);
 
 /* requests.c: prompts to requests and rows of the results. Rank 0. */
 saf_status saf__requests_make(saf__session *s);
+/* Text as it is shown and stored: what is no character becomes U+FFFD, and so does a zero byte,
+ * which would end the string in the results. */
+saf_status saf__text_append(saf_buf *out, const char *bytes, size_t len);
 /* Sizes of the schedule: the job's, or saf's choice. Rank 0, after the requests. */
 saf_status saf__schedule_choose(saf__session *s);
 

@@ -142,7 +142,9 @@ static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batc
     saf_add_rows(s->h, D, T, D, x, D);
 }
 
-/* Notes the first row of each run that stopped being finite in this layer. */
+/* Notes of each run the earliest row that is not finite, and the first layer that it left so: later
+ * rows attend to it, but it never to them, so what is noted does not depend on where a prompt is
+ * cut. */
 static void note_faults(saf_stage *s, const saf_batch *batch, int64_t layer, const float *x,
                         saf_fault *faults) {
     saf_rows_finite(x, s->p->width, batch->tokens, s->p->width, s->finite);
@@ -150,11 +152,13 @@ static void note_faults(saf_stage *s, const saf_batch *batch, int64_t layer, con
     {
         int64_t row = 0;
         for (int32_t i = 0; i < batch->n_runs; i++) {
-            for (int32_t t = 0; t < batch->runs[i].tokens; t++)
-                if (!s->finite[row + t] && faults[i].run < 0)
-                    faults[i] = (saf_fault){i, (int32_t)(s->slice->range.layer0 + layer),
-                                            batch->runs[i].pos0 + t};
-            row += batch->runs[i].tokens;
+            const saf_run *run = &batch->runs[i];
+            int32_t t = 0;
+            while (t < run->tokens && s->finite[row + t]) t++;
+            if (t < run->tokens && (faults[i].run < 0 || run->pos0 + t < faults[i].position))
+                faults[i] =
+                    (saf_fault){i, (int32_t)(s->slice->range.layer0 + layer), run->pos0 + t};
+            row += run->tokens;
         }
     }
 }
@@ -177,13 +181,14 @@ static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x)
     saf_rms_norm(s->last, D, s->slice->output_norm, p->norm_eps, s->kept, D, s->last, D);
 }
 
-void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits) {
+void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
     const saf_weight *head = saf__slice_head(s->slice);
     int64_t D = s->p->width;
 #pragma omp parallel
     {
         saf_acts_set(s->acts, s->last + row0 * D, D, n, D, quantised(head));
         saf_matmul(head, s->acts, logits, s->p->vocab);
+        saf_rows_finite(logits, s->p->vocab, n, s->p->vocab, finite);
     }
 }
 

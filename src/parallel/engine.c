@@ -17,7 +17,7 @@ static saf_status wait_results(const saf__engine *e, result_sender *r) {
     return st;
 }
 
-static saf_status send_results(const saf__engine *e, saf__tail *tail, const saf__flight *f,
+static saf_status send_results(const saf__engine *e, saf__tail *tail, saf__flight *f,
                                result_sender *r) {
     saf_status st = SAF_OK;
     const int32_t *words;

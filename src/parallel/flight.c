@@ -108,7 +108,9 @@ saf_status saf__flight_compute(const saf__engine *e, saf__flight *f) {
     SAF_TRY(saf_alloc((size_t)f->n_runs, sizeof *found, &found));
     SAF_TRY(saf_stage_forward(e->stage, &batch, f->x, found));
     for (int32_t i = 0; i < f->n_runs; i++)
-        if (f->faults[i].run < 0) f->faults[i] = found[i];
+        if (found[i].run >= 0 &&
+            (f->faults[i].run < 0 || found[i].position < f->faults[i].position))
+            f->faults[i] = found[i];
     e->times->compute_s += saf_clock_s() - start;
     e->times->flights++;
 out:

@@ -40,7 +40,8 @@ saf_status saf__flight_post_receive(const saf__engine *e, saf__flight *f);
 saf_status saf__flight_wait(const saf__engine *e, saf__flight *f);
 /* After a receive: description to members. Errors: COMM (a description that cannot be). */
 saf_status saf__flight_unpack(const saf__engine *e, saf__flight *f);
-/* Forward pass of this stage; notes faults, keeping those that earlier stages noted. */
+/* Forward pass of this stage; notes faults, keeping what earlier stages noted of the same position
+ * or an earlier one. */
 saf_status saf__flight_compute(const saf__engine *e, saf__flight *f);
 
 /* ---- the last stage: logits, samples, scores ---------------------------------------------------
@@ -55,9 +56,10 @@ saf_status saf__flight_compute(const saf__engine *e, saf__flight *f);
 typedef struct saf__tail saf__tail;
 saf_status saf__tail_new(const saf__engine *e, saf__tail **out);
 void saf__tail_free(saf__tail **t);
-/* After saf__flight_compute on the last stage. words and logits are the tail's own, valid until the
- * next call; *rows is 0 unless the work wants logits. */
-saf_status saf__tail_run(saf__tail *t, const saf__flight *f, const int32_t **words,
+/* After saf__flight_compute on the last stage. Logits that are not finite are a fault of layer L.
+ * words and logits are the tail's own, valid until the next call; *rows is 0 unless the work wants
+ * logits. */
+saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words,
                          int64_t *n_words, const float **logits, int64_t *rows);
 
 int64_t saf__result_words_max(const saf__engine *e);

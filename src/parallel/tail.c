@@ -9,6 +9,7 @@ struct saf__tail {
     const saf__engine *e;
     int64_t block;          /* rows of `logits` */
     float *logits;          /* [block, V] */
+    bool *finite;           /* [block] whether a row of `logits` is */
     float *scores;          /* [max rows] log-probability of the token that follows a row */
     saf_sampled *sampled;   /* [micro_batch, 1 + n_top] */
     saf_sampler **samplers; /* one for each thread */
@@ -45,6 +46,7 @@ saf_status saf__tail_new(const saf__engine *e, saf__tail **out) {
     t->block = e->work->logits ? rows : saf_i64_min(rows, LOGIT_BLOCK);
     t->n_samplers = omp_get_max_threads();
     SAF_TRY(saf_alloc((size_t)t->block, (size_t)e->p->vocab * sizeof(float), &t->logits));
+    SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->finite, &t->finite));
     SAF_TRY(saf_alloc((size_t)rows, sizeof *t->scores, &t->scores));
     SAF_TRY(saf_alloc((size_t)e->schedule->micro_batch * (size_t)(1 + e->work->n_top),
                       sizeof *t->sampled, &t->sampled));
@@ -68,6 +70,7 @@ void saf__tail_free(saf__tail **tail) {
     saf_free(&t->samplers);
     saf_free(&t->history);
     saf_free(&t->logits);
+    saf_free(&t->finite);
     saf_free(&t->scores);
     saf_free(&t->sampled);
     saf_free(&t->words);
@@ -107,19 +110,32 @@ static float score_row(const saf__tail *t, const saf__flight *f, row_place place
     return (float)((double)logits[r->prompt[place.position + 1]] - norm);
 }
 
-/* Fills t->sampled or t->scores. */
-static saf_status evaluate(saf__tail *t, const saf__flight *f, const row_place *places,
-                           int64_t rows) {
+static bool is_fault(const saf__flight *f, row_place place) {
+    const saf_fault *fault = &f->faults[place.run];
+    return fault->run >= 0 && fault->position <= place.position;
+}
+
+/* The head is what comes after the last layer. */
+static void note_faults(const saf__tail *t, saf__flight *f, const row_place *places, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!t->finite[i] && !is_fault(f, places[i]))
+            f->faults[places[i].run] =
+                (saf_fault){places[i].run, (int32_t)t->e->p->layers, places[i].position};
+}
+
+/* Fills t->sampled or t->scores; what belongs to a fault is left out. */
+static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
     saf_status st = SAF_OK;
     int64_t V = t->e->p->vocab;
     for (int64_t row0 = 0; row0 < rows; row0 += t->block) {
         int64_t n = saf_i64_min(t->block, rows - row0);
-        saf_stage_logits(t->e->stage, row0, n, t->logits);
+        saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite);
+        note_faults(t, f, places + row0, n);
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++) {
             row_place place = places[row0 + i];
             const float *logits = t->logits + i * V;
-            if (f->faults[place.run].run >= 0) continue;
+            if (is_fault(f, place)) continue;
             if (t->e->work->score) {
                 t->scores[row0 + i] = score_row(t, f, place, logits);
             } else {
@@ -158,8 +174,8 @@ static saf_status put_values(saf__tail *t, const saf__flight *f, int32_t i, int6
     return saf_ids_append(&t->history[run->slot], s[0].id);
 }
 
-saf_status saf__tail_run(saf__tail *t, const saf__flight *f, const int32_t **words,
-                         int64_t *n_words, const float **logits, int64_t *rows) {
+saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words, int64_t *n_words,
+                         const float **logits, int64_t *rows) {
     saf_status st = SAF_OK;
     row_place *places = NULL;
     int64_t wanted = 0, row = 0;

@@ -82,15 +82,17 @@ out:
 saf_status saf_results_hash(saf_results_writer *w, saf_results *r) {
     saf_status st = SAF_OK;
     char tokens[65], logits[65];
+    bool rows = false;
     saf__h5_enter();
     SAF_TRY(saf__results_check_usable(w));
     SAF_TRY(saf__results_check_requests(w, r));
     SAF_TRY(saf__results_tokens_hash(r, tokens));
-    if (w->rows > 0) SAF_TRY(logits_hash(w, r, logits));
+    for (int64_t i = 0; i < r->n_requests; i++) rows |= r->requests[i].logits_rows > 0;
+    if (rows) SAF_TRY(logits_hash(w, r, logits));
     saf_free(&r->tokens_sha256);
     saf_free(&r->logits_sha256);
     SAF_TRY(saf_strdup(tokens, &r->tokens_sha256));
-    if (w->rows > 0) SAF_TRY(saf_strdup(logits, &r->logits_sha256));
+    if (rows) SAF_TRY(saf_strdup(logits, &r->logits_sha256));
 out:
     return st;
 }

@@ -346,6 +346,7 @@ static void test_model_make_activations_stay_moderate(void **state) {
         const saf_run run = {0, 0, T, T};
         const saf_batch batch = {1, T, &run, ids};
         saf_fault fault;
+        bool finite[T];
         double acts = 0, out = 0;
         o.layers = LAYERS;
         OK(saf_model_make(path, &o));
@@ -356,7 +357,7 @@ static void test_model_make_activations_stay_moderate(void **state) {
         OK(saf_stage_new(&p, slice, kv, T, 1, T, &stage));
         OK(saf_stage_forward(stage, &batch, x, &fault));
         assert_int_equal(fault.run, -1);
-        saf_stage_logits(stage, 0, T, logits);
+        saf_stage_logits(stage, 0, T, logits, finite);
         for (int i = 0; i < T * 256; i++) acts += (double)x[i] * (double)x[i];
         for (int i = 0; i < T * 257; i++) out += (double)logits[i] * (double)logits[i];
         acts = sqrt(acts / (T * 256));

@@ -51,7 +51,7 @@ SAY = @:
 endif
 
 # After deps, a make of its own on all processors, unless the caller said how many.
-BUILD_NOW = +@$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
+BUILD_NOW = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
 .PHONY: all tools deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint \
         check-layers format asan ubsan bench bench-rank bench-pipeline install uninstall clean help

@@ -29,10 +29,10 @@ typedef struct {
 } saf_layout;
 
 /* Cuts the layers into `stages` runs. With given == NULL, so that the largest cost of a stage is
- * smallest (cost: bytes a decoded token reads, the output head counted, the embedding not), the
- * earliest cuts among equals; else as given (layers per stage, n_given of them).
- * Local; same result from the same file. Errors: USAGE (more stages than layers, a given list of
- * another length or sum). */
+ * smallest (cost: bytes a decoded token reads, the output head's at three quarters, the embedding's
+ * not), the earliest cuts among equals; else as given (layers per stage, n_given of them). Local;
+ * same result from the same file. Errors: USAGE (more stages than layers, a given list of another
+ * length or sum). */
 saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p, int32_t stages,
                              const int32_t *given, int32_t n_given, saf_layout *out);
 void saf_layout_free(saf_layout *layout);

@@ -1,13 +1,20 @@
 /* Cuts the layers of a model into pipeline stages. */
 #include "saf/parallel.h"
 
-/* Bytes that decoding one token reads on a stage [a, b): its layers, and the head if it is last. */
+/* What a layer's share of a decode step costs, in quarters of a byte read: its own bytes in full,
+ * the output head's at three quarters. The head is one large product; a layer has seven smaller
+ * ones with attention and norms between them, and takes that much longer for its bytes (measured:
+ * the head of qwen3 0.6B, as large as 9.9 layers, takes as long as 7.3; doc/performance.md). */
 static void layer_costs(const saf_gguf *g, const saf_model_params *p, int64_t *cost) {
     size_t replicated;
     for (int64_t i = 0; i < p->layers; i++) {
-        saf_slice_range one = {i, i + 1, false, i + 1 == p->layers};
-        cost[i] = (int64_t)saf_slice_file_bytes(g, p, one, &replicated);
+        saf_slice_range layer = {i, i + 1, false, false};
+        cost[i] = 4 * (int64_t)saf_slice_file_bytes(g, p, layer, &replicated);
     }
+    saf_slice_range none = {0, 0, false, false}, head = {0, 0, false, true};
+    int64_t head_bytes = (int64_t)(saf_slice_file_bytes(g, p, head, &replicated) -
+                                   saf_slice_file_bytes(g, p, none, &replicated));
+    cost[p->layers - 1] += 3 * head_bytes;
 }
 
 /* Largest stage cost of the best cut of the first n layers into s stages:

@@ -17,30 +17,33 @@ PACKAGES := gcc make pkg-config git ca-certificates libopenmpi-dev openmpi-bin l
 CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge iproute2 util-linux
 LINT_PACKAGES := clang clang-format clang-tidy libomp-dev shellcheck
 
-# What pkg-config does not know is asked only when something is compiled (make deps comes first).
+# Asked once, and only when something is compiled: `make deps` may have to come first. The words of
+# Open MPI's compiler wrapper come first, then those of the others.
+once      = $(eval $(1) := $$(shell $(2)))$($(1))
 LIBS_PC  := hdf5-serial openblas libconfig hwloc libcjson libpcre2-8 libcrypto libxxhash
-PC_FLAGS  = $(shell pkg-config --cflags $(LIBS_PC))
-PC_LIBS   = $(shell pkg-config --libs $(LIBS_PC))
-MPI_FLAGS = $(shell $(MPICC) --showme:compile 2>/dev/null || $(MPICC) -compile_info | cut -d' ' -f2-)
-MPI_LIBS  = $(shell $(MPICC) --showme:link 2>/dev/null || $(MPICC) -link_info | cut -d' ' -f2-)
+PC_FLAGS  = $(call once,PC_FLAGS,pkg-config --cflags $(LIBS_PC))
+PC_LIBS   = $(call once,PC_LIBS,pkg-config --libs $(LIBS_PC))
+MPI_FLAGS = $(call once,MPI_FLAGS,$(MPICC) --showme:compile 2>/dev/null || $(MPICC) -compile_info | cut -d' ' -f2-)
+MPI_LIBS  = $(call once,MPI_LIBS,$(MPICC) --showme:link 2>/dev/null || $(MPICC) -link_info | cut -d' ' -f2-)
 VERSION   = $(shell sed -n 's/^.define SAF_VERSION "\(.*\)"/\1/p' include/saf/core.h)
-COMMIT   := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+COMMIT   := $(shell git describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null || echo unknown)
 
 OPT      ?= -O3 -g
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 CFLAGS   ?= $(OPT)
 # The numbers rule: no contraction, no fast math; one base instruction set, newer ones by folder.
 SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -march=x86-64-v3 -ffp-contract=off \
-             -fno-math-errno -fopenmp $(WARN) $(SAN) -MMD -MP
+             -fno-math-errno -fopenmp $(WARN) $(SAN)
 SAF_LIBS   = $(PC_LIBS) $(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)
 
 SRC      := $(wildcard src/*/*.c src/kernel/*/*.c)
-MAIN     := $(BUILD)/obj/cli/main.o
 OBJ      := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(SRC))
 LIB_OBJ  := $(filter-out $(BUILD)/obj/cli/%,$(OBJ))
 CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))
-UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
-MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
+UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*.c))
+MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/*.c))
+TESTOBJ  := $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/unit/*.c tests/mpi/*.c))
+AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 
 # V=1 shows the commands.
 ifeq ($(V),)
@@ -49,15 +52,18 @@ Q = @
 else
 SAY = @:
 endif
+# A make inside, on all cores unless the caller said how many.
+MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
+            $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
-# After deps, a make of its own on all processors, unless the caller said how many.
-BUILD_NOW = +@$(MAKE) --no-print-directory $(if $(V),,-s) $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
+.PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
+        test-cluster lint check-layers format asan ubsan bench bench-rank bench-pipeline install \
+        uninstall clean help
+.SECONDARY: $(TESTOBJ)
+all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
+programs: all $(UNIT) $(MPITESTS) # and all that the tests run
 
-.PHONY: all tools deps deps-lint demo test test-unit test-mpi test-cli test-exact test-cluster lint \
-        check-layers format asan ubsan bench bench-rank bench-pipeline install uninstall clean help
-all: $(BUILD)/saf $(BUILD)/libsaf.a
-
-help:
+help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # Says what is missing, in place of a compiler's complaints.
@@ -66,76 +72,111 @@ tools:
 	  { echo "$$tool is missing: \`make deps\` installs what saf needs (Debian)" >&2; exit 1; }; done
 	@pkg-config --print-errors --exists $(LIBS_PC) || \
 	  { echo "a library is missing: \`make deps\` installs what saf needs (Debian)" >&2; exit 1; }
-$(OBJ): | tools
 
-$(BUILD)/libsaf.a: $(LIB_OBJ)
+# $(BUILD)/$(1) holds the text of the variable $(2) and is written, after $(3), when that is another
+# one: what depends on it is then made again.
+define stamp
+ifneq ($$(file <$(BUILD)/$(1)),$$($(2)))
+.PHONY: $(BUILD)/$(1)
+$(BUILD)/$(1): $(3)
+endif
+$(BUILD)/$(1):
+	@mkdir -p $$(@D)
+	@printf '%s\n' '$$(subst ','\'',$$($(2)))' >$$@
+endef
+FLAGS := $(strip $(CC) $(CFLAGS) $(SAF_CFLAGS) $(AVX512) $(MPICC))
+$(eval $(call stamp,flags,FLAGS,tools))
+$(eval $(call stamp,members,OBJ))
+$(eval $(call stamp,commit,COMMIT))
+
+$(BUILD)/libsaf.a: $(LIB_OBJ) $(BUILD)/members
 	$(SAY) AR $@
 	@rm -f $@
-	$(Q)ar rcs $@ $^
+	$(Q)ar rcs $@ $(LIB_OBJ)
 
 $(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
 	$(SAY) LINK $@
-	$(Q)$(CC) -o $@ $^ $(SAF_LIBS)
+	$(Q)$(CC) -o $@ $(CLI_OBJ) $(BUILD)/libsaf.a $(SAF_LIBS)
 
-AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
-$(BUILD)/obj/kernel/avx512/%.o: ISA := $(AVX512)
-$(BUILD)/obj/kernel/avx512/vnni.o: ISA := $(AVX512) -mavx512vnni
-$(BUILD)/obj/comm/%.o: EXTRA = $(MPI_FLAGS)
-$(BUILD)/obj/job/finish.o: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
-$(BUILD)/obj/%.o: src/%.c
+# The flags of one source, for its object and for clang-tidy.
+COMPILE = $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA)
+$(BUILD)/obj/kernel/avx512/% $(BUILD)/tidy/kernel/avx512/%: ISA := $(AVX512)
+$(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(AVX512) -mavx512vnni
+$(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)
+$(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/job/finish.o: $(BUILD)/commit
+$(BUILD)/obj/tests/% $(BUILD)/tidy/tests/%: EXTRA = -Itests
+
+define compile
 	@mkdir -p $(@D)
 	$(SAY) CC $<
-	$(Q)$(CC) $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA) -c -o $@ $<
-
-$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libsaf.a
+	$(Q)$(CC) $(COMPILE) -MMD -MP -c -o $@ $<
+endef
+$(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
+	$(compile)
+$(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/flags
+	$(compile)
+define link-test
 	@mkdir -p $(@D)
-	$(SAY) CC $<
-	$(Q)$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
-$(BUILD)/tests/mpi/%: tests/mpi/%.c $(BUILD)/libsaf.a
-	@mkdir -p $(@D)
-	$(SAY) CC $<
-	$(Q)$(CC) $(CFLAGS) $(SAF_CFLAGS) $(PC_FLAGS) -Itests -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a -lcmocka $(SAF_LIBS)
+endef
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libsaf.a
+	$(link-test)
+$(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(BUILD)/libsaf.a
+	$(link-test)
 
--include $(OBJ:.o=.d) $(addsuffix .d,$(UNIT) $(MPITESTS))
+-include $(patsubst %.o,%.d,$(OBJ) $(TESTOBJ))
 
 # T=name runs the tests whose file name contains it.
-test: deps ## install what is missing, build, run every test
-	$(BUILD_NOW) all $(UNIT) $(MPITESTS)
-	@BUILD=$(BUILD) PYTHON=$(PYTHON) NP="$(NP)" tests/run "$(T)"
-test-unit: all $(UNIT)
-	@BUILD=$(BUILD) KINDS=unit tests/run "$(T)"
-test-mpi: all $(MPITESTS)
-	@BUILD=$(BUILD) KINDS=mpi NP="$(NP)" tests/run "$(T)"
-test-cli: all
-	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cli tests/run "$(T)"
-
+RUN = BUILD=$(BUILD) PYTHON=$(PYTHON) NP="$(NP)" tests/run "$(T)"
+test: deps ## install what is missing, build, run every test (T=name: those with it in their name)
+	+@$(MAKE_ALL) programs
+	@$(RUN)
+test-unit: programs ## one kind of test
+	@KINDS=unit $(RUN)
+test-mpi: programs ## on 1 to 4 ranks, or as many as NP says
+	@KINDS=mpi $(RUN)
+test-cli: programs ## whole commands
+	@KINDS=cli $(RUN)
 test-exact: all ## one job over many layouts: one hash
-	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=exact tests/run "$(T)"
+	@KINDS=exact $(RUN)
 test-cluster: all ## jobs over hosts and under Slurm, both set up on this machine for the test
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
-	@BUILD=$(BUILD) PYTHON=$(PYTHON) KINDS=cluster tests/run "$(T)"
+	@KINDS=cluster $(RUN)
 
 demo: deps ## install what is missing, build, run the main job over three ranks
-	$(BUILD_NOW) all
+	+@$(MAKE_ALL) all
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive \
 	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
 
 deps: ## install the packages that saf needs (Debian)
 	@tests/tools/install-packages $(PACKAGES)
-deps-lint:
+deps-lint: ## install those that lint needs
 	@tests/tools/install-packages $(LINT_PACKAGES)
 
+format: ## lay out every source with clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h')
 check-layers: ## who may include whom
 	@tests/tools/check-layers
-format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
-lint: deps-lint check-layers ## formatting, warnings as errors with gcc and clang, clang-tidy, shellcheck
-	@tests/tools/lint
+lint: deps deps-lint check-layers ## formatting, warnings of gcc and clang, clang-tidy, shellcheck: all errors
+	@BUILD=$(BUILD)/lint tests/tools/lint
+# What clang-tidy finds in every source. It is given one at a time: it mixes up some checks otherwise.
+tidy: $(patsubst $(BUILD)/obj/%.o,$(BUILD)/tidy/%,$(OBJ))
+define clang-tidy
+	@mkdir -p $(@D)
+	$(SAY) TIDY $<
+	$(Q)clang-tidy --quiet $< -- $(COMPILE) 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+endef
+$(BUILD)/tidy/%: src/%.c $(BUILD)/obj/%.o .clang-tidy
+	$(clang-tidy)
 
+SANITIZED = KINDS="unit mpi cli" $(MAKE_ALL) NP="1 2 4" OPT="-O1 -g1"
 asan: ## the tests under address and leak sanitizers
-	KINDS="unit mpi cli" $(MAKE) BUILD=$(BUILD)/asan OPT="-O1 -g" SAN="-fsanitize=address -fno-omit-frame-pointer" test
-ubsan:
-	KINDS="unit mpi cli" $(MAKE) BUILD=$(BUILD)/ubsan OPT="-O1 -g" SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+	+@$(SANITIZED) BUILD=$(BUILD)/asan SAN="-fsanitize=address -fno-omit-frame-pointer" test
+ubsan: ## the tests under the undefined behaviour sanitizer
+	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
 bench: bench-rank bench-pipeline ## every benchmark
 bench-rank: all ## prefill and decode of one rank, by type and threads
@@ -143,7 +184,7 @@ bench-rank: all ## prefill and decode of one rank, by type and threads
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/pipeline.py
 
-install: all ## PREFIX=/usr/local DESTDIR=
+install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf
 	install -m 755 $(BUILD)/saf $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(BUILD)/libsaf.a $(DESTDIR)$(PREFIX)/lib/
@@ -152,10 +193,12 @@ install: all ## PREFIX=/usr/local DESTDIR=
 	sed -e 's|@PREFIX@|$(abspath $(PREFIX))|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(LIBS_PC)|' \
 	  -e 's|@LIBS@|$(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)|' saf.pc.in >$(BUILD)/saf.pc
 	install -m 644 $(BUILD)/saf.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
-uninstall:
+uninstall: ## what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/saf $(DESTDIR)$(PREFIX)/lib/libsaf.a \
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/saf.pc
 	rm -rf $(DESTDIR)$(PREFIX)/include/saf
+	@[ -z "$(DESTDIR)" ] || for d in bin lib/pkgconfig include; do \
+	  (cd $(DESTDIR) && rmdir -p --ignore-fail-on-non-empty $(PREFIX:/%=%)/$$d); done
 
-clean:
-	rm -rf $(BUILD)
+clean: ## everything that was built
+	rm -rf $(BUILD) tests/*/__pycache__

@@ -52,6 +52,9 @@ const char *saf_status_text(saf_status status);
  * One record per process; the newest replaces the one before. Safe from any thread. */
 saf_status saf_fail(saf_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+#ifdef __clang_analyzer__ /* what it cannot see: a failure is never SAF_OK */
+#define saf_fail(status, ...) (saf_fail(status, __VA_ARGS__), (status))
+#endif
 
 /* The message of the newest saf_fail; "" when there was none. Owned by core, valid until the
  * next saf_fail. */

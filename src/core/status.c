@@ -25,7 +25,7 @@ const char *saf_status_text(saf_status status) {
     return (unsigned)status < STATUS_COUNT ? status_table[status].text : "unknown status";
 }
 
-saf_status saf_fail(saf_status status, const char *format, ...) {
+saf_status(saf_fail)(saf_status status, const char *format, ...) {
     /* Formatted aside first: an argument may be the text recorded before. */
     char text[ERROR_TEXT_BYTES];
     va_list args;

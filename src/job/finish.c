@@ -1,4 +1,5 @@
 /* The table of ranks, and the results file. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "job/session.h"
@@ -57,6 +58,7 @@ saf_status saf__ranks_gather(saf__session *s) {
     if (st == SAF_OK && s->rank == 0)
         st = saf_alloc((size_t)s->ranks, sizeof *s->results.ranks, &s->results.ranks);
     SAF_TRY(saf_comm_agree(s->world, st));
+    assert(all); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, all));
     if (s->rank == 0) {
         s->results.n_ranks = s->ranks;

@@ -1,4 +1,5 @@
 /* From a job file to a loaded stage on every rank. */
+#include <assert.h>
 #include <omp.h>
 #include <stdlib.h>
 
@@ -49,6 +50,7 @@ static saf_status choose_threads(saf__session *s) {
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *threads, &threads);
     SAF_TRY(saf_comm_agree(s->world, st));
+    assert(all && threads); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, all));
     for (size_t i = 0; s->rank == 0 && i < ranks; i++)
         for (size_t j = 0; j < ranks; j++) threads[i] += strcmp(all[i].data, all[j].data) == 0;

@@ -20,7 +20,7 @@ const char *saf__quote(const char *text, char out[SAF__QUOTE_BYTES]) {
     out[0] = '"';
     for (size_t i = 0; i < shown; i++) {
         unsigned char c = (unsigned char)text[i];
-        out[1 + i] = c < 0x20 || c == 0x7F ? '?' : text[i];
+        out[1 + i] = (char)(c < 0x20 || c == 0x7F ? '?' : c);
     }
     snprintf(out + 1 + shown, SAF__QUOTE_BYTES - 1 - shown, "%s\"", shown < len ? "..." : "");
     return out;

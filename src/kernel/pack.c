@@ -179,8 +179,8 @@ void saf__block_get(const saf__form *form, const uint8_t *super, int b, int i, s
             out->scale[h] =
                 (int16_t)(meta[32 * h + i] < 128 ? meta[32 * h + i] : meta[32 * h + i] - 256);
         } else if (form->meta == SAF__META_NIBBLES) {
-            out->scale[h] = meta[32 * h + i] & 15;
-            out->min[h] = meta[32 * h + i] >> 4;
+            out->scale[h] = (int16_t)(meta[32 * h + i] & 15);
+            out->min[h] = (int16_t)(meta[32 * h + i] >> 4);
         }
     }
 }

@@ -111,7 +111,7 @@ static saf_status read_name(const saf_gguf *g, char out[128]) {
     size_t keep = saf_utf8_whole_prefix(clean.data, clean.len < 127 ? clean.len : 127);
     for (size_t i = 0; i < keep; i++) {
         unsigned char c = (unsigned char)clean.data[i];
-        out[i] = c < 0x20 || c == 0x7F ? ' ' : (char)c;
+        out[i] = (char)(c < 0x20 || c == 0x7F ? ' ' : c);
     }
     out[keep] = 0;
 out:

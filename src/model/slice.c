@@ -2,6 +2,7 @@
  * comes, so that no second copy of a matrix ever exists. */
 #include "model/slice.h"
 
+#include <assert.h>
 #include <omp.h>
 #include <stdio.h>
 
@@ -214,6 +215,7 @@ static saf_status load_role(const saf_gguf *g, saf_slice *s, saf__layer *l, tens
     if (!t)
         return saf_fail(SAF_DEFECT, "%s: %s was there when the model was checked", saf_gguf_path(g),
                         roles[role].name);
+    assert(w);
     saf_status st = load_matrix(g, t, w);
     s->memory_bytes += w->bytes;
     return st;

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from results_maker import (TYPES, VARIABLE_TEXT, build_maker, library_file, page_example,  # noqa: E402
+from results_maker import (TYPES, VARIABLE_TEXT, library_file, page_example,  # noqa: E402
                            page_tables)
 from saftest import Tap, scratch  # noqa: E402
 
@@ -101,7 +101,6 @@ def check_content(f):
 
 
 with scratch() as folder:
-    build_maker()
     path = library_file(os.path.join(folder, "r.h5"))
     page = page_tables()
     with h5py.File(path) as f:

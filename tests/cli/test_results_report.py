@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from results_maker import build_maker, h5py_file, library_file  # noqa: E402
+from results_maker import h5py_file, library_file  # noqa: E402
 from saftest import ROOT, SAF, Tap, saf, scratch  # noqa: E402
 
 tap = Tap()
@@ -142,7 +142,6 @@ def check_hostile_text(folder):
 
 
 with scratch() as folder:
-    build_maker()
     path = library_file(os.path.join(folder, "r.h5"))
     check_overview(path)
     check_tables(path)

@@ -1,4 +1,4 @@
-"""Results files for tests: through the library (tests/unit/make_results.c), and by h5py alone from
+"""Results files for tests: through the library (tests/unit/make_results.c, which make builds), and by h5py alone from
 what doc/results.md says."""
 import os
 import re
@@ -7,17 +7,11 @@ import subprocess
 import h5py
 import numpy as np
 
-from saftest import ENV, ROOT
+from saftest import ROOT
 
 BUILD = os.environ.get("BUILD", "build")
 MAKER = os.path.join(BUILD, "tests", "make_results")
 PAGE = os.path.join(ROOT, "doc", "results.md")
-
-
-def build_maker():
-    """Under `make test` the variables of that make (sanitizers, say) come along in MAKEFLAGS."""
-    subprocess.run(["make", "-s", f"BUILD={BUILD}", MAKER], cwd=ROOT, env=ENV, check=True,
-                   stdout=subprocess.DEVNULL)
 
 
 def library_file(path, kind="generate", requests=17, rows=5):

@@ -258,11 +258,12 @@ static void check_round_trip(const char *text, int n, const char *const *words) 
 
 static void test_job_text_round_trips(void **state) {
     (void)state;
-    const char *words[] = {
+    const char *stop =
         "generate.stop=[\"\\\"\", \"\\\\n\", \"\\n\\r\\t\\f\", \"\\x01\\x7f\", \"é\xE2\x82\xAC\", "
-        "\"L1\"]",
-        "generate.stop_ids=[0, 2147483647]", "generate.seed=9223372036854775807",
-        "input.prompt=It said: \"a\\b\" # // /* @include"};
+        "\"L1\"]";
+    const char *words[] = {stop, "generate.stop_ids=[0, 2147483647]",
+                           "generate.seed=9223372036854775807",
+                           "input.prompt=It said: \"a\\b\" # // /* @include"};
     check_round_trip(minimal, 0, NULL);
     check_round_trip(minimal, 4, words);
     check_round_trip(

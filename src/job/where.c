@@ -18,9 +18,15 @@ const char *saf__quote(const char *text, char out[SAF__QUOTE_BYTES]) {
     size_t len = strlen(text), shown = len;
     if (len > SHOWN) shown = saf_utf8_whole_prefix(text, SHOWN);
     out[0] = '"';
-    for (size_t i = 0; i < shown; i++) {
-        unsigned char c = (unsigned char)text[i];
-        out[1 + i] = (char)(c < 0x20 || c == 0x7F ? '?' : c);
+    for (size_t i = 0; i < shown;) {
+        uint32_t c = 0;
+        int n = saf_utf8_decode(text + i, shown - i, &c);
+        if (n == 0 || c < 0x20 || c == 0x7F) {
+            out[1 + i++] = '?';
+        } else {
+            memcpy(out + 1 + i, text + i, (size_t)n);
+            i += (size_t)n;
+        }
     }
     snprintf(out + 1 + shown, SAF__QUOTE_BYTES - 1 - shown, "%s\"", shown < len ? "..." : "");
     return out;

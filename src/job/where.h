@@ -15,7 +15,8 @@ saf_status saf__fail_at(const saf__where *at, const char *key, const char *forma
     __attribute__((format(printf, 3, 4)));
 
 enum { SAF__QUOTE_BYTES = 80 };
-/* text in double quotes for a message: control characters as '?', cut when long. Returns out. */
+/* text in double quotes for a message: control characters, and bytes that are no characters, as
+ * '?'; cut when long. Returns out. */
 const char *saf__quote(const char *text, char out[SAF__QUOTE_BYTES]);
 
 #endif

@@ -1,9 +1,21 @@
 /* A job over the ranks: open, load, run, write. Every phase ends in an agreement, so that one
  * rank's failure is everybody's before anyone goes on. */
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "job/session.h"
+
+/* mpirun gives its ranks a pipe and passes on what they say: then its own standard error counts. */
+static bool stderr_is_terminal(int ranks) {
+    char path[32], name[16] = "";
+    struct stat st;
+    if (isatty(STDERR_FILENO)) return true;
+    if (ranks == 1 || fstat(STDERR_FILENO, &st) != 0 || !S_ISFIFO(st.st_mode)) return false;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getppid(), STDERR_FILENO);
+    return readlink(path, name, sizeof name - 1) > 0 &&
+           (strncmp(name, "/dev/pts/", 9) == 0 || strncmp(name, "/dev/tty", 8) == 0);
+}
 
 static saf_status open_results(saf__session *s) {
     saf_status st = SAF_OK;
@@ -13,7 +25,7 @@ static saf_status open_results(saf__session *s) {
     SAF_TRY(saf_results_create(s->job->output.file, &s->writer));
     if (s->work.score) SAF_TRY(saf__score_prepare(s));
     s->stream = !s->options->quiet && !s->work.score && s->work.n_requests == 1;
-    s->progress = !s->options->quiet && !s->stream && isatty(STDERR_FILENO);
+    s->progress = !s->options->quiet && !s->stream && stderr_is_terminal(s->ranks);
 out:
     return st;
 }

@@ -166,7 +166,7 @@ static int64_t longest_request(const saf_work *work) {
     return longest;
 }
 
-/* Sequences whose caches together stay within a quarter of this host's memory. */
+/* Sequences whose caches together stay within a quarter of every host's memory. */
 static int64_t sequences_that_fit(const saf__session *s, int64_t capacity) {
     const saf_model_params *p = &s->params;
     int64_t layers = 0;
@@ -175,7 +175,7 @@ static int64_t sequences_that_fit(const saf__session *s, int64_t capacity) {
     size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,
                                saf_round_up(capacity, SAF_KV_SEGMENT), p->kv_heads, p->head_width);
     int64_t each = (int64_t)part * 2 * layers;
-    return saf_i64_max(1, s->binding.memory_bytes / 4 / saf_i64_max(each, 1));
+    return saf_i64_max(1, s->memory_bytes / 4 / saf_i64_max(each, 1));
 }
 
 saf_status saf__schedule_choose(saf__session *s) {

@@ -37,6 +37,7 @@ typedef struct {
     char *model_path;
     int32_t *given_stages;
     saf_hw_binding binding;
+    int64_t memory_bytes; /* of a host for each of its ranks, the least of all */
     saf_gguf *gguf;
     saf_model_params params;
     saf_layout layout;

@@ -38,34 +38,61 @@ out:
     return st;
 }
 
-/* Threads of each rank: as asked, or the cores it may run on, shared fairly with the ranks of the
- * same host that may run on the very same ones (no binding, or more ranks than cores). */
-static saf_status choose_threads(saf__session *s) {
+/* How many ranks share something with a given one, itself included. */
+typedef struct {
+    int32_t host, cpus; /* its host; the very same processors of it */
+} neighbours;
+
+/* places[ranks]: "HOST CPUS" */
+static void count_neighbours(const saf_buf *places, int ranks, neighbours *out) {
+    for (int i = 0; i < ranks; i++) {
+        size_t host = strcspn(places[i].data, " ") + 1;
+        for (int j = 0; j < ranks; j++) {
+            out[i].host += strncmp(places[i].data, places[j].data, host) == 0;
+            out[i].cpus += strcmp(places[i].data, places[j].data) == 0;
+        }
+    }
+}
+
+static saf_status find_neighbours(saf__session *s, neighbours *out) {
     saf_status st = SAF_OK;
-    saf_buf mine = {0}, *all = NULL;
-    int32_t *threads = NULL;
+    saf_buf mine = {0}, *places = NULL;
+    neighbours *all = NULL;
     size_t ranks = (size_t)s->ranks;
     st = saf_hw_binding_read(&s->binding);
     if (st == SAF_OK) st = saf_buf_printf(&mine, "%s %s", saf_comm_host(s->world), s->binding.cpus);
+    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *places, &places);
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
-    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *threads, &threads);
     SAF_TRY(saf_comm_agree(s->world, st));
-    assert(all && threads); /* or all would have failed */
-    SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, all));
-    for (size_t i = 0; s->rank == 0 && i < ranks; i++)
-        for (size_t j = 0; j < ranks; j++) threads[i] += strcmp(all[i].data, all[j].data) == 0;
-    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, threads, (int64_t)ranks);
+    assert(places && all); /* or all would have failed */
+    SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, places));
+    if (s->rank == 0) count_neighbours(places, s->ranks, all);
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, all, (int64_t)(ranks * sizeof *all));
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
-    int32_t sharing = threads[s->rank];
+    *out = all[s->rank];
+out:
+    for (size_t i = 0; places && i < ranks; i++) saf_buf_free(&places[i]);
+    saf_free(&places);
+    saf_free(&all);
+    saf_buf_free(&mine);
+    return st;
+}
+
+/* What each rank may take of its host. Threads: as asked, or the cores it may run on, shared fairly
+ * with the ranks that may run on the very same ones (no binding, or more ranks than cores).
+ * Memory: the least that a rank has, for all have the same number of sequences. */
+static saf_status share_hosts(saf__session *s) {
+    saf_status st = SAF_OK;
+    neighbours on = {1, 1};
+    SAF_TRY(find_neighbours(s, &on));
     int32_t n = s->settings.threads;
-    if (n == 0) n = (int32_t)saf_i64_max(1, s->binding.cores / sharing);
+    if (n == 0) n = (int32_t)saf_i64_max(1, s->binding.cores / on.cpus);
     s->settings.threads = n;
     omp_set_num_threads(n);
+    s->memory_bytes = s->binding.memory_bytes / on.host;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &s->memory_bytes, 1);
+    SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_MIN, &t));
 out:
-    for (size_t i = 0; all && i < ranks; i++) saf_buf_free(&all[i]);
-    saf_free(&all);
-    saf_free(&threads);
-    saf_buf_free(&mine);
     return st;
 }
 
@@ -114,7 +141,7 @@ saf_status saf__session_open(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? check_rank_count(s) : SAF_OK));
     SAF_TRY(share_settings(s));
-    SAF_TRY(choose_threads(s));
+    SAF_TRY(share_hosts(s));
     SAF_TRY(saf_comm_agree(s->world, open_model(s)));
     SAF_TRY(check_same_model(s));
     if (s->rank == 0) {

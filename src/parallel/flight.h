@@ -59,8 +59,8 @@ void saf__tail_free(saf__tail **t);
 /* After saf__flight_compute on the last stage. Logits that are not finite are a fault of layer L.
  * words and logits are the tail's own, valid until the next call; *rows is 0 unless the work wants
  * logits. */
-saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words,
-                         int64_t *n_words, const float **logits, int64_t *rows);
+saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words, int64_t *n_words,
+                         const float **logits, int64_t *rows);
 
 int64_t saf__result_words_max(const saf__engine *e);
 /* Rows of a run that want logits: all when scoring, else the last one when it completes the

@@ -236,6 +236,20 @@ def is_running(pid):
         return False
 
 
+def ranks_of(mpirun_pid):
+    """The processes named saf whose parent that is. (A bare machine has no `ps`.)"""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                before, after = f.read().rsplit(")", 1)
+        except OSError:
+            continue
+        if before.endswith("(saf") and int(after.split()[1]) == mpirun_pid:
+            found.append(int(pid))
+    return sorted(found)
+
+
 def start_ranks(folder, job):
     """A job that would take minutes; mpirun's process, and those of three running ranks."""
     p = subprocess.Popen(["mpirun", "-np", "3", "--oversubscribe", SAF, "run", job, "--quiet",
@@ -247,9 +261,7 @@ def start_ranks(folder, job):
     while not os.path.exists(f"{folder}/out.h5.part") and time.time() < until:
         time.sleep(0.05)
     time.sleep(0.3)
-    children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(p.pid)], text=True,
-                              stdout=subprocess.PIPE, check=False).stdout.split("\n")
-    return p, [int(line.split()[0]) for line in children if line.strip().endswith("saf")]
+    return p, ranks_of(p.pid)
 
 
 def killed(folder):

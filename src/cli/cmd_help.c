@@ -4,7 +4,7 @@
 #include "cli/cli.h"
 #include "saf/job.h"
 
-static const char *const usage = "saf help [generate|score] [--markdown]";
+static const char *const usage = "saf help [generate|score [--markdown] | COMMAND ...]";
 
 static int list_kinds(void) {
     printf("usage: %s\n\nKinds of jobs:\n", usage);
@@ -20,7 +20,8 @@ int saf__cmd_help(int argc, char **argv) {
         if (strcmp(argv[i], "--markdown") == 0)
             markdown = true;
         else if (kind != SAF_JOB_KINDS || !saf_job_kind_from_name(argv[i], &kind))
-            return saf__cli_usage(usage, "expected a kind of job, got \"%s\"", argv[i]);
+            return saf__cli_usage(usage, "expected a kind of job or a command, got \"%s\"",
+                                  argv[i]);
     }
     if (kind == SAF_JOB_KINDS) return list_kinds();
     saf_job_help(kind, markdown, stdout);

@@ -17,7 +17,14 @@ int saf__cmd_model(int argc, char **argv) {
     const char *usage = "saf model info|tokens|text|make FILE ...";
     if (argc < 2) return saf__cli_usage(usage, "`saf model` needs a sub-command");
     if (strcmp(argv[1], "--help") == 0) {
-        printf("usage: %s\n", usage);
+        printf(
+            "usage: %s\n\n"
+            "  info    what a model file holds, and whether saf can run it\n"
+            "  tokens  the token ids of a text\n"
+            "  text    the text of token ids\n"
+            "  make    write a model of a given shape with synthetic weights\n\n"
+            "`saf model info --help` and so on tell more.\n",
+            usage);
         return 0;
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)

@@ -344,7 +344,12 @@ int saf__cmd_model_info(int argc, char **argv) {
     opterr = 0;
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (c == 'h') {
-            printf("usage: %s\n", usage);
+            printf(
+                "usage: %s\n\nPrints what a model file holds, and whether saf can run it.\n\n"
+                "  --tensors  every tensor as well\n"
+                "  --keys     every key of its header as well\n"
+                "  --json     the same as JSON\n",
+                usage);
             return 0;
         }
         if (c != 't' && c != 'k' && c != 'j')

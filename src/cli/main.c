@@ -11,14 +11,16 @@ static const struct {
     {"run", "run a job (alone, or on as many ranks as mpirun starts)", saf__cmd_run},
     {"report", "read a results file back as tables", saf__cmd_report},
     {"model", "info, tokens, text, make: look into a model file or make one", saf__cmd_model},
-    {"help", "the keys of a kind of job", saf__cmd_help},
+    {"help", "the keys of a kind of job, or what a command takes", saf__cmd_help},
 };
 
 static void print_help(FILE *out) {
     fprintf(out, "usage: saf COMMAND ...\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         fprintf(out, "  saf %-8s %s\n", commands[i].name, commands[i].help);
-    fprintf(out, "\n`saf COMMAND --help` tells more. Results go to files, messages to stderr.\n");
+    fprintf(out,
+            "\n`saf COMMAND --help` tells more, `saf --version` which saf this is. Results go to\n"
+            "files, messages to stderr.\n");
 }
 
 int saf__cli_exit(saf_status status) {
@@ -39,6 +41,19 @@ int saf__cli_usage(const char *usage, const char *format, ...) {
     return saf_status_exit_code(SAF_USAGE);
 }
 
+static bool is_command(const char *word) {
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(word, commands[i].name) == 0) return true;
+    return false;
+}
+
+/* `saf help model make` becomes `saf model make --help`. */
+static void turn_help_round(int argc, char **argv) {
+    static char help[] = "--help";
+    memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof *argv);
+    argv[argc - 1] = help;
+}
+
 static int run_command(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
@@ -52,6 +67,8 @@ static int run_command(int argc, char **argv) {
         printf("saf %s\n", SAF_VERSION);
         return 0;
     }
+    if (argc > 2 && strcmp(argv[1], "help") == 0 && is_command(argv[2]))
+        turn_help_round(argc, argv);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
     return saf__cli_usage("saf COMMAND ...", "unknown command \"%s\"; `saf --help` lists them",

@@ -58,6 +58,11 @@ def help_pages():
             p = saf(*words, ranks=ranks)
             tap.ok(p.returncode == 0 and p.stdout.count("usage: saf run") == 1 and p.stderr == "",
                    f"saf {' '.join(words)}, ranks {ranks}", p.stdout + p.stderr)
+    for words in ["run"], ["report"], ["help"], ["model"], ["model", "info"], ["model", "make"]:
+        p, long_way = saf("help", *words), saf(*words, "--help")
+        usage = f"usage: saf {' '.join(words)} "
+        tap.ok(p.returncode == 0 and p.stdout.startswith(usage) and p.stdout == long_way.stdout and
+               p.stderr == "", f"saf help {' '.join(words)}", p.stdout + p.stderr)
     p = saf("help")
     tap.ok(p.returncode == 0 and "generate" in p.stdout and "score" in p.stdout, "saf help")
     with open(os.path.join(ROOT, "doc", "job-file.md"), encoding="utf-8") as f:

@@ -102,6 +102,8 @@ $(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
 COMPILE = $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA)
 $(BUILD)/obj/kernel/avx512/% $(BUILD)/tidy/kernel/avx512/%: ISA := $(AVX512)
 $(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(AVX512) -mavx512vnni
+$(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512: ISA := $(AVX512)
+$(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(AVX512) -mavx512vnni
 $(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)
 $(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/job/finish.o: $(BUILD)/commit

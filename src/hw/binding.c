@@ -13,6 +13,22 @@ static int32_t cores_within(hwloc_topology_t topology, hwloc_const_bitmap_t set)
     return cores > 0 ? cores : (int32_t)saf_i64_max(1, hwloc_bitmap_weight(set));
 }
 
+/* The caches of the highest level that there is, all of them added up. */
+static int64_t largest_caches(hwloc_topology_t topology) {
+    static const hwloc_obj_type_t levels[] = {HWLOC_OBJ_L5CACHE, HWLOC_OBJ_L4CACHE,
+                                              HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L2CACHE};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        int64_t bytes = 0;
+        int n = hwloc_get_nbobjs_by_type(topology, levels[i]);
+        for (int j = 0; j < n; j++) {
+            hwloc_obj_t cache = hwloc_get_obj_by_type(topology, levels[i], (unsigned)j);
+            bytes += (int64_t)cache->attr->cache.size;
+        }
+        if (bytes > 0) return bytes;
+    }
+    return 0;
+}
+
 saf_status saf_hw_binding_read(saf_hw_binding *out) {
     saf_status st = SAF_OK;
     hwloc_topology_t topology = NULL;
@@ -33,6 +49,7 @@ saf_status saf_hw_binding_read(saf_hw_binding *out) {
     hwloc_bitmap_list_snprintf(out->cpus, sizeof out->cpus, set);
     hwloc_obj_t root = hwloc_get_root_obj(topology);
     out->memory_bytes = (int64_t)root->total_memory;
+    out->cache_bytes = largest_caches(topology);
 out:
     hwloc_bitmap_free(set);
     if (topology) hwloc_topology_destroy(topology);

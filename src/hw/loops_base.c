@@ -1,0 +1,162 @@
+/* What every processor that saf runs on can do: AVX2 with fma on x86, NEON on ARM, plain C. */
+#include "hw/loops.h"
+
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+/* Four streams, each asked for a little ahead: one stream leaves some of the bandwidth of a core
+ * unused, as prefetchers stop at the end of a page. */
+static uint64_t read_streams(const void *p, size_t bytes) {
+    enum { AHEAD = 1024, WORDS = SAF__READ_LINE / sizeof(uint64_t) };
+    typedef uint64_t line __attribute__((vector_size(SAF__READ_LINE), aligned(SAF__READ_LINE)));
+    size_t part = bytes / SAF__READ_STREAMS;
+    line sums[SAF__READ_STREAMS] = {{0}};
+    for (size_t at = 0; at < part; at += SAF__READ_LINE) {
+        for (size_t s = 0; s < SAF__READ_STREAMS; s++) {
+            const char *from = (const char *)p + s * part + at;
+            __builtin_prefetch(from + AHEAD, 0, 3);
+            sums[s] += *(const line *)(const void *)from;
+        }
+    }
+    uint64_t sum = 0;
+    for (int s = 0; s < SAF__READ_STREAMS; s++)
+        for (size_t i = 0; i < WORDS; i++) sum += sums[s][i];
+    return sum;
+}
+
+#if defined(__AVX2__) && defined(__FMA__)
+
+/* Products of 32 bytes take three instructions: pairs to 16 bits, pairs of those to 32, the sum.
+ * The operand is made opaque each time, or the first two would leave the loop. */
+static int64_t int8_maddubs(int64_t rounds) {
+    __m256i sums[SAF__ADD_SUMS], ones = _mm256_set1_epi8(1), pair = _mm256_set1_epi16(1), a = ones;
+    for (int i = 0; i < SAF__ADD_SUMS; i++) sums[i] = _mm256_setzero_si256();
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) {
+            __asm__ volatile("" : "+x"(a));
+            __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(a, ones), pair);
+            sums[i % SAF__ADD_SUMS] = _mm256_add_epi32(sums[i % SAF__ADD_SUMS], products);
+        }
+    }
+    int64_t sum = 0;
+    for (int i = 0; i < SAF__ADD_SUMS; i++) {
+        int32_t lanes[8];
+        _mm256_storeu_si256((__m256i *)lanes, sums[i]);
+        for (int j = 0; j < 8; j++) sum += lanes[j];
+    }
+    return sum;
+}
+
+static double f32_fma(int64_t rounds) {
+    __m256 sums[SAF__LOOP_SUMS], a = _mm256_set1_ps(1), b = a;
+    __asm__ volatile("" : "+x"(a), "+x"(b));
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = _mm256_setzero_ps();
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = _mm256_fmadd_ps(a, b, sums[i]);
+    }
+    double sum = 0;
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) {
+        float lanes[8];
+        _mm256_storeu_ps(lanes, sums[i]);
+        for (int j = 0; j < 8; j++) sum += (double)lanes[j];
+    }
+    return sum;
+}
+
+#define LOOPS_NAME "avx2"
+#define LOOPS_INT8 int8_maddubs
+enum { INT8_PRODUCTS = 32, F32_PRODUCTS = 8 };
+
+#elif defined(__ARM_NEON) && defined(__ARM_FEATURE_DOTPROD)
+
+static int64_t int8_dot(int64_t rounds) {
+    int32x4_t sums[SAF__LOOP_SUMS];
+    int8x16_t a = vdupq_n_s8(1), b = a;
+    __asm__ volatile("" : "+w"(a), "+w"(b));
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vdupq_n_s32(0);
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vdotq_s32(sums[i], a, b);
+    }
+    int64_t sum = 0;
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sum += vaddlvq_s32(sums[i]);
+    return sum;
+}
+
+static double f32_fma(int64_t rounds) {
+    float32x4_t sums[SAF__LOOP_SUMS], a = vdupq_n_f32(1), b = a;
+    __asm__ volatile("" : "+w"(a), "+w"(b));
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vdupq_n_f32(0);
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vfmaq_f32(sums[i], a, b);
+    }
+    double sum = 0;
+    for (int i = 0; i < SAF__LOOP_SUMS; i++)
+        for (int j = 0; j < 4; j++) sum += (double)sums[i][j];
+    return sum;
+}
+
+#define LOOPS_NAME "neon"
+#define LOOPS_INT8 int8_dot
+enum { INT8_PRODUCTS = 16, F32_PRODUCTS = 4 };
+
+#else
+
+/* As good as the compiler makes it. */
+enum { INT8_PRODUCTS = 16, F32_PRODUCTS = 4 };
+
+static int64_t int8_plain(int64_t rounds) {
+    int32_t sums[SAF__LOOP_SUMS * INT8_PRODUCTS] = {0}, n = SAF__LOOP_SUMS * INT8_PRODUCTS;
+    int8_t a = 1, b = 1;
+    for (int64_t r = 0; r < rounds; r++) {
+        __asm__ volatile("" : "+r"(a), "+r"(b));
+        for (int i = 0; i < n; i++) sums[i] += (int32_t)a * b;
+    }
+    int64_t sum = 0;
+    for (int i = 0; i < n; i++) sum += sums[i];
+    return sum;
+}
+
+static double f32_fma(int64_t rounds) {
+    float sums[SAF__LOOP_SUMS * F32_PRODUCTS] = {0}, a = 1, b = 1;
+    int n = SAF__LOOP_SUMS * F32_PRODUCTS;
+    for (int64_t r = 0; r < rounds; r++) {
+        __asm__ volatile("" : "+r"(a), "+r"(b));
+        for (int i = 0; i < n; i++) sums[i] = __builtin_fmaf(a, b, sums[i]);
+    }
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)sums[i];
+    return sum;
+}
+
+#define LOOPS_NAME "portable"
+#define LOOPS_INT8 int8_plain
+
+#endif
+
+void saf__hw_loops_base(saf__hw_loops *loops) {
+    *loops = (saf__hw_loops){.name = LOOPS_NAME,
+                             .read = read_streams,
+                             .int8 = LOOPS_INT8,
+                             .int8_ops = 2 * SAF__LOOP_SUMS * INT8_PRODUCTS,
+                             .f32 = f32_fma,
+                             .f32_ops = 2 * SAF__LOOP_SUMS * F32_PRODUCTS};
+}
+
+saf__hw_loops saf__hw_loops_choose(void) {
+    saf__hw_loops loops;
+    saf__hw_loops_base(&loops);
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    if (wide) saf__hw_loops_avx512(&loops);
+    if (wide && __builtin_cpu_supports("avx512vnni")) saf__hw_loops_vnni(&loops);
+#endif
+    return loops;
+}

@@ -1,0 +1,112 @@
+#include <omp.h>
+#include <sys/mman.h>
+
+#include "hw/loops.h"
+#include "saf/hw.h"
+
+enum { HUGE_PAGE = 2 << 20, LEAST_READ_BYTES = 256 << 20, CACHES = 4, MEMORY_PART = 8 };
+#define PEAK_S 0.02 /* of one sample of a register loop */
+
+struct saf_hw_yardstick {
+    saf__hw_loops loops;
+    char *memory, *first; /* as allocated; at a huge page */
+    size_t part_bytes;    /* of each thread */
+    int threads;
+    int64_t int8_rounds, f32_rounds; /* that take about PEAK_S */
+    uint64_t sink;                   /* of all results, so that none is without use */
+};
+
+typedef enum { READ, INT8, F32 } loop_kind;
+
+/* Seconds of one loop run by the whole team at once. */
+static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
+    double start = 0, end = 0;
+    uint64_t sink = 0;
+#pragma omp parallel num_threads(y->threads) reduction(+ : sink)
+    {
+        const char *part = y->first + (size_t)omp_get_thread_num() * y->part_bytes;
+#pragma omp barrier
+#pragma omp master
+        start = saf_clock_s();
+        if (kind == READ)
+            sink += y->loops.read(part, y->part_bytes);
+        else if (kind == INT8)
+            sink += (uint64_t)y->loops.int8(rounds);
+        else
+            sink += (uint64_t)y->loops.f32(rounds);
+#pragma omp barrier
+#pragma omp master
+        end = saf_clock_s();
+    }
+    y->sink += sink;
+    return end > start ? end - start : 1e-9;
+}
+
+/* Rounds that take about PEAK_S. */
+static int64_t calibrate(saf_hw_yardstick *y, loop_kind kind) {
+    int64_t rounds = 1000;
+    for (;;) {
+        double s = run_team(y, kind, rounds);
+        if (s >= PEAK_S / 4 || rounds > INT64_C(1) << 40)
+            return (int64_t)((double)rounds * PEAK_S / s) + 1;
+        rounds *= 2;
+    }
+}
+
+static saf_status default_bytes(size_t *out) {
+    saf_hw_binding host;
+    saf_status st = saf_hw_binding_read(&host);
+    if (st != SAF_OK) return st;
+    int64_t bytes = saf_i64_max(LEAST_READ_BYTES, CACHES * host.cache_bytes);
+    *out = (size_t)saf_i64_min(bytes, saf_i64_max(HUGE_PAGE, host.memory_bytes / MEMORY_PART));
+    return SAF_OK;
+}
+
+saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
+    saf_status st = SAF_OK;
+    saf_hw_yardstick *y = NULL;
+    SAF_TRY(saf_alloc(1, sizeof *y, &y));
+    y->loops = saf__hw_loops_choose();
+#pragma omp parallel
+#pragma omp single
+    y->threads = omp_get_num_threads();
+    if (read_bytes == 0) SAF_TRY(default_bytes(&read_bytes));
+    size_t pages = (size_t)saf_ceil_div((int64_t)(read_bytes / (size_t)y->threads) + 1, HUGE_PAGE);
+    y->part_bytes = pages * HUGE_PAGE;
+    size_t total = y->part_bytes * (size_t)y->threads;
+    SAF_TRY(saf_alloc(total + HUGE_PAGE, 1, &y->memory));
+    y->first = (char *)saf_round_up((int64_t)(intptr_t)y->memory, HUGE_PAGE);
+    (void)madvise(y->first, total, MADV_HUGEPAGE); /* only advice */
+#pragma omp parallel num_threads(y->threads)
+    memset(y->first + (size_t)omp_get_thread_num() * y->part_bytes, 1, y->part_bytes);
+    y->int8_rounds = calibrate(y, INT8);
+    y->f32_rounds = calibrate(y, F32);
+    (void)run_team(y, READ, 0);
+    *out = y;
+    y = NULL;
+out:
+    saf_hw_yardstick_free(&y);
+    return st;
+}
+
+void saf_hw_yardstick_free(saf_hw_yardstick **y) {
+    if (!*y) return;
+    saf_free(&(*y)->memory);
+    saf_free(y);
+}
+
+void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
+    double team = (double)y->threads;
+    double read = run_team(y, READ, 0);
+    double int8 = run_team(y, INT8, y->int8_rounds);
+    double f32 = run_team(y, F32, y->f32_rounds);
+    *out = (saf_hw_rates){
+        .read_bytes_s = team * (double)y->part_bytes / read,
+        .int8_ops_s = team * (double)y->int8_rounds * (double)y->loops.int8_ops / int8,
+        .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
+    };
+}
+
+const char *saf_hw_yardstick_name(const saf_hw_yardstick *y) {
+    return y->loops.name;
+}

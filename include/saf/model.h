@@ -348,6 +348,55 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
  * whether all logits of a row are. */
 void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
 
+/* ---- where the time of a forward pass goes, and what it must do at least ---- */
+
+/* name, what it says in tables */
+#define SAF_STEP_LIST(X)      \
+    X(EMBED, "embedding")     \
+    X(NORM, "norms")          \
+    X(QUANTISE, "quantising") \
+    X(QKV, "q, k, v")         \
+    X(ROPE, "rotation")       \
+    X(CACHE, "cache")         \
+    X(ATTENTION, "attention") \
+    X(O, "output")            \
+    X(GATE_UP, "gate, up")    \
+    X(SILU, "silu")           \
+    X(DOWN, "down")           \
+    X(ADD, "additions")       \
+    X(CHECK, "checks")        \
+    X(HEAD, "head")
+
+/* Kinds of step: products by matrix (QKV, O, GATE_UP, DOWN, HEAD); quantising activations for
+ * them; storing keys and values (CACHE); biases and residuals (ADD); whether rows are finite
+ * (CHECK). */
+typedef enum {
+#define X(name, text) SAF_STEP_##name,
+    SAF_STEP_LIST(X)
+#undef X
+        SAF_STEP_COUNT
+} saf_step;
+const char *saf_step_name(saf_step step);
+
+typedef struct {
+    double seconds[SAF_STEP_COUNT]; /* of the whole team: barriers included */
+} saf_profile;
+
+/* From now on every pass adds its time to *profile, which stays the caller's; NULL: no more. Off
+ * unless asked for. */
+void saf_stage_profile(saf_stage *s, saf_profile *profile);
+
+/* What steps cannot do without. Nothing that stays in a cache counts. */
+typedef struct {
+    int64_t weight_bytes; /* weights read once, as large as in the file (vectors: as f32) */
+    int64_t kv_bytes;     /* keys and values read once for each sequence */
+    int64_t int8_ops;     /* of products with quantised weights: 2 rows cols for each token */
+    int64_t float_ops;    /* of products with float weights, and of attention's two */
+} saf_cost;
+/* Of each kind, for one saf_stage_forward of this batch and the saf_stage_logits of all rows that
+ * want them. */
+void saf_stage_cost(const saf_stage *s, const saf_batch *batch, saf_cost out[SAF_STEP_COUNT]);
+
 /* ==== sampler
  * ====================================================================================*/
 

@@ -8,11 +8,14 @@
 #include <stdlib.h>
 
 #include "model/slice.h"
+#include "model/stage.h"
 
 struct saf_stage {
     const saf_model_params *p;
     saf_slice *slice;
     saf_kv_cache *kv;
+    saf_profile *profile; /* NULL unless asked for */
+    double since_s;       /* the end of the step before, where there is a profile */
     int64_t max_tokens, max_runs, max_logits;
     int64_t kept; /* rows in `last` */
     size_t bytes;
@@ -82,6 +85,36 @@ size_t saf_stage_bytes(const saf_stage *s) {
     return s->bytes;
 }
 
+const saf_slice *saf__stage_slice(const saf_stage *s) {
+    return s->slice;
+}
+
+const saf_kv_cache *saf__stage_kv_cache(const saf_stage *s) {
+    return s->kv;
+}
+
+/* ---- profile ---- */
+
+void saf_stage_profile(saf_stage *s, saf_profile *profile) {
+    s->profile = profile;
+}
+
+/* A step is over for every thread of the team: each ends with a barrier, so that one thread's
+ * clock tells. */
+static void mark(saf_stage *s, saf_step step) {
+    if (!s->profile) return;
+#pragma omp master
+    {
+        double now = saf_clock_s();
+        s->profile->seconds[step] += now - s->since_s;
+        s->since_s = now;
+    }
+}
+
+static void mark_begin(saf_stage *s) {
+    if (s->profile) s->since_s = saf_clock_s();
+}
+
 /* ---- parts of a layer; called by every thread of the team --------------------------------------
  */
 
@@ -94,17 +127,23 @@ static void attention_block(saf_stage *s, const saf__layer *l, int64_t layer,
     const saf_model_params *p = s->p;
     int64_t T = batch->tokens, D = p->width, C = p->head_width, H = p->heads, HKV = p->kv_heads;
     saf_rms_norm(x, D, l->attn_norm, p->norm_eps, T, D, s->h, D);
+    mark(s, SAF_STEP_NORM);
     saf_acts_set(s->acts, s->h, D, T, D, quantised(&l->q) || quantised(&l->k) || quantised(&l->v));
+    mark(s, SAF_STEP_QUANTISE);
     saf_matmul(&l->q, s->acts, s->q, H * C);
     saf_matmul(&l->k, s->acts, s->k, HKV * C);
     saf_matmul(&l->v, s->acts, s->v, HKV * C);
+    mark(s, SAF_STEP_QKV);
     if (l->q_bias) saf_add_bias(l->q_bias, T, H * C, s->q, H * C);
     if (l->k_bias) saf_add_bias(l->k_bias, T, HKV * C, s->k, HKV * C);
     if (l->v_bias) saf_add_bias(l->v_bias, T, HKV * C, s->v, HKV * C);
+    mark(s, SAF_STEP_ADD);
     if (l->q_norm) saf_rms_norm(s->q, C, l->q_norm, p->norm_eps, T * H, C, s->q, C);
     if (l->k_norm) saf_rms_norm(s->k, C, l->k_norm, p->norm_eps, T * HKV, C, s->k, C);
+    mark(s, SAF_STEP_NORM);
     saf_rope_apply(p->rope_pairs, s->rope, p->rope_half, T, H, C, s->q, H * C);
     saf_rope_apply(p->rope_pairs, s->rope, p->rope_half, T, HKV, C, s->k, HKV * C);
+    mark(s, SAF_STEP_ROPE);
 #pragma omp single
     {
         int64_t row = 0;
@@ -121,11 +160,16 @@ static void attention_block(saf_stage *s, const saf__layer *l, int64_t layer,
     }
     saf_kv_type type = saf__kv_cache_type(s->kv);
     saf_kv_store(type, s->seqs, batch->n_runs, HKV, C, s->k, s->v, HKV * C);
+    mark(s, SAF_STEP_CACHE);
     saf_attention(type, s->seqs, batch->n_runs, H, HKV, C, p->attention_scale, s->q, H * C, s->a,
                   H * C);
+    mark(s, SAF_STEP_ATTENTION);
     saf_acts_set(s->acts, s->a, H * C, T, H * C, quantised(&l->o));
+    mark(s, SAF_STEP_QUANTISE);
     saf_matmul(&l->o, s->acts, s->h, D);
+    mark(s, SAF_STEP_O);
     saf_add_rows(s->h, D, T, D, x, D);
+    mark(s, SAF_STEP_ADD);
 }
 
 static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batch *batch,
@@ -133,13 +177,20 @@ static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batc
     const saf_model_params *p = s->p;
     int64_t T = batch->tokens, D = p->width, F = p->ff_width;
     saf_rms_norm(x, D, l->ffn_norm, p->norm_eps, T, D, s->h, D);
+    mark(s, SAF_STEP_NORM);
     saf_acts_set(s->acts, s->h, D, T, D, quantised(&l->gate) || quantised(&l->up));
+    mark(s, SAF_STEP_QUANTISE);
     saf_matmul(&l->gate, s->acts, s->gate, F);
     saf_matmul(&l->up, s->acts, s->up, F);
+    mark(s, SAF_STEP_GATE_UP);
     saf_silu_mul(s->gate, s->up, F, T, F, s->gate, F);
+    mark(s, SAF_STEP_SILU);
     saf_acts_set(s->acts, s->gate, F, T, F, quantised(&l->down));
+    mark(s, SAF_STEP_QUANTISE);
     saf_matmul(&l->down, s->acts, s->h, D);
+    mark(s, SAF_STEP_DOWN);
     saf_add_rows(s->h, D, T, D, x, D);
+    mark(s, SAF_STEP_ADD);
 }
 
 /* Notes of each run the earliest row that is not finite, and the first layer that it left so: later
@@ -161,6 +212,7 @@ static void note_faults(saf_stage *s, const saf_batch *batch, int64_t layer, con
             row += run->tokens;
         }
     }
+    mark(s, SAF_STEP_CHECK);
 }
 
 /* Keeps the rows that want logits, normed. */
@@ -179,16 +231,21 @@ static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x)
         s->kept = n;
     }
     saf_rms_norm(s->last, D, s->slice->output_norm, p->norm_eps, s->kept, D, s->last, D);
+    mark(s, SAF_STEP_NORM);
 }
 
 void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
     const saf_weight *head = saf__slice_head(s->slice);
     int64_t D = s->p->width;
+    mark_begin(s);
 #pragma omp parallel
     {
         saf_acts_set(s->acts, s->last + row0 * D, D, n, D, quantised(head));
+        mark(s, SAF_STEP_QUANTISE);
         saf_matmul(head, s->acts, logits, s->p->vocab);
+        mark(s, SAF_STEP_HEAD);
         saf_rows_finite(logits, s->p->vocab, n, s->p->vocab, finite);
+        mark(s, SAF_STEP_CHECK);
     }
 }
 
@@ -209,6 +266,7 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
     if (range.head && wanted > s->max_logits)
         return saf_fail(SAF_DEFECT, "a batch wants %lld rows of logits, room for %lld",
                         (long long)wanted, (long long)s->max_logits);
+    mark_begin(s);
 #pragma omp parallel
     {
         if (range.embedding) {
@@ -216,8 +274,10 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
             for (int32_t t = 0; t < batch->tokens; t++)
                 saf_weight_row(&s->slice->embedding, batch->ids[t], x + (int64_t)t * p->width);
         }
+        mark(s, SAF_STEP_EMBED);
         saf_rope_table(p->inv_freq, p->rope_half, p->rope_scale, s->positions, batch->tokens,
                        s->rope);
+        mark(s, SAF_STEP_ROPE);
         for (int64_t layer = 0; layer < range.layer1 - range.layer0; layer++) {
             attention_block(s, &s->slice->layers[layer], layer, batch, x);
             feed_forward_block(s, &s->slice->layers[layer], batch, x);

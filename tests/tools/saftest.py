@@ -43,7 +43,8 @@ def saf(*args, ranks=0, env=None, timeout=120, stdin=""):
     if ranks:
         command = ["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
     return subprocess.run(command, cwd=ROOT, env=dict(ENV, **(env or {})), input=stdin, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+                          errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=timeout)
 
 
 def job_file(folder, text, name="job.cfg"):
@@ -57,6 +58,12 @@ def model(name):
     """Path of a shared model, or None where there are none; STORIES is bundled."""
     path = os.path.join(SHARED, "models", name)
     return path if os.path.exists(path) else None
+
+
+def watched():
+    """Whether saf was built with the address sanitizer, which takes memory and address space itself."""
+    with open(SAF, "rb") as f:
+        return b"__asan_init" in f.read()
 
 
 def scratch():

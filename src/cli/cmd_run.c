@@ -113,8 +113,8 @@ static saf_status say_done(const saf_job *job) {
     saf__report_options options = {.completions = 8};
     SAF_TRY(saf_results_read(job->output.file, &r));
     if (job->kind == SAF_JOB_GENERATE && r.n_requests == 1 && r.failed_requests == 0)
-        saf_log(SAF_LOG_INFO, "%lld tokens in %.2f s, loaded in %.2f s; %s",
-                (long long)r.completion_tokens, r.run_s, r.load_s, job->output.file);
+        saf_log(SAF_LOG_INFO, "%lld tokens in %.2f s; %s", (long long)r.completion_tokens, r.run_s,
+                job->output.file);
     else
         SAF_TRY(saf__report_print(stdout, job->output.file, &r, &options));
 out:

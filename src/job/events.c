@@ -30,8 +30,19 @@ void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t positio
     if (saf_strdup(why, &row->error) != SAF_OK) row->error = NULL;
 }
 
+/* Where nobody watches a bar, lines for the log: after 5 seconds, then at twice the time of the one
+ * before, at last every ten minutes. */
+static void log_progress(saf__session *s, double now) {
+    double seconds = now - s->run_start_s;
+    if (seconds < s->log_after_s) return;
+    s->log_after_s = seconds + (seconds < 600 ? seconds : 600);
+    saf_log(SAF_LOG_INFO, "%lld of %d requests done, %lld tokens in %.0f s", (long long)s->finished,
+            s->work.n_requests, (long long)s->sampled_tokens, seconds);
+}
+
 void saf__progress_draw(saf__session *s, bool last) {
     double now = saf_clock_s();
+    if (!s->progress && !s->stream && !s->options->quiet && !last) log_progress(s, now);
     if (!s->progress || (!last && now - s->progress_s < 0.25)) return;
     s->progress_s = now;
     double seconds = now - s->run_start_s;

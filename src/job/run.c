@@ -34,6 +34,7 @@ static saf_status compute(saf__session *s) {
     saf_engine_events events = {0};
     if (s->rank == 0) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
     s->run_start_s = saf_clock_s();
+    s->log_after_s = 5;
     saf_status st =
         saf_engine_run(s->world, &s->params, s->stage, &s->work, &s->schedule, &events, &s->times);
     if (s->times.apart && s->ranks > 1) {
@@ -63,6 +64,9 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
     SAF_TRY(saf_comm_agree(world, s.rank == 0 ? open_results(&s) : SAF_OK));
     SAF_TRY(saf__session_load(&s));
     s.results.load_s = saf_clock_s() - s.start_s;
+    if (s.rank == 0 && !options->quiet)
+        saf_log(SAF_LOG_INFO, "loaded in %.2f s, %d request%s to go", s.results.load_s,
+                s.work.n_requests, s.work.n_requests == 1 ? "" : "s");
     SAF_TRY(compute(&s));
     SAF_TRY(saf__results_write(&s));
 out:

@@ -62,7 +62,8 @@ typedef struct {
     int64_t logits_rows; /* of /logits so far */
     saf_status status;   /* of an event that cannot return one */
     bool stream, progress;
-    double progress_s; /* when it was last drawn */
+    double progress_s;  /* when it was last drawn */
+    double log_after_s; /* of the run: the next line for the log */
 } saf__session;
 
 /* setup.c: agree on the job, open the model, choose the layout; then load. Collective. */

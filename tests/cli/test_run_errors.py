@@ -1,6 +1,7 @@
 """saf run and saf help: wrong command lines and jobs stop before anything starts, with one message
 and the right exit code on any number of ranks; what a results file keeps runs the same job again."""
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -91,6 +92,8 @@ def what_a_result_keeps(folder):
     p = saf("run", again, f"output.file={folder}/second.h5", ranks=2)
     tap.ok(p.returncode == 0 and "generate job" in p.stderr and "2 ranks" in p.stderr,
            "the kept job runs", p.stderr)
+    tap.ok(re.search(r"^saf\[0\]: loaded in [0-9.]+ s, 1 request to go$", p.stderr, re.M),
+           "a run says when the model is loaded", p.stderr)
     tap.ok("second.h5" in p.stderr.splitlines()[-1], "a run ends with where its results are",
            p.stderr)
     if os.path.exists(f"{folder}/second.h5"):
@@ -192,11 +195,36 @@ def ask_to_stop(command, where, out):
            "USR1 leaves a running job alone, " + where, f"exit {p.returncode}\n{first}{said}")
 
 
+def progress_in_a_log(folder):
+    """A run that would take minutes is ended at the second line that tells how far it is."""
+    prompts = os.path.join(folder, "many.txt")
+    with open(prompts, "w", encoding="ascii") as f:
+        f.write("Once upon a time\n" * 10000)
+    job = job_file(folder, JOB % STORIES, "long.cfg")
+    p = subprocess.Popen([SAF, "run", job, f"input.prompts={prompts}", "generate.max_tokens=400",
+                          "generate.ignore_eos=true", "layout.threads=1", "run.sequences=1",
+                          f"output.file={folder}/long.h5"], cwd=ROOT, text=True,
+                         env=dict(ENV, SAF_KERNELS="scalar"), stdout=subprocess.DEVNULL,
+                         stderr=subprocess.PIPE)
+    seen = []
+    for line in p.stderr:
+        found = re.fullmatch(r"saf: (\d+) of 10000 requests done, (\d+) tokens in (\d+) s\n", line)
+        seen += [list(map(int, found.groups()))] if found else []
+        if len(seen) == 2:
+            break
+    p.kill()
+    p.communicate()
+    tap.ok(len(seen) == 2 and 5 <= seen[0][2] < seen[1][2] and seen[0][0] <= seen[1][0] and
+           0 < seen[0][1] < seen[1][1], "a log tells how far a long run is", seen)
+
+
 with scratch() as folder:
     run_errors(folder)
 help_pages()
 with scratch() as folder:
     what_a_result_keeps(folder)
+with scratch() as folder:
+    progress_in_a_log(folder)
 with scratch() as folder:
     batch_script(folder)
 with scratch() as folder:

@@ -13,7 +13,7 @@
 #include "saf/core.h"
 #include "saf/model.h"
 
-typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_KINDS } saf_job_kind;
+typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_BENCH, SAF_JOB_KINDS } saf_job_kind;
 const char *saf_job_kind_name(saf_job_kind kind);
 bool saf_job_kind_from_name(const char *name, saf_job_kind *out);
 
@@ -29,6 +29,12 @@ typedef struct {
     struct {
         char *path;
         saf_kv_type kv_type;
+        /* bench: makes a model in place of the path */
+        char *shape; /* as saf_model_shape_read takes it; NULL: none */
+        saf_arch arch;
+        int32_t type; /* of its matrices: a place in the field's list, see saf_job_made_type */
+        int32_t vocab;
+        bool tied;
     } model;
     struct {
         int32_t pipeline, tensor, replicas, threads; /* tensor and replicas: 0 or 1 for now */
@@ -54,6 +60,9 @@ typedef struct {
         bool logits;
     } score;
     struct {
+        int32_t repeats, prompt_tokens, decode_tokens, context, sequences, read_mib;
+    } bench;
+    struct {
         int32_t context, sequences, micro_batch, chunk;
     } run;
     struct {
@@ -66,6 +75,8 @@ typedef struct {
 saf_status saf_job_read(const char *path, int n_overrides, const char *const *overrides,
                         saf_job *out);
 void saf_job_free(saf_job *job);
+/* Type of the matrices of the model that a bench job makes. */
+saf_dtype saf_job_made_type(const saf_job *job);
 /* `saf help KIND`: every key with type, default, unit, range and meaning. `markdown`: as the rows
  * of doc/job-file.md. */
 void saf_job_help(saf_job_kind kind, bool markdown, FILE *out);

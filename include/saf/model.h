@@ -134,6 +134,9 @@ typedef struct {
     bool tied;              /* no output.weight */
     uint64_t seed;
 } saf_model_make_options;
+/* "L:D:H:HKV:C:F" into the six numbers; false (and a part of them set) when it is something else.
+ */
+bool saf_model_shape_read(const char *text, saf_model_make_options *out);
 /* Errors: USAGE (a shape that no model can have), NO_INPUT, BAD_INPUT (the vocabulary),
  * CANNOT_CREATE, IO. */
 saf_status saf_model_make(const char *path, const saf_model_make_options *options);

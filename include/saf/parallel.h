@@ -110,6 +110,9 @@ saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *
                           const saf_work *work, const saf_schedule *schedule,
                           const saf_engine_events *events, saf_engine_times *times);
 
+/* Rows of logits that are computed and sampled at a time unless all are to be kept. */
+enum { SAF_LOGIT_ROWS = 24 };
+
 /* Rows of logits that a stage must have room for under this schedule. */
 int64_t saf_schedule_max_logits(const saf_schedule *schedule, const saf_work *work);
 

@@ -55,6 +55,48 @@ typedef struct {
     int64_t logits_row0, logits_rows; /* its rows of /logits; rows 0: none */
 } saf_result_request;
 
+/* What a bench job measured: a row of /bench/phases. Counts and times are of one repetition,
+ * medians of all; a figure that a phase has not is NaN. */
+typedef struct {
+    char phase[32]; /* "load", "prefill", "decode", ... */
+    char peaks[16]; /* the instructions that the two peaks are of */
+    int32_t repeats, sequences, passes;
+    int64_t context, tokens; /* positions before the first; of all sequences and passes */
+    double seconds, seconds_min, seconds_max;
+    double tokens_per_s, tokens_per_s_min, tokens_per_s_max;
+    int64_t weight_bytes, kv_bytes, int8_ops, float_ops;
+    double bytes_per_s, ops_per_s;                          /* reached */
+    double read_bytes_per_s, int8_ops_per_s, f32_ops_per_s; /* the yardsticks beside it */
+    double of_read, of_read_min, of_read_max;               /* shares of them */
+    double of_peak, of_peak_min, of_peak_max;
+    double sgemm_ops_per_s, of_sgemm;
+    double copy_s, copies;
+} saf_result_phase;
+
+/* One repetition of it: a row of /bench/samples. */
+typedef struct {
+    char phase[32];
+    int32_t repetition;
+    double seconds;
+    double read_before, read_after, int8_before, int8_after, f32_before, f32_after;
+    double sgemm_ops_per_s, copy_s;
+} saf_result_sample;
+
+/* A kind of step of a phase: a row of /bench/steps. */
+typedef struct {
+    char phase[32], step[16];
+    double seconds, share;
+    int64_t weight_bytes, kv_bytes, int8_ops, float_ops;
+    double limit_s;
+} saf_result_step;
+
+typedef struct {
+    int64_t n_phases, n_samples, n_steps;
+    saf_result_phase *phases;
+    saf_result_sample *samples;
+    saf_result_step *steps;
+} saf_result_bench;
+
 typedef struct {
     /* root attributes */
     char *version, *commit, *kind, *job_text, *command_line, *start_time, *end_time, *exit_state;
@@ -66,6 +108,7 @@ typedef struct {
     saf_result_rank *ranks; /* [n_ranks] */
     int64_t n_requests;
     saf_result_request *requests; /* in input order */
+    saf_result_bench bench;       /* bench jobs; without phases elsewhere */
 } saf_results;
 
 void saf_results_free(saf_results *r); /* the members; leaves {0} */

@@ -4,7 +4,7 @@
 #include "cli/cli.h"
 #include "saf/job.h"
 
-static const char *const usage = "saf help [generate|score [--markdown] | COMMAND ...]";
+static const char *const usage = "saf help [generate|score|bench [--markdown] | COMMAND ...]";
 
 static int list_kinds(void) {
     printf("usage: %s\n\nKinds of jobs:\n", usage);

@@ -27,33 +27,15 @@ static void print_help(void) {
         usage);
 }
 
-/* A whole decimal number up to `end` (or the end of the text). */
-static bool read_number(const char *text, char end, const char **rest, int64_t *out) {
+/* A whole decimal number. */
+static bool read_whole(const char *text, int64_t *out) {
     char *stop;
     errno = 0;
     if (*text < '0' || *text > '9') return false;
     long long v = strtoll(text, &stop, 10);
-    if (errno != 0 || (*stop != end && *stop != 0)) return false;
-    *rest = stop;
+    if (errno != 0 || *stop != 0) return false;
     *out = v;
     return true;
-}
-
-static bool read_whole(const char *text, int64_t *out) {
-    const char *rest;
-    return read_number(text, 0, &rest, out);
-}
-
-static bool read_shape(const char *text, saf_model_make_options *o) {
-    int64_t *const fields[] = {&o->layers,   &o->width,      &o->heads,
-                               &o->kv_heads, &o->head_width, &o->ff_width};
-    enum { FIELDS = sizeof fields / sizeof fields[0] };
-    for (int i = 0; i < FIELDS; i++) {
-        if (!read_number(text, ':', &text, fields[i])) return false;
-        if (*text == 0) return i == FIELDS - 1;
-        text++;
-    }
-    return false;
 }
 
 /* Exit code, or -1 to go on. */
@@ -76,7 +58,7 @@ static int read_options(int argc, char **argv, saf_model_make_options *o) {
                 o->arch = optarg;
                 break;
             case 's':
-                fine = read_shape(optarg, o);
+                fine = saf_model_shape_read(optarg, o);
                 break;
             case 'v':
                 o->vocab_path = optarg;

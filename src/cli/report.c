@@ -36,8 +36,8 @@ static saf_status print_header(FILE *out, const char *path, const saf_results *r
     SAF_TRY(print_field(out, "results", text.data));
     SAF_TRY(print_field(out, "command", r->command_line));
     saf_buf_clear(&text);
-    SAF_TRY(saf_buf_printf(&text, "%s (%s)", r->model_name ? r->model_name : "",
-                           r->model_path ? r->model_path : ""));
+    SAF_TRY(saf_buf_printf(&text, "%s", r->model_name ? r->model_name : ""));
+    if (r->model_path) SAF_TRY(saf_buf_printf(&text, " (%s)", r->model_path));
     if (r->model_sha256)
         SAF_TRY(saf_buf_printf(&text, " sha256 %s", short_hash(r->model_sha256, a)));
     SAF_TRY(print_field(out, "model", text.data));
@@ -55,7 +55,7 @@ static saf_status print_header(FILE *out, const char *path, const saf_results *r
     if (r->run_s > 0) SAF_TRY(saf_buf_printf(&text, "; %.1f tokens/s", all / r->run_s));
     if (r->run_s > 0 && r->completion_tokens > 0)
         SAF_TRY(saf_buf_printf(&text, " in all, %.1f generated tokens/s", generated / r->run_s));
-    SAF_TRY(print_field(out, "tokens", text.data));
+    if (all > 0) SAF_TRY(print_field(out, "tokens", text.data));
     saf_buf_clear(&text);
     SAF_TRY(saf_buf_printf(&text, "tokens %s", short_hash(r->tokens_sha256, a)));
     if (r->logits_sha256)
@@ -239,6 +239,10 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
     if (r->n_ranks > 1) {
         SAF_TRY(saf__report_calls(out, r, false));
         fputc('\n', out);
+    }
+    if (r->bench.n_phases > 0) {
+        SAF_TRY(saf__report_bench(out, &r->bench));
+        return saf__report_flush(out);
     }
     SAF_TRY(print_summary(out, r));
     SAF_TRY(print_failed(out, r));

@@ -25,6 +25,9 @@ saf_status saf__report_ranks(FILE *out, const saf_results *r);
 saf_status saf__report_calls(FILE *out, const saf_results *r, bool per_rank);
 saf_status saf__report_requests(FILE *out, const saf_results *r);
 
+/* What a bench job measured. */
+saf_status saf__report_bench(FILE *out, const saf_result_bench *b);
+
 /* Errors: IO (what was printed could not be written). */
 saf_status saf__report_flush(FILE *out);
 

@@ -186,6 +186,88 @@ static cJSON *make_request(builder *b, const saf_results *r, const saf_result_re
     return o;
 }
 
+static cJSON *make_phase(builder *b, const saf_result_phase *p) {
+    cJSON *o = cJSON_CreateObject();
+    add_text(b, o, "phase", p->phase);
+    add_whole(b, o, "repeats", p->repeats);
+    add_whole(b, o, "sequences", p->sequences);
+    add_whole(b, o, "passes", p->passes);
+    add_whole(b, o, "context", p->context);
+    add_whole(b, o, "tokens", p->tokens);
+    add_number(b, o, "seconds", p->seconds);
+    add_number(b, o, "seconds_min", p->seconds_min);
+    add_number(b, o, "seconds_max", p->seconds_max);
+    add_number(b, o, "tokens_per_s", p->tokens_per_s);
+    add_number(b, o, "tokens_per_s_min", p->tokens_per_s_min);
+    add_number(b, o, "tokens_per_s_max", p->tokens_per_s_max);
+    add_whole(b, o, "weight_bytes", p->weight_bytes);
+    add_whole(b, o, "kv_bytes", p->kv_bytes);
+    add_whole(b, o, "int8_ops", p->int8_ops);
+    add_whole(b, o, "float_ops", p->float_ops);
+    add_number(b, o, "bytes_per_s", p->bytes_per_s);
+    add_number(b, o, "ops_per_s", p->ops_per_s);
+    add_number(b, o, "read_bytes_per_s", p->read_bytes_per_s);
+    add_text(b, o, "peaks", p->peaks);
+    add_number(b, o, "int8_ops_per_s", p->int8_ops_per_s);
+    add_number(b, o, "f32_ops_per_s", p->f32_ops_per_s);
+    add_number(b, o, "of_read", p->of_read);
+    add_number(b, o, "of_read_min", p->of_read_min);
+    add_number(b, o, "of_read_max", p->of_read_max);
+    add_number(b, o, "of_peak", p->of_peak);
+    add_number(b, o, "of_peak_min", p->of_peak_min);
+    add_number(b, o, "of_peak_max", p->of_peak_max);
+    add_number(b, o, "sgemm_ops_per_s", p->sgemm_ops_per_s);
+    add_number(b, o, "of_sgemm", p->of_sgemm);
+    add_number(b, o, "copy_s", p->copy_s);
+    add_number(b, o, "copies", p->copies);
+    return o;
+}
+
+static cJSON *make_sample(builder *b, const saf_result_sample *m) {
+    cJSON *o = cJSON_CreateObject();
+    add_text(b, o, "phase", m->phase);
+    add_whole(b, o, "repetition", m->repetition);
+    add_number(b, o, "seconds", m->seconds);
+    add_number(b, o, "read_before", m->read_before);
+    add_number(b, o, "read_after", m->read_after);
+    add_number(b, o, "int8_before", m->int8_before);
+    add_number(b, o, "int8_after", m->int8_after);
+    add_number(b, o, "f32_before", m->f32_before);
+    add_number(b, o, "f32_after", m->f32_after);
+    add_number(b, o, "sgemm_ops_per_s", m->sgemm_ops_per_s);
+    add_number(b, o, "copy_s", m->copy_s);
+    return o;
+}
+
+static cJSON *make_step(builder *b, const saf_result_step *t) {
+    cJSON *o = cJSON_CreateObject();
+    add_text(b, o, "phase", t->phase);
+    add_text(b, o, "step", t->step);
+    add_number(b, o, "seconds", t->seconds);
+    add_number(b, o, "share", t->share);
+    add_whole(b, o, "weight_bytes", t->weight_bytes);
+    add_whole(b, o, "kv_bytes", t->kv_bytes);
+    add_whole(b, o, "int8_ops", t->int8_ops);
+    add_whole(b, o, "float_ops", t->float_ops);
+    add_number(b, o, "limit_s", t->limit_s);
+    return o;
+}
+
+static cJSON *make_bench(builder *b, const saf_result_bench *bench) {
+    cJSON *o = cJSON_CreateObject(), *phases = cJSON_CreateArray();
+    cJSON *samples = cJSON_CreateArray(), *steps = cJSON_CreateArray();
+    for (int64_t i = 0; i < bench->n_phases && !b->failed; i++)
+        add_item(b, phases, make_phase(b, &bench->phases[i]));
+    for (int64_t i = 0; i < bench->n_samples && !b->failed; i++)
+        add_item(b, samples, make_sample(b, &bench->samples[i]));
+    for (int64_t i = 0; i < bench->n_steps && !b->failed; i++)
+        add_item(b, steps, make_step(b, &bench->steps[i]));
+    add(b, o, "phases", phases);
+    add(b, o, "samples", samples);
+    add(b, o, "steps", steps);
+    return o;
+}
+
 saf_status saf__report_json(FILE *out, const saf_results *r) {
     builder b = {false};
     saf_status st = SAF_OK;
@@ -199,6 +281,7 @@ saf_status saf__report_json(FILE *out, const saf_results *r) {
         add_item(&b, requests, make_request(&b, r, &r->requests[i]));
     add(&b, root, "ranks", ranks);
     add(&b, root, "requests", requests);
+    if (r->bench.n_phases > 0) add(&b, root, "bench", make_bench(&b, &r->bench));
     if (!b.failed) text = cJSON_Print(root);
     if (text) {
         fprintf(out, "%s\n", text);

@@ -3,11 +3,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* In order of saf_job_kind and saf_kv_type. */
-static const char *const kind_names[] = {"generate", "score", NULL};
+/* In order of saf_job_kind, saf_kv_type and saf_arch. */
+static const char *const kind_names[] = {"generate", "score", "bench", NULL};
 static const char *const kv_types[] = {"f16", "f32", NULL};
+static const char *const archs[] = {"llama", "qwen2", "qwen3", NULL};
+static const char *const made_types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
+                                         "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", NULL};
 
-enum { BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE, GENERATE = SAF__FOR_GENERATE };
+enum {
+    BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE,
+    GENERATE = SAF__FOR_GENERATE,
+    BENCH = SAF__FOR_BENCH,
+    ALL = BOTH | BENCH
+};
 
 #define AT(member) .offset = offsetof(saf_job, member)
 #define LIST_AT(member, count) \
@@ -20,11 +28,22 @@ enum { BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE, GENERATE = SAF__FOR_GENERATE }
 
 /* clang-format off */
 const saf__field saf__fields[] = {
-    {"job", BOTH, .type = SAF__FIELD_ENUM, AT(kind), .choices = kind_names, .required = true,
+    {"job", ALL, .type = SAF__FIELD_ENUM, AT(kind), .choices = kind_names, .required = true,
      .help = "the kind of job"},
     {"model.path", BOTH, STRING, AT(model.path), .required = true,
      .help = "the model: a GGUF file; of a split one, the first part (-00001-of-)"},
-    {"model.kv_type", BOTH, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
+    {"model.path", BENCH, STRING, AT(model.path), .absent = "made as model.shape says",
+     .help = "the model to measure, a GGUF file; or model.shape"},
+    {"model.shape", BENCH, STRING, AT(model.shape), .absent = "a file, model.path",
+     .help = "makes a model with synthetic weights, for this job only: layers:width:heads:kv_heads:head_width:feed_forward"},
+    {"model.arch", BENCH, .type = SAF__FIELD_ENUM, AT(model.arch), .choices = archs, .initial = "qwen3",
+     .help = "architecture of a model that is made"},
+    {"model.type", BENCH, .type = SAF__FIELD_ENUM, AT(model.type), .choices = made_types, .initial = "q8_0",
+     .help = "number type of its matrices"},
+    {"model.vocab", BENCH, INT(0, 1 << 24), AT(model.vocab), .initial = "0", .unit = "tokens",
+     .help = "size of its vocabulary; 0: the 256 bytes and an end of text"},
+    {"model.tied", BENCH, BOOL, AT(model.tied), .help = "its embedding is the output head as well"},
+    {"model.kv_type", ALL, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
      .hint = "q8_0 comes with a later version",
      .help = "number type of the key-value cache; f32 takes twice the memory of f16"},
     {"layout.pipeline", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.pipeline), .initial = "0", .unit = "stages",
@@ -36,7 +55,7 @@ const saf__field saf__fields[] = {
     {"layout.stages", BOTH, .type = SAF__FIELD_INTS, .min = 1, .max = INT32_MAX,
      LIST_AT(layout.stages, layout.n_stages), .max_count = SAF_MAX_STAGES, .initial = "[]", .unit = "layers",
      .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by measured cost"},
-    {"layout.threads", BOTH, INT(0, 1024), AT(layout.threads), .initial = "0", .unit = "threads",
+    {"layout.threads", ALL, INT(0, 1024), AT(layout.threads), .initial = "0", .unit = "threads",
      .help = "threads of each rank; 0: the cores that the rank may run on"},
     {"input.prompts", GENERATE, STRING, AT(input.prompts), .input = true,
      .help = "prompts: FILE.txt (one a line), FILE.jsonl (one object a line) or FILE.h5:/DATASET of strings"},
@@ -76,6 +95,18 @@ const saf__field saf__fields[] = {
     {"generate.logits", GENERATE, BOOL, AT(generate.logits),
      .help = "store the logits that each token was picked from (large)"},
     {"score.logits", SAF__FOR_SCORE, BOOL, AT(score.logits), .help = "store the logits of every token (large)"},
+    {"bench.repeats", BENCH, INT(1, 10000), AT(bench.repeats), .initial = "9",
+     .help = "how often everything is measured; the results are medians"},
+    {"bench.prompt_tokens", BENCH, INT(1, 1 << 20), AT(bench.prompt_tokens), .initial = "512", .unit = "tokens",
+     .help = "length of the prompt of a prefill, which goes through in one piece"},
+    {"bench.decode_tokens", BENCH, INT(1, 1 << 20), AT(bench.decode_tokens), .initial = "16", .unit = "tokens",
+     .help = "tokens decoded in each repetition, by each sequence"},
+    {"bench.context", BENCH, INT(0, INT32_MAX), AT(bench.context), .initial = "4096", .unit = "tokens",
+     .help = "tokens before those that are decoded with a long context; 0: this is left out"},
+    {"bench.sequences", BENCH, INT(0, 4096), AT(bench.sequences), .initial = "16", .unit = "sequences",
+     .help = "sequences decoded side by side; 0: this is left out"},
+    {"bench.read_mib", BENCH, INT(0, 1 << 20), AT(bench.read_mib), .initial = "0", .unit = "MiB",
+     .help = "memory that the read bandwidth is measured over; 0: four times the caches of the host, at most an eighth of its memory"},
     {"run.context", BOTH, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",
@@ -84,7 +115,7 @@ const saf__field saf__fields[] = {
      .help = "sequences that go through the stages together; 0: saf chooses"},
     {"run.chunk", BOTH, INT(0, INT32_MAX), AT(run.chunk), .initial = "0", .unit = "tokens",
      .help = "a long prompt goes through the stages in pieces of this length; 0: saf chooses"},
-    {"output.file", BOTH, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
+    {"output.file", ALL, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
      .help = "the results file (HDF5)"},
 };
 /* clang-format on */
@@ -101,6 +132,18 @@ bool saf_job_kind_from_name(const char *name, saf_job_kind *out) {
         *out = (saf_job_kind)i;
         return true;
     }
+    return false;
+}
+
+saf_dtype saf_job_made_type(const saf_job *job) {
+    saf_dtype type = SAF_DTYPE_Q8_0;
+    (void)saf_dtype_from_name(made_types[job->model.type], &type);
+    return type;
+}
+
+bool saf__kind_has_input(saf_job_kind kind) {
+    for (int i = 0; i < saf__field_count; i++)
+        if (saf__fields[i].input && saf__fields[i].kinds & 1u << kind) return true;
     return false;
 }
 

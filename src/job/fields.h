@@ -18,7 +18,11 @@ typedef enum {
     SAF__FIELD_INTS     /* int32_t * and int32_t count */
 } saf__field_type;
 
-enum { SAF__FOR_GENERATE = 1 << SAF_JOB_GENERATE, SAF__FOR_SCORE = 1 << SAF_JOB_SCORE };
+enum {
+    SAF__FOR_GENERATE = 1 << SAF_JOB_GENERATE,
+    SAF__FOR_SCORE = 1 << SAF_JOB_SCORE,
+    SAF__FOR_BENCH = 1 << SAF_JOB_BENCH
+};
 
 typedef struct {
     const char *key; /* full path, a group and a name; "job" alone has no group */
@@ -43,6 +47,8 @@ extern const int saf__field_count;
 
 /* The key of this kind of job; NULL when there is none. */
 const saf__field *saf__field_find(saf_job_kind kind, const char *key);
+/* Whether jobs of this kind have an input. */
+bool saf__kind_has_input(saf_job_kind kind);
 /* Whether some key of the kind begins with "NAME.". */
 bool saf__field_is_group(saf_job_kind kind, const char *name);
 /* "unknown key", with the nearest one or where to look. */

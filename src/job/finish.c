@@ -87,7 +87,7 @@ static saf_status fill_header(saf__session *s) {
     SAF_TRY(saf_strdup(now, &r->end_time));
     SAF_TRY(saf_strdup("done", &r->exit_state));
     SAF_TRY(saf_strdup(layout.data, &r->layout));
-    SAF_TRY(saf_strdup(s->model_path, &r->model_path));
+    if (!s->job->model.shape) SAF_TRY(saf_strdup(s->model_path, &r->model_path));
     SAF_TRY(saf_strdup(s->params.name, &r->model_name));
     SAF_TRY(saf_strdup(s->model_sha256, &r->model_sha256));
     SAF_TRY(saf_strdup(saf_kernels_name(), &r->kernels));
@@ -102,9 +102,10 @@ out:
 
 static saf_status write_file(saf__session *s) {
     saf_status st = SAF_OK;
-    SAF_TRY(s->job->kind == SAF_JOB_SCORE ? saf__score_rows(s) : saf__generate_rows(s));
+    bool bench = s->job->kind == SAF_JOB_BENCH;
+    if (!bench) SAF_TRY(s->work.score ? saf__score_rows(s) : saf__generate_rows(s));
     SAF_TRY(fill_header(s));
-    SAF_TRY(saf_results_hash(s->writer, &s->results));
+    if (!bench) SAF_TRY(saf_results_hash(s->writer, &s->results));
     SAF_TRY(saf_results_finish(s->writer, &s->results));
 out:
     return st;
@@ -122,11 +123,15 @@ saf_status saf__plan_print(saf__session *s) {
     saf_buf layout = {0};
     if (st != SAF_OK || s->rank != 0) return st;
     SAF_TRY(saf_layout_text(&s->layout, &layout));
-    printf(
-        "%s\n%d requests, %d in flight in micro-batches of %d, %d rows at a time, %d positions "
-        "each\n",
-        layout.data, s->work.n_requests, s->schedule.sequences, s->schedule.micro_batch,
-        s->schedule.chunk, s->schedule.capacity);
+    printf("%s\n", layout.data);
+    if (s->settings.kind == SAF_JOB_BENCH)
+        saf__bench_plan(s);
+    else
+        printf(
+            "%d requests, %d in flight in micro-batches of %d, %d rows at a time, %d positions "
+            "each\n",
+            s->work.n_requests, s->schedule.sequences, s->schedule.micro_batch, s->schedule.chunk,
+            s->schedule.capacity);
     printf("%4s %-16s %7s %7s %12s %12s\n", "rank", "host", "layers", "threads", "weights MiB",
            "cache MiB");
     size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,

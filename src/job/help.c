@@ -6,6 +6,8 @@
 static const char *const kind_help[SAF_JOB_KINDS] = {
     [SAF_JOB_GENERATE] = "prompts in, completions out",
     [SAF_JOB_SCORE] = "log-likelihood and perplexity of given texts",
+    [SAF_JOB_BENCH] =
+        "prefill and decode of a model on one rank, against what its threads could do at best",
 };
 
 static const char *default_of(const saf__field *f) {

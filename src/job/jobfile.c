@@ -114,7 +114,7 @@ static saf_status find_kind(reader *r, int n, const char *const *words) {
         SAF_TRY(saf__field_set_text(r->job, f, o.value, &command_line));
         found = true;
     }
-    if (!found) st = saf__fail_at(&r->whole, "job", "missing, expected generate or score");
+    if (!found) st = saf__fail_at(&r->whole, "job", "missing, expected generate, score or bench");
 out:
     return st;
 }
@@ -192,6 +192,7 @@ out:
 
 static saf_status check_inputs(const reader *r) {
     const saf__field *first = NULL;
+    if (!saf__kind_has_input(r->job->kind)) return SAF_OK;
     for (int i = 0; i < saf__field_count; i++) {
         const saf__field *f = &saf__fields[i];
         if (!f->input || !r->given[i].file) continue;
@@ -212,6 +213,32 @@ static saf_status check_inputs(const reader *r) {
                         saf__quote(name, quoted));
 }
 
+/* A file or a shape, and not both; a word of the command line takes the place of the file's. */
+static saf_status check_bench(reader *r) {
+    const saf__field *path = saf__field_find(SAF_JOB_BENCH, "model.path");
+    const saf__field *shape = saf__field_find(SAF_JOB_BENCH, "model.shape");
+    saf_job *job = r->job;
+    const saf__where *from[2] = {&r->given[path - saf__fields], &r->given[shape - saf__fields]};
+    saf_model_make_options ignored;
+    if (!job->model.path && !job->model.shape)
+        return saf__fail_at(&r->whole, path->key, "missing, expected a file, or a shape in %s",
+                            shape->key);
+    if (job->model.path && job->model.shape) {
+        bool of_words[2] = {from[0]->file == command_line.file, from[1]->file == command_line.file};
+        if (of_words[0] == of_words[1])
+            return saf__fail_at(from[1], shape->key, "%s is given as well, expected only one",
+                                path->key);
+        saf__field_clear(job, of_words[0] ? shape : path);
+    }
+    if (job->model.shape && !saf_model_shape_read(job->model.shape, &ignored)) {
+        char quoted[SAF__QUOTE_BYTES];
+        return saf__fail_at(from[1], shape->key,
+                            "expected layers:width:heads:kv_heads:head_width:feed_forward, got %s",
+                            saf__quote(job->model.shape, quoted));
+    }
+    return SAF_OK;
+}
+
 static saf_status check_whole(reader *r) {
     saf_status st = SAF_OK;
     const saf_job *job = r->job;
@@ -221,6 +248,7 @@ static saf_status check_whole(reader *r) {
             return saf__fail_at(&r->whole, f->key, "missing, expected %s", f->help);
     }
     SAF_TRY(check_inputs(r));
+    if (job->kind == SAF_JOB_BENCH) SAF_TRY(check_bench(r));
     if (job->layout.n_stages > 0 && job->layout.pipeline > 0 &&
         job->layout.n_stages != job->layout.pipeline) {
         const saf__field *f = saf__field_find(job->kind, "layout.stages");

@@ -47,6 +47,18 @@ static saf_status compute(saf__session *s) {
     return saf_comm_agree(s->world, st);
 }
 
+static saf_status run_requests(saf__session *s) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__session_load(s));
+    s->results.load_s = saf_clock_s() - s->start_s;
+    if (s->rank == 0 && !s->options->quiet)
+        saf_log(SAF_LOG_INFO, "loaded in %.2f s, %d request%s to go", s->results.load_s,
+                s->work.n_requests, s->work.n_requests == 1 ? "" : "s");
+    st = compute(s);
+out:
+    return st;
+}
+
 saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options) {
     saf_status st = SAF_OK;
     saf__session s = {.world = world,
@@ -56,18 +68,14 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
                       .ranks = saf_comm_size(world),
                       .start_s = saf_clock_s()};
     SAF_TRY(saf__session_open(&s));
+    bool bench = s.settings.kind == SAF_JOB_BENCH;
     if (s.settings.dry_run) {
         st = saf__plan_print(&s);
         goto out;
     }
     /* The output first: a folder that is not there shows before minutes of loading. */
     SAF_TRY(saf_comm_agree(world, s.rank == 0 ? open_results(&s) : SAF_OK));
-    SAF_TRY(saf__session_load(&s));
-    s.results.load_s = saf_clock_s() - s.start_s;
-    if (s.rank == 0 && !options->quiet)
-        saf_log(SAF_LOG_INFO, "loaded in %.2f s, %d request%s to go", s.results.load_s,
-                s.work.n_requests, s.work.n_requests == 1 ? "" : "s");
-    SAF_TRY(compute(&s));
+    SAF_TRY(bench ? saf_comm_agree(world, saf__bench_run(&s)) : run_requests(&s));
     SAF_TRY(saf__results_write(&s));
 out:
     saf__session_close(&s);

@@ -35,6 +35,7 @@ typedef struct {
     /* the job, known everywhere */
     saf__settings settings;
     char *model_path;
+    char *made_path; /* of a model made for this job, until it is open */
     int32_t *given_stages;
     saf_hw_binding binding;
     int64_t memory_bytes; /* of a host for each of its ranks, the least of all */
@@ -93,6 +94,14 @@ void saf__event_done(void *ctx, int32_t request);
 void saf__progress_draw(saf__session *s, bool last);
 saf_result_request *saf__row_of(saf__session *s, const saf__live *l);
 void saf__set_reason(saf_result_request *row, const char *reason);
+
+/* bench.c: the settings against the model, what --dry-run prints, a model for this job only
+ * (removed when it is open), and the measurements, which load the slice. One rank. */
+saf_status saf__bench_check(const saf__session *s);
+void saf__bench_plan(const saf__session *s);
+saf_status saf__bench_make_model(saf__session *s);
+void saf__bench_unlink_model(saf__session *s);
+saf_status saf__bench_run(saf__session *s);
 
 /* finish.c: the table of ranks, and the results file. Collective. */
 saf_status saf__ranks_gather(saf__session *s);

@@ -16,7 +16,8 @@ static saf_status share_settings(saf__session *s) {
                                       .threads = job->layout.threads,
                                       .n_stages = job->layout.n_stages,
                                       .dry_run = s->options->dry_run};
-        st = saf_buf_append(&path, job->model.path, strlen(job->model.path));
+        const char *model = s->made_path ? s->made_path : job->model.path;
+        st = saf_buf_append(&path, model, strlen(model));
     }
     SAF_TRY(saf_comm_agree(s->world, st));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->settings, sizeof s->settings);
@@ -98,6 +99,9 @@ out:
 
 static saf_status check_rank_count(const saf__session *s) {
     int32_t pipeline = s->job->layout.pipeline;
+    if (s->job->kind == SAF_JOB_BENCH && s->ranks > 1)
+        return saf_fail(SAF_USAGE, "%s: a bench job measures one rank, but there are %d",
+                        s->job->path, s->ranks);
     if (pipeline == 0 || pipeline == s->ranks) return SAF_OK;
     return saf_fail(SAF_USAGE, "%s: layout.pipeline is %d, but there are %d ranks", s->job->path,
                     pipeline, s->ranks);
@@ -140,11 +144,16 @@ out:
 saf_status saf__session_open(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? check_rank_count(s) : SAF_OK));
+    if (s->rank == 0 && s->job->model.shape) st = saf__bench_make_model(s);
+    SAF_TRY(saf_comm_agree(s->world, st));
     SAF_TRY(share_settings(s));
     SAF_TRY(share_hosts(s));
     SAF_TRY(saf_comm_agree(s->world, open_model(s)));
     SAF_TRY(check_same_model(s));
-    if (s->rank == 0) {
+    saf__bench_unlink_model(s);
+    if (s->settings.kind == SAF_JOB_BENCH) {
+        st = saf__bench_check(s);
+    } else if (s->rank == 0) {
         st = saf_tokenizer_new(s->gguf, &s->tokenizer);
         if (st == SAF_OK) st = saf__requests_make(s);
         if (st == SAF_OK) st = saf__schedule_choose(s);
@@ -202,6 +211,7 @@ void saf__session_close(saf__session *s) {
     saf_model_params_free(&s->params);
     saf_gguf_close(&s->gguf);
     saf_work_free(&s->work);
+    saf__bench_unlink_model(s);
     saf_free(&s->model_path);
     saf_free(&s->model_sha256);
     saf_free(&s->given_stages);

@@ -2,8 +2,10 @@
  * downloaded. */
 #include "model/make.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "model/gguf.h"
 #include "model/params.h"
@@ -17,6 +19,22 @@ typedef struct {
     uint64_t tensor; /* number of the next one */
     uint8_t *chunk;  /* [CHUNK_BYTES] */
 } maker;
+
+bool saf_model_shape_read(const char *text, saf_model_make_options *out) {
+    int64_t *const fields[] = {&out->layers,   &out->width,      &out->heads,
+                               &out->kv_heads, &out->head_width, &out->ff_width};
+    enum { FIELDS = sizeof fields / sizeof fields[0] };
+    for (int i = 0; i < FIELDS; i++) {
+        char *end;
+        errno = 0;
+        if (*text < '0' || *text > '9') return false;
+        long long v = strtoll(text, &end, 10);
+        if (errno != 0 || *end != (i == FIELDS - 1 ? 0 : ':')) return false;
+        *fields[i] = v;
+        text = end + 1;
+    }
+    return true;
+}
 
 static saf_status check_range(const char *what, int64_t v, int64_t min, int64_t max) {
     if (v >= min && v <= max) return SAF_OK;

@@ -3,8 +3,6 @@
 
 #include "parallel/flight.h"
 
-enum { LOGIT_BLOCK = 24 }; /* rows of logits at a time unless all are to be kept */
-
 struct saf__tail {
     const saf__engine *e;
     int64_t block;          /* rows of `logits` */
@@ -43,7 +41,7 @@ saf_status saf__tail_new(const saf__engine *e, saf__tail **out) {
     int64_t rows = saf_schedule_max_logits(e->schedule, e->work);
     SAF_TRY(saf_alloc(1, sizeof *t, &t));
     t->e = e;
-    t->block = e->work->logits ? rows : saf_i64_min(rows, LOGIT_BLOCK);
+    t->block = e->work->logits ? rows : saf_i64_min(rows, SAF_LOGIT_ROWS);
     t->n_samplers = omp_get_max_threads();
     SAF_TRY(saf_alloc((size_t)t->block, (size_t)e->p->vocab * sizeof(float), &t->logits));
     SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->finite, &t->finite));

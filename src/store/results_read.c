@@ -21,6 +21,9 @@ void saf_results_free(saf_results *r) {
         if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
             saf_free((char *)r + saf__result_attributes[i].offset);
     saf_free(&r->ranks);
+    saf_free(&r->bench.phases);
+    saf_free(&r->bench.samples);
+    saf_free(&r->bench.steps);
     for (int64_t i = 0; r->requests && i < r->n_requests; i++) free_request(&r->requests[i]);
     saf_free(&r->requests);
     memset(r, 0, sizeof *r);
@@ -252,6 +255,16 @@ out:
     return st;
 }
 
+static saf_status read_bench(const saf__h5 *f, saf_result_bench *b) {
+    saf_status st = SAF_OK;
+    if (!saf__h5_has(f, saf__phases_table.path)) return SAF_OK;
+    SAF_TRY(saf__table_read(f, &saf__phases_table, &b->phases, &b->n_phases));
+    SAF_TRY(saf__table_read(f, &saf__samples_table, &b->samples, &b->n_samples));
+    SAF_TRY(saf__table_read(f, &saf__steps_table, &b->steps, &b->n_steps));
+out:
+    return st;
+}
+
 saf_status saf_results_read(const char *path, saf_results *out) {
     saf_results r = {0};
     saf__h5 f = SAF__H5_EMPTY;
@@ -268,6 +281,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     SAF_TRY(read_texts(&f, &r, &saf__text_completion, offsetof(saf_result_request, completion)));
     SAF_TRY(read_tokens(&f, &r));
     SAF_TRY(read_logprobs(&f, &r));
+    SAF_TRY(read_bench(&f, &r.bench));
     *out = r;
     memset(&r, 0, sizeof r);
 out:

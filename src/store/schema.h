@@ -22,6 +22,8 @@ typedef struct {
 } saf__call_row;
 
 extern const saf__table saf__ranks_table, saf__calls_table, saf__requests_table;
+/* Of bench jobs. */
+extern const saf__table saf__phases_table, saf__samples_table, saf__steps_table;
 
 extern const saf__h5_label saf__text_prompt, saf__text_completion;
 extern const saf__h5_label saf__tokens_prompt, saf__tokens_prompt_offsets;

@@ -138,7 +138,7 @@ static const bad_case cases[] = {
     {JOB, {"generate.stop=[\"a]"}, {"generate.stop", "a list of strings"}},
     {JOB, {"generate.sead=1"}, {"command line: generate.sead", "generate.seed?"}},
     {JOB, {"generate=1"}, {"generate", "generate.KEY=VALUE"}},
-    {JOB, {"job=bench"}, {"command line: job", "generate, score", "bench"}},
+    {JOB, {"job=serve"}, {"command line: job", "generate, score, bench", "serve"}},
     {JOB, {"model.path="}, {"model.path", "not empty"}},
     {JOB, {"model.path=\xC3("}, {"model.path", "UTF-8"}},
     {JOB, {"generate.ignore_eos=yes"}, {"generate.ignore_eos", "true or false", "\"yes\""}},

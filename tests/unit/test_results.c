@@ -540,6 +540,43 @@ static void test_results_read_fixed_strings(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void test_results_of_a_bench_job_come_back(void **state) {
+    (void)state;
+    saf_results a, back = {0};
+    char path[300];
+    snprintf(path, sizeof path, "%s/bench.h5", fixture_folder());
+    fixture_make(&a, 1, 0);
+    saf_result_bench *b = &a.bench;
+    b->n_phases = 2;
+    b->n_samples = 3;
+    b->n_steps = 4;
+    fixture_ok(saf_alloc(2, sizeof *b->phases, &b->phases));
+    fixture_ok(saf_alloc(3, sizeof *b->samples, &b->samples));
+    fixture_ok(saf_alloc(4, sizeof *b->steps, &b->steps));
+    for (int i = 0; i < 2; i++) {
+        saf_result_phase *p = &b->phases[i];
+        snprintf(p->phase, sizeof p->phase, "phase %d", i);
+        strcpy(p->peaks, "avx512-vnni");
+        p->repeats = 9;
+        p->weight_bytes = (INT64_C(5) << 40) + i;
+        p->of_read = 0.875 + i;
+        p->copies = NAN;
+    }
+    for (int i = 0; i < 3; i++) b->samples[i].repetition = 1 + i;
+    for (int i = 0; i < 4; i++) b->steps[i].limit_s = 0.5 * i;
+    fixture_ok(fixture_write(path, &a, 0));
+    fixture_ok(saf_results_read(path, &back));
+    fixture_same(&a, &back);
+    assert_int_equal(back.bench.n_phases, 2);
+    assert_int_equal(back.bench.n_samples, 3);
+    assert_int_equal(back.bench.n_steps, 4);
+    fixture_same_array(b->phases, back.bench.phases, 2, sizeof *b->phases);
+    fixture_same_array(b->samples, back.bench.samples, 3, sizeof *b->samples);
+    fixture_same_array(b->steps, back.bench.steps, 4, sizeof *b->steps);
+    saf_results_free(&a);
+    saf_results_free(&back);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_results_round_trip),
@@ -548,6 +585,7 @@ int main(void) {
         TEST(test_results_round_trip_nothing),
         TEST(test_results_round_trip_score),
         TEST(test_results_round_trip_some_alternatives),
+        TEST(test_results_of_a_bench_job_come_back),
         TEST(test_results_long_text),
         TEST(test_results_invalid_utf8),
         TEST(test_results_tokens_hash),

@@ -31,19 +31,31 @@ COMMIT   := $(shell git describe --always --abbrev=12 --dirty --exclude='*' 2>/d
 OPT      ?= -O3 -g
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 CFLAGS   ?= $(OPT)
+# What the compiler makes code for: the base instruction set, and the folders of newer ones.
+ARCH     := $(firstword $(subst -, ,$(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m))))
+BASE_x86_64     := -march=x86-64-v3
+BASE_aarch64    := -march=armv8-a
+KERNELS_x86_64  := avx2 avx512
+KERNELS_aarch64 := neon
 # The numbers rule: no contraction, no fast math; one base instruction set, newer ones by folder.
-SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -march=x86-64-v3 -ffp-contract=off \
+SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc $(BASE_$(ARCH)) -ffp-contract=off \
              -fno-math-errno -fopenmp $(WARN) $(SAN)
 SAF_LIBS   = $(PC_LIBS) $(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)
 
-SRC      := $(wildcard src/*/*.c src/kernel/*/*.c)
+ROOMS    ?= *
+SRC      := $(wildcard $(ROOMS:%=src/%/*.c) $(patsubst %,src/kernel/%/*.c,scalar $(KERNELS_$(ARCH))))
 OBJ      := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(SRC))
 LIB_OBJ  := $(filter-out $(BUILD)/obj/cli/%,$(OBJ))
 CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*.c))
 MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/*.c))
 TESTOBJ  := $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/unit/*.c tests/mpi/*.c))
+ifeq ($(ARCH),x86_64)
 AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
+VNNI     := $(AVX512) -mavx512vnni
+else ifeq ($(ARCH),aarch64)
+DOTPROD  := -march=armv8.2-a+dotprod
+endif
 
 # V=1 shows the commands.
 ifeq ($(V),)
@@ -57,8 +69,8 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
             $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
-        test-cluster lint check-layers format asan ubsan bench bench-rank bench-pipeline install \
-        uninstall clean help
+        test-cluster test-neon lint check-layers format asan ubsan bench bench-rank bench-pipeline \
+        install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) # and all that the tests run
@@ -84,7 +96,7 @@ $(BUILD)/$(1):
 	@mkdir -p $$(@D)
 	@printf '%s\n' '$$(subst ','\'',$$($(2)))' >$$@
 endef
-FLAGS := $(strip $(CC) $(CFLAGS) $(SAF_CFLAGS) $(AVX512) $(MPICC))
+FLAGS := $(strip $(CC) $(CFLAGS) $(SAF_CFLAGS) $(VNNI) $(DOTPROD) $(MPICC))
 $(eval $(call stamp,flags,FLAGS,tools))
 $(eval $(call stamp,members,OBJ))
 $(eval $(call stamp,commit,COMMIT))
@@ -101,9 +113,10 @@ $(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
 # The flags of one source, for its object and for clang-tidy.
 COMPILE = $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA)
 $(BUILD)/obj/kernel/avx512/% $(BUILD)/tidy/kernel/avx512/%: ISA := $(AVX512)
-$(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(AVX512) -mavx512vnni
+$(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(VNNI)
 $(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512: ISA := $(AVX512)
-$(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(AVX512) -mavx512vnni
+$(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(VNNI)
+$(BUILD)/obj/kernel/neon/dotprod.o $(BUILD)/tidy/kernel/neon/dotprod: ISA := $(DOTPROD)
 $(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)
 $(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/job/finish.o: $(BUILD)/commit
@@ -146,6 +159,8 @@ test-exact: all ## one job over many layouts: one hash
 test-cluster: all ## jobs over hosts and under Slurm, both set up on this machine for the test
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@KINDS=cluster $(RUN)
+test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qemu, against those of this machine
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/tools/test-neon "$(T)"
 
 demo: deps ## install what is missing, build, run the main job over three ranks
 	+@$(MAKE_ALL) all

@@ -2,9 +2,10 @@
  * positions, softmax; elementary functions. No MPI, no files, no model: only slices of numbers.
  *
  * One answer: every operation below has one defined order of its floating-point operations. The
- * scalar reference, AVX2 and AVX-512 kernels give the same bits for the same arguments, whatever
- * the number of threads, whatever the other rows of a batch. "fma" is the IEEE fused operation;
- * nothing else is contracted. No libm function but sqrt, rint and fma appears in a value path.
+ * scalar reference, AVX2, AVX-512 and NEON kernels give the same bits for the same arguments,
+ * whatever the number of threads, whatever the other rows of a batch. "fma" is the IEEE fused
+ * operation; nothing else is contracted. No libm function but sqrt, rint and fma appears in a value
+ * path.
  *
  * Threads. Functions marked "team" hold an orphaned OpenMP worksharing loop with its barrier at
  * the end: called by every thread of a parallel region they share the work, called outside of
@@ -20,12 +21,13 @@
 
 /* ---- choice of the instruction set -------------------------------------------------------- */
 
-/* Chooses the kernels: `name` is "scalar", "avx2" or "avx512", or NULL for the environment
+/* Chooses the kernels: `name` is "scalar", "avx2", "avx512" or "neon", or NULL for the environment
  * variable SAF_KERNELS, or (unset, empty or "auto") the best that this processor has. Call once,
  * before any other function of this room. Errors: SAF_USAGE (unknown, or not supported here). */
 saf_status saf_kernels_init(const char *name);
 /* The name chosen; "avx512" says in detail "avx512-vnni" where VNNI is used. Without VNNI it takes
- * the quantised products of AVX2 and everything else of AVX-512. */
+ * the quantised products of AVX2 and everything else of AVX-512. "neon" says "neon-dotprod" where
+ * the processor has the dot product instructions. */
 const char *saf_kernels_name(void);
 /* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
  * Errors: SAF_FAILED. */

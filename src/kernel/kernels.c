@@ -3,49 +3,71 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#if defined __aarch64__
+#include <sys/auxv.h>
+#endif
+
 #include "kernel/kernels.h"
 
 static saf__kernels chosen;
 static bool is_chosen;
 
-typedef enum { LEVEL_SCALAR, LEVEL_AVX2, LEVEL_AVX512, LEVEL_VNNI } level;
+/* What this build has, each level filled in over the ones before it. Two of one name are the same
+ * choice: the better one is taken where the processor has it. */
+static const struct {
+    const char *name;
+    void (*fill)(saf__kernels *k);
+} levels[] = {
+    {"scalar", saf__kernels_scalar},
+#if defined __x86_64__
+    {"avx2", saf__kernels_avx2},
+    {"avx512", saf__kernels_avx512},
+    {"avx512", saf__kernels_avx512_vnni},
+#elif defined __aarch64__
+    {"neon", saf__kernels_neon},
+    {"neon", saf__kernels_neon_dotprod},
+#endif
+};
 
-static level processor_level(void) {
+/* The highest level that the processor can run. */
+static int processor_level(void) {
+#if defined __x86_64__
     __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2")) return 0;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
-        return __builtin_cpu_supports("avx2") ? LEVEL_AVX2 : LEVEL_SCALAR;
-    return __builtin_cpu_supports("avx512vnni") ? LEVEL_VNNI : LEVEL_AVX512;
+        return 1;
+    return __builtin_cpu_supports("avx512vnni") ? 3 : 2;
+#elif defined __aarch64__
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? 2 : 1;
+#else
+    return 0;
+#endif
 }
 
-static void choose(level best) {
-    saf__kernels_scalar(&chosen);
-    if (best >= LEVEL_AVX2) saf__kernels_avx2(&chosen);
-    if (best >= LEVEL_AVX512) saf__kernels_avx512(&chosen);
-    if (best >= LEVEL_VNNI) saf__kernels_avx512_vnni(&chosen);
+static void choose(int best) {
+    for (int i = 0; i <= best; i++) levels[i].fill(&chosen);
     is_chosen = true;
 }
 
 saf_status saf_kernels_init(const char *name) {
-    level have = processor_level();
+    static const char *const known[] = {"scalar", "avx2", "avx512", "neon"};
+    int have = processor_level();
     if (!name) name = getenv("SAF_KERNELS");
     if (!name || !name[0] || strcasecmp(name, "auto") == 0) {
         choose(have);
         return SAF_OK;
     }
-    level wanted;
-    if (strcmp(name, "scalar") == 0)
-        wanted = LEVEL_SCALAR;
-    else if (strcmp(name, "avx2") == 0)
-        wanted = LEVEL_AVX2;
-    else if (strcmp(name, "avx512") == 0)
-        wanted = have == LEVEL_VNNI ? LEVEL_VNNI : LEVEL_AVX512;
-    else
-        return saf_fail(SAF_USAGE, "unknown kernels \"%s\": expected scalar, avx2, avx512 or auto",
-                        name);
-    if (wanted > have) return saf_fail(SAF_USAGE, "this processor cannot run the %s kernels", name);
-    choose(wanted);
-    return SAF_OK;
+    for (int i = have; i >= 0; i--)
+        if (strcmp(name, levels[i].name) == 0) {
+            choose(i);
+            return SAF_OK;
+        }
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(name, known[i]) == 0)
+            return saf_fail(SAF_USAGE, "this processor cannot run the %s kernels", name);
+    return saf_fail(SAF_USAGE,
+                    "unknown kernels \"%s\": expected scalar, avx2, avx512, neon or auto", name);
 }
 
 const saf__kernels *saf__kernels_get(void) {

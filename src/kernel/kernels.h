@@ -79,6 +79,8 @@ void saf__kernels_scalar(saf__kernels *k);
 void saf__kernels_avx2(saf__kernels *k);
 void saf__kernels_avx512(saf__kernels *k);
 void saf__kernels_avx512_vnni(saf__kernels *k);
+void saf__kernels_neon(saf__kernels *k);
+void saf__kernels_neon_dotprod(saf__kernels *k);
 
 /* The chosen table. Tests choose again through saf_kernels_init. */
 const saf__kernels *saf__kernels_get(void);

@@ -18,7 +18,8 @@
 
 #define UTIL static inline __attribute__((unused))
 
-static const char *const kernel_names[] = {"scalar", "avx2", "avx512"};
+/* Those that this processor cannot run are passed over. */
+static const char *const kernel_names[] = {"scalar", "avx2", "avx512", "neon"};
 enum { KERNEL_NAMES = sizeof kernel_names / sizeof kernel_names[0] };
 
 static const saf_dtype weight_types[] = {

@@ -1,5 +1,4 @@
 /* Data types; half precision against the processor's own conversion. */
-#include <immintrin.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +6,9 @@
 #include <stdio.h>
 
 #include <cmocka.h>
+#if defined __x86_64__
+#include <immintrin.h>
+#endif
 
 #include "saf/core.h"
 
@@ -53,12 +55,26 @@ static void test_dtype_bytes(void **state) {
     assert_int_equal(bytes, 1);
 }
 
+#if defined __x86_64__
 static float hard_from_f16(uint16_t h) {
     return _cvtsh_ss(h);
 }
 static uint16_t hard_from_f32(float f) {
     return _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#else /* the compiler's own type */
+static float hard_from_f16(uint16_t h) {
+    _Float16 half;
+    memcpy(&half, &h, sizeof half);
+    return (float)half;
+}
+static uint16_t hard_from_f32(float f) {
+    _Float16 half = (_Float16)f;
+    uint16_t h;
+    memcpy(&h, &half, sizeof h);
+    return h;
+}
+#endif
 
 static void test_f16_every_value_to_f32(void **state) {
     (void)state;

@@ -216,14 +216,26 @@ static void test_rows_exp_shifted_is_exp_of_the_difference(void **state) {
     }
 }
 
+/* What every processor of this kind runs, and none of it. */
+#if defined __aarch64__
+#define VECTORS "neon"
+#define FOREIGN "avx2"
+#else
+#define VECTORS "avx2"
+#define FOREIGN "neon"
+#endif
+
 static void test_rows_kernels_are_chosen_by_name(void **state) {
     (void)state;
     assert_int_equal(saf_kernels_init("mmx"), SAF_USAGE);
+    assert_non_null(strstr(saf_error_text(), "unknown kernels \"mmx\""));
     assert_int_equal(saf_kernels_init("scalar"), SAF_OK);
     assert_string_equal(saf_kernels_name(), "scalar");
-    assert_int_equal(setenv("SAF_KERNELS", "avx2", 1), 0);
+    assert_int_equal(setenv("SAF_KERNELS", VECTORS, 1), 0);
     assert_int_equal(saf_kernels_init(NULL), SAF_OK);
-    assert_string_equal(saf_kernels_name(), "avx2");
+    assert_ptr_equal(strstr(saf_kernels_name(), VECTORS), saf_kernels_name());
+    assert_int_equal(saf_kernels_init(FOREIGN), SAF_USAGE);
+    assert_non_null(strstr(saf_error_text(), "this processor cannot run the " FOREIGN));
     assert_int_equal(setenv("SAF_KERNELS", "bogus", 1), 0);
     assert_int_equal(saf_kernels_init(NULL), SAF_USAGE);
     assert_int_equal(setenv("SAF_KERNELS", "auto", 1), 0);
@@ -232,14 +244,35 @@ static void test_rows_kernels_are_chosen_by_name(void **state) {
     assert_int_equal(saf_kernels_check_float_state(), SAF_OK);
 }
 
+/* The register that holds rounding and the treatment of denormals. */
+#if defined __aarch64__
+static const uint64_t FLUSH_TO_ZERO = 1 << 24, ROUNDING = 3 << 22, ROUND_UP = 1 << 22;
+static uint64_t float_control(void) {
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    return control;
+}
+static void set_float_control(uint64_t control) {
+    __asm__ volatile("msr fpcr, %0" : : "r"(control));
+}
+#else
+static const uint64_t FLUSH_TO_ZERO = 0x8000, ROUNDING = 0x6000, ROUND_UP = 0x4000;
+static uint64_t float_control(void) {
+    return __builtin_ia32_stmxcsr();
+}
+static void set_float_control(uint64_t control) {
+    __builtin_ia32_ldmxcsr((unsigned)control);
+}
+#endif
+
 static void test_rows_float_state_notices_flushed_denormals(void **state) {
     (void)state;
-    unsigned kept = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(kept | 0x8000); /* flush to zero */
+    uint64_t kept = float_control();
+    set_float_control(kept | FLUSH_TO_ZERO);
     saf_status flushed = saf_kernels_check_float_state();
-    __builtin_ia32_ldmxcsr((kept & ~0x6000u) | 0x4000); /* round up */
+    set_float_control((kept & ~ROUNDING) | ROUND_UP);
     saf_status upwards = saf_kernels_check_float_state();
-    __builtin_ia32_ldmxcsr(kept);
+    set_float_control(kept);
     assert_int_equal(flushed, SAF_FAILED);
     assert_int_equal(upwards, SAF_FAILED);
 }

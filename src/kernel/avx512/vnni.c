@@ -5,6 +5,8 @@
  *   - scale * sum and the sum over two halves stay below 2^24, so f32 does them without rounding;
  *   - the small scales of Q2_K and Q3_K multiply the codes while these are unpacked.
  */
+#include <immintrin.h>
+
 #include "kernel/avx512/avx512.h"
 #include "kernel/frame/quant.h"
 

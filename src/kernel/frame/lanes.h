@@ -1,7 +1,7 @@
 /* lanes.h: sixteen f32 lanes, the one vector type of the frames. A frame (rows.h, attention.h)
  * is compiled once per instruction set: the including file defines one of SAF__LANES_SCALAR,
- * SAF__LANES_AVX2, SAF__LANES_AVX512 first. Every function here is one IEEE operation a lane, or
- * a fixed sequence of them, so that the three versions give the same bits.
+ * SAF__LANES_AVX2, SAF__LANES_AVX512, SAF__LANES_NEON first. Every function here is one IEEE
+ * operation a lane, or a fixed sequence of them, so that all versions give the same bits.
  *
  *   v16_max(a, b) = a > b ? a : b     v16_min(a, b) = a < b ? a : b     (b when either is NaN)
  */
@@ -188,6 +188,10 @@ SAF__INLINE v16 v16_scale(v16 p, v16 t) {
     return (v16){v16_scale8(p.lo, t.lo), v16_scale8(p.hi, t.hi)};
 }
 
+#elif defined SAF__LANES_NEON
+
+#include "kernel/frame/lanes_neon.h"
+
 #elif defined SAF__LANES_SCALAR
 
 enum { LANE_ACCUMULATORS = 4 };
@@ -264,7 +268,7 @@ SAF__INLINE v16 v16_scale(v16 p, v16 t) {
 }
 
 #else
-#error "a frame needs SAF__LANES_SCALAR, SAF__LANES_AVX2 or SAF__LANES_AVX512"
+#error "a frame needs SAF__LANES_SCALAR, _AVX2, _AVX512 or _NEON"
 #endif
 
 /* exp of every lane: the steps of saf__expf (expf.h). */

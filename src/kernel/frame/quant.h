@@ -9,8 +9,6 @@
 #ifndef SAF_KERNEL_FRAME_QUANT_H
 #define SAF_KERNEL_FRAME_QUANT_H
 
-#include <immintrin.h>
-
 #include "kernel/frame/inline.h"
 #include "kernel/kernels.h"
 
@@ -43,10 +41,10 @@ typedef struct {
 } quant_type;
 
 /* A single pass over weights from memory: unpacking keeps the processor from running far enough
- * ahead of its loads by itself. Prefetching past the end of the weights is harmless. */
+ * ahead of its loads by itself. Into the second level of cache. Prefetching past the end of the weights is harmless. */
 SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
     SAF__UNROLL for (int i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)at + PREFETCH_BYTES + i, _MM_HINT_T1);
+        __builtin_prefetch(at + PREFETCH_BYTES + i, 0, 2);
 }
 
 static void unpack_panel(const quant_type *type, const saf__form *form, const uint8_t *super,

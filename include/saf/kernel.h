@@ -157,19 +157,32 @@ typedef struct {
 void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
                   int64_t head_width, const float *k, const float *v, int64_t ld);
 
+/* Where threads leave what they have of a sequence whose keys several of them share: enough for
+ * the largest team that a parallel region may get now, for sequences of one row (and of more where
+ * it suffices) up to `capacity` positions. Errors: SAF_NO_MEMORY. */
+typedef struct saf_attn_scratch saf_attn_scratch;
+saf_status saf_attn_scratch_new(int64_t heads, int64_t kv_heads, int64_t head_width,
+                                int64_t capacity, saf_attn_scratch **out);
+void saf_attn_scratch_free(saf_attn_scratch **scratch);
+size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_width,
+                              int64_t capacity);
+
 /* out[t, h, :] = softmax over positions p <= position(t) of (q[t,h].k[p,g]) * scale, times v[p,g],
  * with g = h * HKV / H. Reads keys and values from the cache only: saf_kv_store comes first.
+ * Shapes   q, out [T, H * C], strides ldq, ldo; C <= SAF_MAX_HEAD_WIDTH
+ * Owner    the caller keeps all; scratch may be NULL: then no sequence is shared by threads
+ * Ranks    local; team
  * Order    segments of 256 positions from the start of the sequence, ascending, each from zero:
- *            dot: c ascending, fma from 0; s = dot * scale; m = max; e = exp(s - m);
- *            sum: lane p%16 of 16 adds e, lanes fold 8-4-2-1; o[c] = fma(e, v[p,c], o[c]), p
- * ascending first segment as it is; then with M' = max(M, m), a = exp(M - M'), b = exp(m - M'): S =
- * fma(S, a, sum*b); O[c] = fma(O[c], a, o[c]*b); at the end out = O / S positions after position(t)
- * take no part at all Shapes   q, out [T, H * C], strides ldq, ldo; C <= SAF_MAX_HEAD_WIDTH. Team.
- */
+ *            dot: c ascending, fma from 0; s = dot * scale; m = max; e = exp(s - m)
+ *            sum: lane p%16 of 16 adds e, lanes fold 8-4-2-1
+ *            o[c] = fma(e, v[p,c], o[c]), p ascending
+ *          first segment as it is; then with M' = max(M, m), a = exp(M - M'), b = exp(m - M'):
+ *          S = fma(S, a, sum*b); O[c] = fma(O[c], a, o[c]*b); at the end out = O / S
+ *          positions after position(t) take no part at all */
 enum { SAF_MAX_HEAD_WIDTH = 512 };
 void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t heads,
                    int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
-                   float *out, int64_t ldo);
+                   float *out, int64_t ldo, saf_attn_scratch *scratch);
 
 /* ---- over the vocabulary (one thread) ---------------------------------------------------------*/
 

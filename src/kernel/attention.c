@@ -1,97 +1,278 @@
-/* The key-value cache and the work items of attention. */
+/* Attention: the work shared out over the team.
+ *
+ * An item is up to SAF__ATTN_ROWS query rows of one sequence with the same key head. The items lie
+ * on a line, each as long as it takes, and the line is cut into as many equal parts as there are
+ * threads. A cut inside an item falls between two segments: the thread with the item's first
+ * segments folds them as it goes along, the ones after it leave every segment's own result in their
+ * part of the scratch memory, and when all are done the first thread folds those in, in order. So
+ * the operations are the same wherever the cuts are.
+ */
 #include <assert.h>
 #include <omp.h>
 
+#include "kernel/expf.h"
 #include "kernel/kernels.h"
 
-static size_t kv_width(saf_kv_type type) {
-    return type == SAF_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+/* ---- scratch memory ---- */
+
+struct saf_attn_scratch {
+    int64_t threads, partials; /* how many results of a row and a segment a thread may leave */
+    size_t part_floats;        /* of one thread */
+    float *data; /* of each thread: outputs [partials, C], maxima [partials], sums [partials] */
+};
+
+static bool scratch_sizes(int64_t heads, int64_t kv_heads, int64_t head_width, int64_t capacity,
+                          int64_t *partials, size_t *part_floats) {
+    int64_t rows = saf_i64_min(saf_ceil_div(heads, kv_heads), SAF__ATTN_ROWS);
+    if (!saf_i64_mul(rows, saf_ceil_div(capacity, SAF_KV_SEGMENT), partials)) return false;
+    if (!saf_size_mul((size_t)*partials, (size_t)head_width + 2, part_floats)) return false;
+    *part_floats = (*part_floats + 31) & ~(size_t)31; /* whole pairs of cache lines */
+    return true;
 }
 
-size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width) {
-    size_t bytes = kv_width(type);
-    if (capacity < 0 || kv_heads < 0 || head_width < 0 ||
-        !saf_size_mul(bytes, (size_t)capacity, &bytes) ||
-        !saf_size_mul(bytes, (size_t)kv_heads, &bytes) ||
-        !saf_size_mul(bytes, (size_t)head_width, &bytes))
-        return SIZE_MAX; /* what no allocation can give */
-    return bytes;
+size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_width,
+                              int64_t capacity) {
+    int64_t partials;
+    size_t bytes;
+    if (!scratch_sizes(heads, kv_heads, head_width, capacity, &partials, &bytes) ||
+        !saf_size_mul(bytes, sizeof(float) * (size_t)omp_get_max_threads(), &bytes))
+        return SIZE_MAX;
+    return bytes + sizeof(struct saf_attn_scratch);
 }
 
-/* Keys and values of one head begin at the same offset of their halves of the cache. */
-static void *kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity, int64_t width) {
-    return (char *)base + (size_t)(g * capacity * width) * kv_width(type);
-}
-
-void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
-                  int64_t head_width, const float *k, const float *v, int64_t ld) {
-    /* An item is a head and sixteen positions, whose keys lie in the same cache lines. */
-    enum { BLOCK = 16 };
-    assert(head_width <= SAF_MAX_HEAD_WIDTH);
-    const saf__kernels *kernels = saf__kernels_get();
-    int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0;
-    for (int64_t s = 0; s < n_seqs; s++) {
-        const saf_attn_seq *seq = &seqs[s];
-        int64_t end = seq->pos0 + seq->tokens;
-        for (int64_t g = 0; g < kv_heads; g++) {
-            void *k_head = kv_head_at(seq->k, type, g, seq->capacity, head_width);
-            void *v_head = kv_head_at(seq->v, type, g, seq->capacity, head_width);
-            for (int64_t p0 = seq->pos0 / BLOCK * BLOCK; p0 < end; p0 += BLOCK) {
-                if (item++ % team != me) continue;
-                int64_t p = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
-                for (; p < stop; p++) {
-                    int64_t at = (seq->row0 + p - seq->pos0) * ld + g * head_width;
-                    kernels->kv_store(k + at, v + at, head_width, type, p, k_head, v_head);
-                }
-            }
-        }
+saf_status saf_attn_scratch_new(int64_t heads, int64_t kv_heads, int64_t head_width,
+                                int64_t capacity, saf_attn_scratch **out) {
+    saf_status st = SAF_OK;
+    saf_attn_scratch *s = NULL;
+    SAF_TRY(saf_alloc(1, sizeof *s, &s));
+    s->threads = omp_get_max_threads();
+    if (!scratch_sizes(heads, kv_heads, head_width, capacity, &s->partials, &s->part_floats)) {
+        st = saf_fail(SAF_NO_MEMORY, "attention over %lld positions is too large",
+                      (long long)capacity);
+        goto out;
     }
-#pragma omp barrier
+    SAF_TRY(saf_alloc(s->part_floats, sizeof(float) * (size_t)s->threads, &s->data));
+    *out = s;
+    s = NULL;
+out:
+    saf_attn_scratch_free(&s);
+    return st;
+}
+
+void saf_attn_scratch_free(saf_attn_scratch **scratch) {
+    if (!*scratch) return;
+    saf_free(&(*scratch)->data);
+    saf_free(scratch);
 }
 
 typedef struct {
+    float *out, *max, *sum;
+} attn_part;
+
+static attn_part part_of(const saf_attn_scratch *s, int64_t thread, int64_t head_width) {
+    float *base = s->data + (size_t)thread * s->part_floats;
+    float *max = base + s->partials * head_width;
+    return (attn_part){base, max, max + s->partials};
+}
+
+/* ---- items ---- */
+
+typedef struct {
+    const saf_attn_seq *seqs;
     const float *q;
     float *out;
-    int64_t ldq, ldo, head_width;
-} attn_io;
+    saf_attn_scratch *scratch; /* NULL where nothing may be cut */
+    saf_kv_type type;
+    float scale;
+    int64_t n_seqs, heads, kv_heads, head_width, ldq, ldo;
+    int64_t total, me, team; /* length of the line */
+} attn_call;
 
-/* Query rows [i0, i0 + n) of heads [h0, h1), counted token by token. */
-static void attend_item(const saf__kernels *kernels, const attn_io *io, const saf_attn_seq *seq,
-                        const saf__kv_head *head, int64_t h0, int64_t h1, int64_t i0) {
-    saf__attn_rows rows = {0};
-    int64_t group = h1 - h0;
-    for (int64_t i = i0; i < seq->tokens * group && rows.rows < SAF__ATTN_ROWS; i++) {
-        int64_t t = i / group, at = (h0 + i % group) * io->head_width;
-        rows.q[rows.rows] = io->q + (seq->row0 + t) * io->ldq + at;
-        rows.out[rows.rows] = io->out + (seq->row0 + t) * io->ldo + at;
-        rows.limit[rows.rows++] = seq->pos0 + t + 1;
+/* Rows [i0, i0 + rows) of the heads [h0, h0 + group), counted token by token. */
+typedef struct {
+    int64_t seq, g, h0, group, i0, rows, limit; /* limit: positions that the last row reads */
+    int64_t segments, start, length;            /* on the line */
+} attn_item;
+
+static void measure(const attn_call *a, attn_item *it) {
+    /* A position costs its rows' arithmetic and once what eight rows cost: it must come in. */
+    enum { READ_COST = 8 };
+    const saf_attn_seq *seq = &a->seqs[it->seq];
+    it->rows = saf_i64_min(seq->tokens * it->group - it->i0, SAF__ATTN_ROWS);
+    it->limit = seq->pos0 + (it->i0 + it->rows - 1) / it->group + 1;
+    it->segments = saf_ceil_div(it->limit, SAF_KV_SEGMENT);
+    it->length = it->limit * (it->rows + READ_COST);
+}
+
+static void first_of_head(const attn_call *a, attn_item *it) {
+    it->h0 = saf_ceil_div(it->g * a->heads, a->kv_heads);
+    it->group = saf_ceil_div((it->g + 1) * a->heads, a->kv_heads) - it->h0;
+    it->i0 = 0;
+}
+
+/* Goes to the next item; from {.seq = -1}, to the first. False at the end. */
+static bool next_item(const attn_call *a, attn_item *it) {
+    if (it->seq < 0) {
+        it->seq = it->g = 0;
+        first_of_head(a, it);
+    } else {
+        it->i0 += it->rows;
+        it->start += it->length;
     }
-    kernels->attend(head, &rows);
+    while (it->seq < a->n_seqs && it->i0 >= a->seqs[it->seq].tokens * it->group) {
+        if (++it->g == a->kv_heads) {
+            it->g = 0;
+            it->seq++;
+        }
+        first_of_head(a, it);
+    }
+    if (it->seq >= a->n_seqs) return false;
+    measure(a, it);
+    return true;
+}
+
+/* How many of the item's segments come before the part of thread t. */
+static int64_t segments_before(const attn_call *a, const attn_item *it, int64_t t) {
+    int64_t share = a->total / a->team;
+    int64_t at = a->total / a->team * t + a->total % a->team * t / a->team - it->start;
+    if (at <= 0) return 0;
+    if (at >= it->length) return it->segments;
+    bool whole = !a->scratch || a->team > a->scratch->threads ||
+                 it->rows * it->segments > a->scratch->partials;
+    if (whole) return at > it->length / 2 ? it->segments : 0;
+    if (at < share / 16) return 0; /* would gain less than a cut costs */
+    if (it->length - at < share / 16) return it->segments;
+    return (at * it->segments + it->length / 2) / it->length;
+}
+
+static void gather_rows(const attn_call *a, const attn_item *it, saf__attn_rows *rows) {
+    const saf_attn_seq *seq = &a->seqs[it->seq];
+    rows->rows = (int)it->rows;
+    for (int i = 0; i < rows->rows; i++) {
+        int64_t t = (it->i0 + i) / it->group;
+        int64_t at = (it->h0 + (it->i0 + i) % it->group) * a->head_width;
+        rows->q[i] = a->q + (seq->row0 + t) * a->ldq + at;
+        rows->out[i] = a->out + (seq->row0 + t) * a->ldo + at;
+        rows->limit[i] = seq->pos0 + t + 1;
+    }
+}
+
+/* The segments [s0, s1), s0 > 0, each into its own place of this thread's part. */
+static void leave_partials(const attn_call *a, const saf__kv_head *head, saf__attn_rows *rows,
+                           int64_t s0, int64_t s1) {
+    attn_part part = part_of(a->scratch, a->me, a->head_width);
+    for (int64_t s = s0; s < s1; s++) {
+        int64_t at = (s - s0) * rows->rows;
+        for (int i = 0; i < rows->rows; i++) rows->out[i] = part.out + (at + i) * a->head_width;
+        saf__kernels_get()->attend(head, rows, s, s + 1);
+        memcpy(part.max + at, rows->max, (size_t)rows->rows * sizeof(float));
+        memcpy(part.sum + at, rows->sum, (size_t)rows->rows * sizeof(float));
+    }
+}
+
+static void fold_in(saf__attn_rows *rows, int i, int64_t width, float max, float sum,
+                    const float *o) {
+    float *restrict out = rows->out[i];
+    float merged = max > rows->max[i] ? max : rows->max[i];
+    float old_factor = saf__expf(rows->max[i] - merged), new_factor = saf__expf(max - merged);
+    rows->sum[i] = __builtin_fmaf(rows->sum[i], old_factor, sum * new_factor);
+    rows->max[i] = merged;
+    for (int64_t c = 0; c < width; c++)
+        out[c] = __builtin_fmaf(out[c], old_factor, o[c] * new_factor);
+}
+
+/* What later threads left of an item whose first segments are in `rows`. */
+static void fold_partials(const attn_call *a, const attn_item *it, saf__attn_rows *rows) {
+    for (int64_t t = a->me + 1; t < a->team; t++) {
+        int64_t s0 = segments_before(a, it, t), s1 = segments_before(a, it, t + 1);
+        attn_part part = part_of(a->scratch, t, a->head_width);
+        for (int64_t s = s0; s < s1; s++)
+            for (int i = 0; i < rows->rows; i++) {
+                int64_t at = (s - s0) * rows->rows + i;
+                if (rows->limit[i] > s * SAF_KV_SEGMENT)
+                    fold_in(rows, i, a->head_width, part.max[at], part.sum[at],
+                            part.out + at * a->head_width);
+            }
+        if (s1 == it->segments) return;
+    }
+}
+
+static void divide(const attn_call *a, const saf__attn_rows *rows) {
+    for (int i = 0; i < rows->rows; i++) {
+        float *out = rows->out[i];
+        for (int64_t c = 0; c < a->head_width; c++) out[c] = out[c] / rows->sum[i];
+    }
+}
+
+/* Whether a cut falls inside the item. *t, the first thread whose part may begin in it, moves on
+ * with the items. */
+static bool is_cut(const attn_call *a, const attn_item *it, int64_t *t) {
+    for (; *t < a->team; ++*t) {
+        int64_t before = segments_before(a, it, *t);
+        if (before == it->segments) return false; /* lies behind the item */
+        if (before > 0) return true;
+    }
+    return false;
+}
+
+static saf__kv_head head_of(const attn_call *a, const attn_item *it) {
+    const saf_attn_seq *seq = &a->seqs[it->seq];
+    return (saf__kv_head){
+        .type = a->type,
+        .k = saf__kv_head_at(seq->k, a->type, it->g, seq->capacity, a->head_width),
+        .v = saf__kv_head_at(seq->v, a->type, it->g, seq->capacity, a->head_width),
+        .head_width = a->head_width,
+        .scale = a->scale,
+    };
 }
 
 void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t heads,
                    int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
-                   float *out, int64_t ldo) {
+                   float *out, int64_t ldo, saf_attn_scratch *scratch) {
     assert(head_width <= SAF_MAX_HEAD_WIDTH);
-    const saf__kernels *kernels = saf__kernels_get();
-    const attn_io io = {q, out, ldq, ldo, head_width};
-    /* Items go round the team: later rows read more keys, and neighbours cost about the same. */
-    int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0;
-    for (int64_t s = 0; s < n_seqs; s++) {
-        const saf_attn_seq *seq = &seqs[s];
-        for (int64_t g = 0; g < kv_heads; g++) {
-            int64_t h0 = saf_ceil_div(g * heads, kv_heads);
-            int64_t h1 = saf_ceil_div((g + 1) * heads, kv_heads);
-            const saf__kv_head head = {
-                .type = type,
-                .k = kv_head_at(seq->k, type, g, seq->capacity, head_width),
-                .v = kv_head_at(seq->v, type, g, seq->capacity, head_width),
-                .head_width = head_width,
-                .scale = scale,
-            };
-            for (int64_t i = 0; i < seq->tokens * (h1 - h0); i += SAF__ATTN_ROWS)
-                if (item++ % team == me) attend_item(kernels, &io, seq, &head, h0, h1, i);
+    attn_call a = {seqs,
+                   q,
+                   out,
+                   scratch,
+                   type,
+                   scale,
+                   n_seqs,
+                   heads,
+                   kv_heads,
+                   head_width,
+                   ldq,
+                   ldo,
+                   0,
+                   omp_get_thread_num(),
+                   omp_get_num_threads()};
+    attn_item it = {.seq = -1}, mine = it;
+    saf__attn_rows rows, cut_rows; /* cut_rows: of the item whose end others have */
+    bool any_cut = false;
+    int64_t t = 1;
+    while (next_item(&a, &it)) a.total += it.length;
+    for (it = mine; next_item(&a, &it);) {
+        any_cut = any_cut || is_cut(&a, &it, &t);
+        int64_t s0 = segments_before(&a, &it, a.me), s1 = segments_before(&a, &it, a.me + 1);
+        if (s0 == s1) continue;
+        const saf__kv_head head = head_of(&a, &it);
+        bool cut = s0 == 0 && s1 < it.segments;
+        saf__attn_rows *r = cut ? &cut_rows : &rows;
+        gather_rows(&a, &it, r);
+        if (s0 > 0) {
+            leave_partials(&a, &head, r, s0, s1);
+        } else {
+            saf__kernels_get()->attend(&head, r, 0, s1);
+            if (cut)
+                mine = it;
+            else
+                divide(&a, r);
         }
+    }
+#pragma omp barrier
+    if (!any_cut) return;
+    if (mine.seq >= 0) {
+        fold_partials(&a, &mine, &cut_rows);
+        divide(&a, &cut_rows);
     }
 #pragma omp barrier
 }

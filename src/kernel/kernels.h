@@ -38,6 +38,10 @@ typedef struct {
     float scale;
 } saf__kv_head;
 
+/* Where the keys, or the values, of head g begin in their half of the cache. */
+void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity,
+                      int64_t head_width);
+
 /* Query rows that one call of `attend` takes, with the same key head; limit[i] = how many
  * positions row i reads, at least 1 and ascending. */
 enum { SAF__ATTN_ROWS = 32 };
@@ -46,6 +50,7 @@ typedef struct {
     const float *q[SAF__ATTN_ROWS];
     float *out[SAF__ATTN_ROWS];
     int64_t limit[SAF__ATTN_ROWS];
+    float max[SAF__ATTN_ROWS], sum[SAF__ATTN_ROWS]; /* set by the call */
 } saf__attn_rows;
 
 typedef struct {
@@ -69,7 +74,9 @@ typedef struct {
     float (*max)(const float *x, int64_t n);
     float (*exp_sum)(const float *x, float shift, int64_t n);
 
-    void (*attend)(const saf__kv_head *head, const saf__attn_rows *rows);
+    /* Maximum, sum and weighted sum of the segments [s0, s1) together, s0 taken as the first; a
+     * row that reads nothing of segment s0 reads nothing at all. Not divided by the sum. */
+    void (*attend)(const saf__kv_head *head, saf__attn_rows *rows, int64_t s0, int64_t s1);
     /* One head of one position into the cache. */
     void (*kv_store)(const float *k, const float *v, int64_t head_width, saf_kv_type type,
                      int64_t position, void *k_head, void *v_head);

@@ -20,6 +20,7 @@ struct saf_stage {
     int64_t kept; /* rows in `last` */
     size_t bytes;
     saf_acts *acts;
+    saf_attn_scratch *scratch;
     float *h, *q, *k, *v, *a, *gate, *up;
     float *rope;        /* [T, rope_half, 2] */
     float *last;        /* [max_logits, D] the rows that want logits */
@@ -49,7 +50,10 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     s->max_runs = max_runs;
     s->max_logits = max_logits;
     SAF_TRY(saf_acts_new(rows, widest, &s->acts));
-    s->bytes = saf_acts_bytes(rows, widest);
+    int64_t capacity = saf__kv_cache_capacity(kv);
+    SAF_TRY(saf_attn_scratch_new(p->heads, p->kv_heads, p->head_width, capacity, &s->scratch));
+    s->bytes = saf_acts_bytes(rows, widest) +
+               saf_attn_scratch_bytes(p->heads, p->kv_heads, p->head_width, capacity);
     SAF_TRY(take(s, max_tokens * p->width, sizeof(float), &s->h));
     SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->q));
     SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->k));
@@ -73,6 +77,7 @@ void saf_stage_free(saf_stage **stage) {
     saf_stage *s = *stage;
     if (!s) return;
     saf_acts_free(&s->acts);
+    saf_attn_scratch_free(&s->scratch);
     float **buffers[] = {&s->h, &s->q, &s->k, &s->v, &s->a, &s->gate, &s->up, &s->rope, &s->last};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) saf_free(buffers[i]);
     saf_free(&s->positions);
@@ -162,7 +167,7 @@ static void attention_block(saf_stage *s, const saf__layer *l, int64_t layer,
     saf_kv_store(type, s->seqs, batch->n_runs, HKV, C, s->k, s->v, HKV * C);
     mark(s, SAF_STEP_CACHE);
     saf_attention(type, s->seqs, batch->n_runs, H, HKV, C, p->attention_scale, s->q, H * C, s->a,
-                  H * C);
+                  H * C, s->scratch);
     mark(s, SAF_STEP_ATTENTION);
     saf_acts_set(s->acts, s->a, H * C, T, H * C, quantised(&l->o));
     mark(s, SAF_STEP_QUANTISE);

@@ -2,17 +2,20 @@
  * every set of kernels, number of threads and way of cutting a sequence into calls. */
 #include "unit/kernel_util.h"
 
+enum { MOST_THREADS = 7 };
+
 typedef struct {
     saf_kv_type type;
     int64_t heads, kv_heads, width, tokens, capacity;
     float *q, *k, *v; /* [tokens, heads * width], [tokens, kv_heads * width] */
     void *cache_k, *cache_v;
+    saf_attn_scratch *scratch;
 } setup;
 
 static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_t width,
                        int64_t tokens) {
     setup s = {type, heads, kv_heads, width, tokens, saf_round_up(tokens, SAF_KV_SEGMENT),
-               NULL, NULL,  NULL,     NULL,  NULL};
+               NULL, NULL,  NULL,     NULL,  NULL,   NULL};
     s.q = util_new((size_t)(tokens * heads * width) * 4);
     s.k = util_new((size_t)(tokens * kv_heads * width) * 4);
     s.v = util_new((size_t)(tokens * kv_heads * width) * 4);
@@ -22,9 +25,12 @@ static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_
     size_t bytes = saf_kv_bytes(type, s.capacity, kv_heads, width);
     s.cache_k = util_new(bytes);
     s.cache_v = util_new(bytes);
+    omp_set_num_threads(MOST_THREADS);
+    assert_int_equal(saf_attn_scratch_new(heads, kv_heads, width, s.capacity, &s.scratch), SAF_OK);
     return s;
 }
 static void free_setup(setup *s) {
+    saf_attn_scratch_free(&s->scratch);
     saf_free(&s->q);
     saf_free(&s->k);
     saf_free(&s->v);
@@ -48,7 +54,7 @@ static void run(setup *s, int64_t chunk, int threads, float *out) {
             saf_kv_store(s->type, &seq, 1, s->kv_heads, s->width, s->k + p * ldk, s->v + p * ldk,
                          ldk);
             saf_attention(s->type, &seq, 1, s->heads, s->kv_heads, s->width, scale, s->q + p * ldq,
-                          ldq, out + p * ldq, ldq);
+                          ldq, out + p * ldq, ldq, s->scratch);
         }
     }
 }
@@ -112,6 +118,39 @@ static void test_attention_is_a_softmax_for_every_cut(void **state) {
             saf_free(&out);
             free_setup(&s);
         }
+    }
+}
+
+/* One token after contexts of up to six segments, on teams that cut the heads' segments in many
+ * ways, with scratch memory and without. */
+static void test_attention_shares_a_long_sequence(void **state) {
+    (void)state;
+    static const struct {
+        int64_t heads, kv_heads, tokens, chunk;
+    } shapes[] = {{1, 1, 1500, 1}, {4, 2, 1300, 1}, {6, 3, 770, 1},
+                  {5, 2, 1025, 1}, {2, 2, 1400, 3}, {40, 1, 600, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        setup s = new_setup(SAF_KV_F16, shapes[i].heads, shapes[i].kv_heads, 24, shapes[i].tokens);
+        int64_t ld = s.heads * s.width;
+        float *want = util_new((size_t)(s.tokens * ld) * 4), *out = util_new((size_t)ld * 4 * 3);
+        assert_int_equal(saf_kernels_init(NULL), SAF_OK);
+        run(&s, 64, 1, want);
+        for (int set = 0; set < KERNEL_NAMES; set++) {
+            if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+            for (int threads = 1; threads <= MOST_THREADS + 1; threads++)
+                for (int64_t p = s.tokens - shapes[i].chunk; p > 2; p -= 130) {
+                    saf_attn_seq seq = {s.cache_k, s.cache_v, s.capacity, p, shapes[i].chunk, 0};
+                    const float *q = s.q + p * ld;
+#pragma omp parallel num_threads(threads)
+                    saf_attention(s.type, &seq, 1, s.heads, s.kv_heads, s.width,
+                                  1 / sqrtf((float)s.width), q, ld, out, ld,
+                                  p % 260 < 130 ? s.scratch : NULL);
+                    assert_memory_equal(want + p * ld, out, (size_t)(seq.tokens * ld) * 4);
+                }
+        }
+        saf_free(&want);
+        saf_free(&out);
+        free_setup(&s);
     }
 }
 
@@ -190,11 +229,12 @@ static void test_attention_takes_several_sequences_at_once(void **state) {
             memcpy(k + row * ldk, s[i].k + t * KV_HEADS * WIDTH, KV_HEADS * WIDTH * 4);
             memcpy(v + row * ldk, s[i].v + t * KV_HEADS * WIDTH, KV_HEADS * WIDTH * 4);
         }
+    saf_attn_scratch *scratch = s[1].scratch; /* the longest */
 #pragma omp parallel num_threads(3)
     {
         saf_kv_store(SAF_KV_F16, seqs, SEQS, KV_HEADS, WIDTH, k, v, ldk);
         saf_attention(SAF_KV_F16, seqs, SEQS, HEADS, KV_HEADS, WIDTH, 1 / sqrtf(WIDTH), q, ldq, out,
-                      ldq);
+                      ldq, scratch);
     }
     for (int i = 0; i < SEQS; i++) {
         float *alone = util_new((size_t)(tokens[i] * HEADS * WIDTH) * 4);
@@ -264,6 +304,7 @@ static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_is_a_softmax_for_every_cut),
+        cmocka_unit_test(test_attention_shares_a_long_sequence),
         cmocka_unit_test(test_attention_follows_the_rule),
         cmocka_unit_test(test_attention_takes_several_sequences_at_once),
         cmocka_unit_test(test_attention_of_a_broken_value_is_not_finite),

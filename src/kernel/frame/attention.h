@@ -14,7 +14,6 @@ typedef struct {
     int64_t head_width;
     float q[SAF_MAX_HEAD_WIDTH * SAF__ATTN_ROWS]; /* q[c * SAF__ATTN_ROWS + row] */
     float score[PASS_ROWS][SAF_KV_SEGMENT];
-    float max[SAF__ATTN_ROWS], sum[SAF__ATTN_ROWS];
 } attn_state;
 
 SAF__INLINE v16 cache_load(const bool f16, const void *base, int64_t at) {
@@ -130,7 +129,7 @@ SAF__INLINE void weigh_values(const bool f16, const int R, const int NC, attn_st
 }
 
 SAF__INLINE void attend_pass(const bool f16, const int R, attn_state *s, const saf__kv_head *head,
-                             const saf__attn_rows *rows, int row, int64_t segment) {
+                             saf__attn_rows *rows, int row, int64_t segment, bool first) {
     enum { MOST = 8 };
     const int NC = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t limit[PASS_ROWS];
@@ -139,9 +138,9 @@ SAF__INLINE void attend_pass(const bool f16, const int R, attn_state *s, const s
         limit[i] = saf_i64_min(rows->limit[row + i] - segment, SAF_KV_SEGMENT);
     score_segment(f16, R, s, head, row, segment / LANES, saf_ceil_div(limit[R - 1], LANES));
     for (int i = 0; i < R; i++) {
-        float max, sum, *old_max = &s->max[row + i], *old_sum = &s->sum[row + i];
+        float max, sum, *old_max = &rows->max[row + i], *old_sum = &rows->sum[row + i];
         softmax_segment(s->score[i], limit[i], &max, &sum);
-        merge[i].first = segment == 0;
+        merge[i].first = first;
         if (merge[i].first) {
             *old_max = max;
             *old_sum = sum;
@@ -163,38 +162,41 @@ SAF__INLINE void attend_pass(const bool f16, const int R, attn_state *s, const s
 }
 
 SAF__INLINE void attend_rows(const bool f16, attn_state *s, const saf__kv_head *head,
-                             const saf__attn_rows *rows) {
-    int first = 0; /* limits ascend: the rows that a segment concerns are the last ones */
-    for (int64_t segment = 0; segment < rows->limit[rows->rows - 1]; segment += SAF_KV_SEGMENT) {
-        while (rows->limit[first] <= segment) first++;
-        int row = first;
+                             saf__attn_rows *rows, int64_t s0, int64_t s1) {
+    int concerned = 0; /* limits ascend: the rows that a segment concerns are the last ones */
+    for (int64_t i = s0; i < s1; i++) {
+        int64_t segment = i * SAF_KV_SEGMENT;
+        while (concerned < rows->rows && rows->limit[concerned] <= segment) concerned++;
+        int row = concerned;
         if (PASS_ROWS == 8)
             for (; row + 8 <= rows->rows; row += 8)
-                attend_pass(f16, PASS_ROWS, s, head, rows, row, segment);
-        for (; row + 4 <= rows->rows; row += 4) attend_pass(f16, 4, s, head, rows, row, segment);
-        for (; row + 2 <= rows->rows; row += 2) attend_pass(f16, 2, s, head, rows, row, segment);
-        for (; row < rows->rows; row++) attend_pass(f16, 1, s, head, rows, row, segment);
+                attend_pass(f16, PASS_ROWS, s, head, rows, row, segment, i == s0);
+        for (; row + 4 <= rows->rows; row += 4)
+            attend_pass(f16, 4, s, head, rows, row, segment, i == s0);
+        for (; row + 2 <= rows->rows; row += 2)
+            attend_pass(f16, 2, s, head, rows, row, segment, i == s0);
+        for (; row < rows->rows; row++) attend_pass(f16, 1, s, head, rows, row, segment, i == s0);
     }
 }
 
-static void frame_attend_f16(attn_state *s, const saf__kv_head *head, const saf__attn_rows *rows) {
-    attend_rows(true, s, head, rows);
+static void frame_attend_f16(attn_state *s, const saf__kv_head *head, saf__attn_rows *rows,
+                             int64_t s0, int64_t s1) {
+    attend_rows(true, s, head, rows, s0, s1);
 }
-static void frame_attend_f32(attn_state *s, const saf__kv_head *head, const saf__attn_rows *rows) {
-    attend_rows(false, s, head, rows);
+static void frame_attend_f32(attn_state *s, const saf__kv_head *head, saf__attn_rows *rows,
+                             int64_t s0, int64_t s1) {
+    attend_rows(false, s, head, rows, s0, s1);
 }
 
-static void frame_attend(const saf__kv_head *head, const saf__attn_rows *rows) {
+static void frame_attend(const saf__kv_head *head, saf__attn_rows *rows, int64_t s0, int64_t s1) {
     attn_state s;
     s.head_width = head->head_width;
     for (int64_t c = 0; c < head->head_width; c++)
         for (int i = 0; i < rows->rows; i++) s.q[c * SAF__ATTN_ROWS + i] = rows->q[i][c];
     if (head->type == SAF_KV_F16)
-        frame_attend_f16(&s, head, rows);
+        frame_attend_f16(&s, head, rows, s0, s1);
     else
-        frame_attend_f32(&s, head, rows);
-    for (int i = 0; i < rows->rows; i++)
-        for (int64_t c = 0; c < head->head_width; c++) rows->out[i][c] = rows->out[i][c] / s.sum[i];
+        frame_attend_f32(&s, head, rows, s0, s1);
 }
 
 static void round_f16(const float *x, int64_t n, uint16_t *y) {

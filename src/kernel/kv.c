@@ -1,0 +1,49 @@
+/* The key-value cache: its size, and storing into it. */
+#include <assert.h>
+#include <omp.h>
+
+#include "kernel/kernels.h"
+
+static size_t kv_width(saf_kv_type type) {
+    return type == SAF_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width) {
+    size_t bytes = kv_width(type);
+    if (capacity < 0 || kv_heads < 0 || head_width < 0 ||
+        !saf_size_mul(bytes, (size_t)capacity, &bytes) ||
+        !saf_size_mul(bytes, (size_t)kv_heads, &bytes) ||
+        !saf_size_mul(bytes, (size_t)head_width, &bytes))
+        return SIZE_MAX; /* what no allocation can give */
+    return bytes;
+}
+
+void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity, int64_t width) {
+    return (char *)base + (size_t)(g * capacity * width) * kv_width(type);
+}
+
+void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
+                  int64_t head_width, const float *k, const float *v, int64_t ld) {
+    /* An item is a head and sixteen positions, whose keys lie in the same cache lines. */
+    enum { BLOCK = 16 };
+    assert(head_width <= SAF_MAX_HEAD_WIDTH);
+    const saf__kernels *kernels = saf__kernels_get();
+    int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0;
+    for (int64_t s = 0; s < n_seqs; s++) {
+        const saf_attn_seq *seq = &seqs[s];
+        int64_t end = seq->pos0 + seq->tokens;
+        for (int64_t g = 0; g < kv_heads; g++) {
+            void *k_head = saf__kv_head_at(seq->k, type, g, seq->capacity, head_width);
+            void *v_head = saf__kv_head_at(seq->v, type, g, seq->capacity, head_width);
+            for (int64_t p0 = seq->pos0 / BLOCK * BLOCK; p0 < end; p0 += BLOCK) {
+                if (item++ % team != me) continue;
+                int64_t p = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
+                for (; p < stop; p++) {
+                    int64_t at = (seq->row0 + p - seq->pos0) * ld + g * head_width;
+                    kernels->kv_store(k + at, v + at, head_width, type, p, k_head, v_head);
+                }
+            }
+        }
+    }
+#pragma omp barrier
+}

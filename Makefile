@@ -40,7 +40,7 @@ KERNELS_aarch64 := neon
 # The numbers rule: no contraction, no fast math; one base instruction set, newer ones by folder.
 SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc $(BASE_$(ARCH)) -ffp-contract=off \
              -fno-math-errno -fopenmp $(WARN) $(SAN)
-SAF_LIBS   = $(PC_LIBS) $(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)
+SAF_LIBS   = $(PC_LIBS) $(MPI_LIBS) -fopenmp -lm -lpthread -ldl $(SAN)
 
 ROOMS    ?= *
 SRC      := $(wildcard $(ROOMS:%=src/%/*.c) $(patsubst %,src/kernel/%/*.c,scalar $(KERNELS_$(ARCH))))
@@ -69,7 +69,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
             $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
-        test-cluster test-neon lint check-layers format asan ubsan bench bench-rank bench-pipeline \
+        test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-pipeline \
         install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
@@ -195,8 +195,8 @@ asan: ## the tests under address and leak sanitizers
 ubsan: ## the tests under the undefined behaviour sanitizer
 	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
-bench: bench-rank bench-pipeline ## every benchmark
-bench-rank: all ## prefill and decode of one rank, by type and threads
+bench: bench-model bench-pipeline ## every benchmark
+bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/pipeline.py
@@ -208,7 +208,7 @@ install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	install -m 644 include/saf/*.h $(DESTDIR)$(PREFIX)/include/saf/
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed -e 's|@PREFIX@|$(abspath $(PREFIX))|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(LIBS_PC)|' \
-	  -e 's|@LIBS@|$(MPI_LIBS) -fopenmp -lm -lpthread $(SAN)|' saf.pc.in >$(BUILD)/saf.pc
+	  -e 's|@LIBS@|$(MPI_LIBS) -fopenmp -lm -lpthread -ldl $(SAN)|' saf.pc.in >$(BUILD)/saf.pc
 	install -m 644 $(BUILD)/saf.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 uninstall: ## what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/saf $(DESTDIR)$(PREFIX)/lib/libsaf.a \

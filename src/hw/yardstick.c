@@ -75,7 +75,7 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
     y->part_bytes = pages * HUGE_PAGE;
     size_t total = y->part_bytes * (size_t)y->threads;
     SAF_TRY(saf_alloc(total + HUGE_PAGE, 1, &y->memory));
-    y->first = (char *)saf_round_up((int64_t)(intptr_t)y->memory, HUGE_PAGE);
+    y->first = y->memory + (HUGE_PAGE - (uintptr_t)y->memory % HUGE_PAGE) % HUGE_PAGE;
     (void)madvise(y->first, total, MADV_HUGEPAGE); /* only advice */
 #pragma omp parallel num_threads(y->threads)
     memset(y->first + (size_t)omp_get_thread_num() * y->part_bytes, 1, y->part_bytes);

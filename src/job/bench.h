@@ -1,5 +1,5 @@
 /* A bench job's parts: what is measured (bench_phase.c), the loading (bench_load.c), the order of
- * it all and the rows of the results (bench.c). One rank. */
+ * it all (bench.c), the rows of the results (bench_rows.c). One rank. */
 #ifndef SAF_JOB_BENCH_H
 #define SAF_JOB_BENCH_H
 
@@ -45,6 +45,22 @@ saf_status saf__bench_phase_run(saf__bench_phase *phase, int32_t repeat, double 
 /* seconds[repeats] of loading the slice, and copies_s[repeats + 1] of plain copies before each and
  * after the last. s->slice is loaded afterwards. */
 saf_status saf__bench_load(saf__session *s, int32_t repeats, double *seconds, double *copies_s);
+
+enum { SAF__BENCH_PHASES_MAX = 4 };
+
+/* Everything that a job measures. */
+typedef struct {
+    saf__session *s;
+    int32_t repeats, n_phases;
+    saf_hw_yardstick *yardstick;
+    saf_hw_rates last; /* its newest sample */
+    saf__bench_phase phases[SAF__BENCH_PHASES_MAX];
+    double *load_s, *copies_s;  /* [repeats], [repeats + 1] */
+    saf_result_sample *samples; /* [repeats, n_phases] */
+} saf__bench;
+
+/* bench_rows.c: measurements become rows of the results. Errors: NO_MEMORY. */
+saf_status saf__bench_rows(const saf__bench *b, saf_result_bench *out);
 
 /* bench_stats.c: the middle of n >= 1 values (not changed), the mean of two in the middle. */
 saf_status saf__median(const double *values, int64_t n, double *out);

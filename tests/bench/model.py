@@ -1,63 +1,71 @@
-"""Tokens a second of one rank: prefill of 512 tokens and decode after it, by type and threads.
-`make bench-rank`; medians. TYPES, THREADS and REPEATS are environment variables."""
+"""One rank against what its threads could do at best: jobs/bench-model.cfg by type and threads.
+`make bench-model`; medians of REPEATS. TYPES, THREADS, REPEATS, SHAPE and CONTEXT are environment
+variables. The results stay in build/bench for `saf report`, which says where the time goes and how
+far the repetitions were apart.
+
+  prefill  512 tokens in one piece: tokens a second; % of the time that its operations take at
+           their peaks; for float types % of the rate of OpenBLAS's sgemm
+  decode   tokens a second; % of the read bandwidth, weights and (with CONTEXT tokens before) keys
+           and values; of 16 sequences, and how many times as many tokens that is
+  load     seconds, and how many times as long as a plain copy from the page cache
+"""
 import os
-import statistics
 import sys
 
 import h5py
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import ROOT, job_file, saf, scratch  # noqa: E402
+from saftest import ROOT, saf  # noqa: E402
 
-REPEATS = int(os.environ.get("REPEATS", "5"))
+REPEATS = int(os.environ.get("REPEATS", "9"))
 TYPES = os.environ.get("TYPES", "q8_0 q4_0 q4_k q6_k").split()
 THREADS = [int(t) for t in os.environ.get("THREADS", "1 2").split()]
 SHAPE = os.environ.get("SHAPE", "28:1024:16:8:128:3072")
+CONTEXT = int(os.environ.get("CONTEXT", "4096"))
 FOLDER = os.path.join(ROOT, os.environ.get("BUILD", "build"), "bench")
-
-JOB = """job = "generate";
-model: {{ path = "{model}"; }};
-input: {{ tokens = "{folder}/ids.txt"; }};
-generate: {{ max_tokens = 33; temperature = 0.0; ignore_eos = true; }};
-layout: {{ threads = {threads}; }};
-run: {{ chunk = 512; }};
-output: {{ file = "{folder}/out.h5"; }};
-"""
+HEAD = ("type", "threads", "read GB/s", "int8 Gop/s", "f32 Gop/s", "prefill", "% peak", "% sgemm",
+        "decode", "% read", f"at {CONTEXT}", "% read", "16 at once", "times", "load s", "copies")
 
 
 def bench_model(dtype):
-    """Path of the 0.6-billion-parameter model of this type, made on first use."""
-    path = os.path.join(FOLDER, f"qwen3-0.6b-{dtype}.gguf")
+    """Path of a model of this shape and type, made on first use."""
+    path = os.path.join(FOLDER, f"qwen3-{SHAPE.replace(':', '-')}-{dtype}.gguf")
     os.makedirs(FOLDER, exist_ok=True)
     if not os.path.exists(path):
         made = saf("model", "make", path, "--arch", "qwen3", "--shape", SHAPE, "--type", dtype,
-                   "--seed", 1, "--vocab-size", 151936, timeout=600)
+                   "--seed", 1, "--vocab-size", 151936, "--context", 32768, timeout=600)
         if made.returncode != 0:
             sys.exit(made.stderr)
     return path
 
 
+def cells(dtype, threads):
+    out = os.path.join(FOLDER, f"{dtype}-{threads}.h5")
+    run = saf("run", "jobs/bench-model.cfg", "--quiet", f"model.path={bench_model(dtype)}",
+              f"layout.threads={threads}", f"bench.context={CONTEXT}", f"bench.repeats={REPEATS}",
+              f"output.file={out}", timeout=3600)
+    if run.returncode != 0:
+        sys.exit(run.stderr)
+    with h5py.File(out) as f:
+        rows = {r["phase"].decode(): r for r in f["bench/phases"][:]}
+    prefill, decode, many, load = (rows[p] for p in ("prefill", "decode", "decode, batched", "load"))
+    far = rows.get("decode, long context")
+    yield from (dtype, threads, f"{decode['read_bytes_per_s'] / 1e9:.1f}")
+    yield from (f"{prefill[p + '_ops_per_s'] / 1e9:.0f}" for p in ("int8", "f32"))
+    yield from (f"{prefill['tokens_per_s']:.0f}", f"{100 * prefill['of_peak']:.0f}")
+    yield "-" if prefill["of_sgemm"] != prefill["of_sgemm"] else f"{100 * prefill['of_sgemm']:.0f}"
+    for row in (decode, far):
+        yield "-" if row is None else f"{row['tokens_per_s']:.1f}"
+        yield "-" if row is None else f"{100 * row['of_read']:.0f}"
+    yield from (f"{many['tokens_per_s']:.0f}", f"{many['tokens_per_s'] / decode['tokens_per_s']:.1f}")
+    yield from (f"{load['seconds']:.2f}", f"{load['copies']:.2f}")
+
+
 def main():
-    print("type   threads  prefill tokens/s  decode tokens/s  load s   (medians of", REPEATS, ")")
-    with scratch() as folder:
-        with open(os.path.join(folder, "ids.txt"), "w") as f:
-            f.write(" ".join(str(1 + i * 7 % 250) for i in range(512)) + "\n")
-        for dtype in TYPES:
-            path = bench_model(dtype)
-            for threads in THREADS:
-                job = job_file(folder, JOB.format(model=path, folder=folder, threads=threads))
-                prefill, decode, load = [], [], []
-                for _ in range(REPEATS):
-                    run = saf("run", job, "--quiet")
-                    if run.returncode != 0:
-                        sys.exit(run.stderr)
-                    with h5py.File(os.path.join(folder, "out.h5")) as f:
-                        row = f["requests"][0]
-                        prefill.append(512 / row["time_to_first_token_s"])
-                        decode.append(1 / row["seconds_per_token"])
-                        load.append(f.attrs["load_s"])
-                print(f"{dtype:6} {threads:7} {statistics.median(prefill):17.0f} "
-                      f"{statistics.median(decode):16.1f} {statistics.median(load):7.2f}", flush=True)
+    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
+    for dtype in TYPES:
+        for threads in THREADS:
+            print("| " + " | ".join(map(str, cells(dtype, threads))) + " |", flush=True)
 
 
 if __name__ == "__main__":

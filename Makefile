@@ -116,6 +116,7 @@ $(BUILD)/obj/kernel/avx512/% $(BUILD)/tidy/kernel/avx512/%: ISA := $(AVX512)
 $(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(VNNI)
 $(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512: ISA := $(AVX512)
 $(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(VNNI)
+$(BUILD)/obj/hw/loops_dotprod.o $(BUILD)/tidy/hw/loops_dotprod: ISA := $(DOTPROD)
 $(BUILD)/obj/kernel/neon/dotprod.o $(BUILD)/tidy/kernel/neon/dotprod: ISA := $(DOTPROD)
 $(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)
 $(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'

@@ -37,7 +37,8 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures all three once: some tens of milliseconds each. By the thread that made it. */
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out);
-/* The instructions that the two peaks are of: "avx512-vnni", "avx512", "avx2", "neon". */
+/* The instructions that the two peaks are of: "avx512-vnni", "avx512", "avx2", "neon-dotprod",
+ * "neon". */
 const char *saf_hw_yardstick_name(const saf_hw_yardstick *y);
 
 /* Operations a second of one single-precision product C[m, n] = A[m, k] B[n, k] by OpenBLAS with

@@ -11,7 +11,7 @@
 enum { SAF__LOOP_SUMS = 12, SAF__ADD_SUMS = 4 };
 
 typedef struct {
-    const char *name; /* "avx512-vnni", "avx512", "avx2", "neon", "portable" */
+    const char *name; /* "avx512-vnni", "avx512", "avx2", "neon-dotprod", "neon", "portable" */
     /* A part of a buffer, once: `bytes` is a multiple of SAF__READ_UNIT. */
     uint64_t (*read)(const void *p, size_t bytes);
     /* Products of bytes into sums of 32 bits: every one is 1 x 1. Returns the sum of all sums. */
@@ -25,9 +25,11 @@ typedef struct {
 enum { SAF__READ_STREAMS = 4, SAF__READ_LINE = 64, SAF__READ_UNIT = 4096 };
 
 void saf__hw_loops_base(saf__hw_loops *loops);
-/* On x86 with AVX-512 (F, BW); the second with VNNI as well. */
+/* On x86 with AVX-512 (F, BW); the second with VNNI as well. They override what they do better. */
 void saf__hw_loops_avx512(saf__hw_loops *loops);
 void saf__hw_loops_vnni(saf__hw_loops *loops);
+/* On aarch64 with the dot product instructions. */
+void saf__hw_loops_dotprod(saf__hw_loops *loops);
 /* The best that this processor has. */
 saf__hw_loops saf__hw_loops_choose(void);
 

@@ -1,4 +1,8 @@
 /* What every processor that saf runs on can do: AVX2 with fma on x86, NEON on ARM, plain C. */
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include "hw/loops.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
@@ -72,16 +76,19 @@ static double f32_fma(int64_t rounds) {
 #define LOOPS_INT8 int8_maddubs
 enum { INT8_PRODUCTS = 32, F32_PRODUCTS = 8 };
 
-#elif defined(__ARM_NEON) && defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__ARM_NEON)
 
-static int64_t int8_dot(int64_t rounds) {
+/* Products of 8 bytes take two instructions: to 16 bits, and pairs of those to the sums. */
+static int64_t int8_mull(int64_t rounds) {
     int32x4_t sums[SAF__LOOP_SUMS];
-    int8x16_t a = vdupq_n_s8(1), b = a;
-    __asm__ volatile("" : "+w"(a), "+w"(b));
+    int8x8_t a = vdup_n_s8(1), b = a;
     for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vdupq_n_s32(0);
     for (int64_t r = 0; r < rounds; r++) {
 #pragma GCC unroll 12
-        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vdotq_s32(sums[i], a, b);
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) {
+            __asm__ volatile("" : "+w"(a));
+            sums[i] = vpadalq_s16(sums[i], vmull_s8(a, b));
+        }
     }
     int64_t sum = 0;
     for (int i = 0; i < SAF__LOOP_SUMS; i++) sum += vaddlvq_s32(sums[i]);
@@ -103,8 +110,8 @@ static double f32_fma(int64_t rounds) {
 }
 
 #define LOOPS_NAME "neon"
-#define LOOPS_INT8 int8_dot
-enum { INT8_PRODUCTS = 16, F32_PRODUCTS = 4 };
+#define LOOPS_INT8 int8_mull
+enum { INT8_PRODUCTS = 8, F32_PRODUCTS = 4 };
 
 #else
 
@@ -157,6 +164,8 @@ saf__hw_loops saf__hw_loops_choose(void) {
     bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
     if (wide) saf__hw_loops_avx512(&loops);
     if (wide && __builtin_cpu_supports("avx512vnni")) saf__hw_loops_vnni(&loops);
+#elif defined(__aarch64__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) saf__hw_loops_dotprod(&loops);
 #endif
     return loops;
 }

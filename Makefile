@@ -54,7 +54,9 @@ ifeq ($(ARCH),x86_64)
 AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 VNNI     := $(AVX512) -mavx512vnni
 else ifeq ($(ARCH),aarch64)
-DOTPROD  := -march=armv8.2-a+dotprod
+# Out of the order written, a kernel's loop needs more registers than there are (gcc).
+NEON     := $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
+DOTPROD  := $(NEON) -march=armv8.2-a+dotprod
 endif
 
 # V=1 shows the commands.
@@ -117,6 +119,7 @@ $(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(VNN
 $(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512: ISA := $(AVX512)
 $(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(VNNI)
 $(BUILD)/obj/hw/loops_dotprod.o $(BUILD)/tidy/hw/loops_dotprod: ISA := $(DOTPROD)
+$(BUILD)/obj/kernel/neon/% $(BUILD)/tidy/kernel/neon/%: ISA := $(NEON)
 $(BUILD)/obj/kernel/neon/dotprod.o $(BUILD)/tidy/kernel/neon/dotprod: ISA := $(DOTPROD)
 $(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)
 $(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'

@@ -27,13 +27,17 @@ typedef struct {
 /* N tokens and R registers of rows from row r0 over columns [k0, k1). */
 SAF__INLINE void dot_panel(const saf_dtype D, const int N, const int R, const panel *p, int r0) {
     const int width = D == SAF_DTYPE_F32 ? 4 : 2;
+    const int columns = R * QUAD, live = p->rows - r0;
     float32x4_t acc[PASS_TOKENS * PASS_QUADS];
+    float part[PASS_TOKENS * SAF_TILE_ROWS], *sums = p->y + r0;
+    int64_t ld = p->ldy;
+    if (live < columns) {
+        if (p->k0 > 0) edge_load(N, live, columns, sums, ld, part);
+        sums = part, ld = columns;
+    }
     SAF__UNROLL for (int t = 0; t < N; t++) {
-        SAF__UNROLL for (int r = 0; r < R; r++) {
-            int row = r0 + r * QUAD;
-            acc[t * R + r] =
-                p->k0 == 0 ? vdupq_n_f32(0) : quad_load(p->y + t * p->ldy + row, p->rows - row);
-        }
+        SAF__UNROLL for (int r = 0; r < R; r++) acc[t * R + r] =
+            p->k0 == 0 ? vdupq_n_f32(0) : vld1q_f32(sums + t * ld + r * QUAD);
     }
     for (int64_t k = p->k0; k < p->k1; k++) {
         const uint8_t *at = p->tile + (k * SAF_TILE_ROWS + r0) * width;
@@ -46,11 +50,9 @@ SAF__INLINE void dot_panel(const saf_dtype D, const int N, const int R, const pa
         }
     }
     SAF__UNROLL for (int t = 0; t < N; t++) {
-        SAF__UNROLL for (int r = 0; r < R; r++) {
-            int row = r0 + r * QUAD;
-            quad_store(p->y + t * p->ldy + row, p->rows - row, acc[t * R + r]);
-        }
+        SAF__UNROLL for (int r = 0; r < R; r++) vst1q_f32(sums + t * ld + r * QUAD, acc[t * R + r]);
     }
+    if (live < columns) edge_store(N, live, columns, part, p->y + r0, p->ldy);
 }
 
 /* One token: the whole tile at once; more: a half after the other. */

@@ -11,21 +11,16 @@
 
 enum { QUAD = 4 /* rows of a register */, QUADS = SAF_TILE_ROWS / QUAD };
 
-/* The first n of four values, zeros after; n may be any number. */
-static inline float32x4_t quad_load(const float *p, int n) {
-    float part[QUAD] = {0};
-    if (n >= QUAD) return vld1q_f32(p);
-    for (int i = 0; i < n; i++) part[i] = p[i];
-    return vld1q_f32(part);
+/* y[t, 0 .. n) of the last rows of a matrix, n < width, to part[t, 0 .. width) with zeros after,
+ * and back. The kernels then have whole registers to load and store everywhere. */
+static inline void edge_load(int tokens, int n, int width, const float *y, int64_t ldy,
+                             float *part) {
+    memset(part, 0, (size_t)(tokens * width) * sizeof *part);
+    for (int t = 0; t < tokens; t++) memcpy(part + t * width, y + t * ldy, (size_t)n * sizeof *y);
 }
-static inline void quad_store(float *p, int n, float32x4_t v) {
-    float part[QUAD];
-    if (n >= QUAD) {
-        vst1q_f32(p, v);
-        return;
-    }
-    vst1q_f32(part, v);
-    for (int i = 0; i < n; i++) p[i] = part[i];
+static inline void edge_store(int tokens, int n, int width, const float *part, float *y,
+                              int64_t ldy) {
+    for (int t = 0; t < tokens; t++) memcpy(y + t * ldy, part + t * width, (size_t)n * sizeof *y);
 }
 static inline float32x4_t quad_halfs(const uint8_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));

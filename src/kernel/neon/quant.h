@@ -133,11 +133,16 @@ SAF__INLINE void dot_quads(const int N, const int R, const variant V, panel p, i
                            float *y, int64_t ldy) {
     const int plane = V.bits == 8 ? WIDE_PLANE : V.bits * 128;
     const int block_bytes = plane + (V.meta == SAF__META_NONE ? 0 : META_BYTES);
+    const int width = R * QUAD, live = rows - r0 * QUAD;
     float32x4_t acc[SAF__ACT_TOKENS * QUADS];
-    SAF__UNROLL for (int i = 0; i < N * R; i++) {
-        int row = (r0 + i % R) * QUAD;
-        acc[i] = p.first ? vdupq_n_f32(0) : quad_load(y + i / R * ldy + row, rows - row);
+    float part[SAF__ACT_TOKENS * SAF_TILE_ROWS], *sums = y + r0 * QUAD;
+    int64_t ld = ldy;
+    if (live < width) {
+        if (!p.first) edge_load(N, live, width, sums, ldy, part);
+        sums = part, ld = width;
     }
+    SAF__UNROLL for (int i = 0; i < N * R; i++) acc[i] =
+        p.first ? vdupq_n_f32(0) : vld1q_f32(sums + i / R * ld + i % R * QUAD);
     for (; p.supers > 0; p.supers--) {
         const uint8_t *d = p.super + 8 * r0, *mins = d + 64;
         p.super += V.has_min ? 128 : 64;
@@ -162,10 +167,8 @@ SAF__INLINE void dot_quads(const int N, const int R, const variant V, panel p, i
             p.sums += N;
         }
     }
-    SAF__UNROLL for (int i = 0; i < N * R; i++) {
-        int row = (r0 + i % R) * QUAD;
-        quad_store(y + i / R * ldy + row, rows - row, acc[i]);
-    }
+    SAF__UNROLL for (int i = 0; i < N * R; i++) vst1q_f32(sums + i / R * ld + i % R * QUAD, acc[i]);
+    if (live < width) edge_store(N, live, width, part, y + r0 * QUAD, ldy);
 }
 
 /* One token takes the eight quads at once, so that the weights are read in order; more take what

@@ -136,13 +136,19 @@ void saf_rope_apply(saf_rope_pairs pairs, const float *table, int64_t half, int6
 
 /* ---- key-value cache and attention ------------------------------------------------------------*/
 
-typedef enum { SAF_KV_F16, SAF_KV_F32 } saf_kv_type;
+typedef enum { SAF_KV_F16, SAF_KV_F32, SAF_KV_Q8_0 } saf_kv_type;
 
 /* The cache of one sequence and one layer, `capacity` positions (a multiple of SAF_KV_SEGMENT).
- * Element e in the cache's type:
+ * f16 and f32, element e in the cache's type:
  *   k[((g * capacity/16 + p/16) * C + c) * 16 + p%16]      key head g, position p, channel c
  *   v[(g * capacity + p) * C + c]
- * so that 16 positions of a key lie side by side, and the channels of a value. */
+ * so that 16 positions of a key lie side by side, and the channels of a value.
+ * Q8_0: blocks of 32 channels of a position and a head (the last one narrower where C is no
+ * multiple of 32), a block as codes q and an f32 scale d made as those of the activations are, and
+ * read as d*q: d = amax / 127; q = nearest-even of x * (127 / amax), within [-127, 127]; amax below
+ * 2^-100: zeros and d 0; a value that is not finite: zeros and d NaN. Groups of 16 positions of a
+ * head, group (g * capacity + p)/16 of 16 * (C + 4*blocks) bytes: first the scales, f32 [blocks,
+ * 16], positions side by side, then the codes, int8, of keys [C, 16] and of values [16, C]. */
 enum { SAF_KV_SEGMENT = 256 };
 size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width);
 
@@ -153,7 +159,8 @@ typedef struct {
     int64_t capacity, pos0, tokens, row0;
 } saf_attn_seq;
 
-/* Rounds k and v [T, HKV * C] to the cache's type (nearest even) into their positions. Team. */
+/* Rounds k and v [T, HKV * C] to the cache's type (f16: nearest even) into their positions. Team.
+ */
 void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
                   int64_t head_width, const float *k, const float *v, int64_t ld);
 
@@ -176,6 +183,9 @@ size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_widt
  *            dot: c ascending, fma from 0; s = dot * scale; m = max; e = exp(s - m)
  *            sum: lane p%16 of 16 adds e, lanes fold 8-4-2-1
  *            o[c] = fma(e, v[p,c], o[c]), p ascending
+ *          Q8_0, whose scales are taken in once a block b of channels:
+ *            dot: b ascending, fma(d[p,b], (c of b ascending, fma(q[c], code[p,c], .) from 0), .)
+ *            from 0; o[c] = fma(e * d[p,b], code[p,c], o[c])
  *          first segment as it is; then with M' = max(M, m), a = exp(M - M'), b = exp(m - M'):
  *          S = fma(S, a, sum*b); O[c] = fma(O[c], a, o[c]*b); at the end out = O / S
  *          positions after position(t) take no part at all */

@@ -5,7 +5,7 @@
 
 /* In order of saf_job_kind, saf_kv_type and saf_arch. */
 static const char *const kind_names[] = {"generate", "score", "bench", NULL};
-static const char *const kv_types[] = {"f16", "f32", NULL};
+static const char *const kv_types[] = {"f16", "f32", "q8_0", NULL};
 static const char *const archs[] = {"llama", "qwen2", "qwen3", NULL};
 static const char *const made_types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
                                          "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", NULL};
@@ -44,8 +44,7 @@ const saf__field saf__fields[] = {
      .help = "size of its vocabulary; 0: the 256 bytes and an end of text"},
     {"model.tied", BENCH, BOOL, AT(model.tied), .help = "its embedding is the output head as well"},
     {"model.kv_type", ALL, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
-     .hint = "q8_0 comes with a later version",
-     .help = "number type of the key-value cache; f32 takes twice the memory of f16"},
+     .help = "number type of the key-value cache; f32 takes twice the memory of f16, q8_0 little more than half"},
     {"layout.pipeline", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.pipeline), .initial = "0", .unit = "stages",
      .help = "pipeline stages, each a run of layers on one rank; 0: one a rank"},
     {"layout.tensor", BOTH, INT(0, 1), AT(layout.tensor), .initial = "0", .unit = "ranks", .hint = LATER,

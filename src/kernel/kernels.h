@@ -33,11 +33,15 @@ static inline int32_t saf__pack_sums(int first, int second) {
 /* What a value of a key-value cache is read as, and where. */
 typedef struct {
     saf_kv_type type;
-    const void *k, *v; /* of this head: k[(p / 16 * C + c) * 16 + p % 16], v[p * C + c] */
+    const void *k, *v; /* of this head */
     int64_t head_width;
     float scale;
 } saf__kv_head;
 
+/* Q8_0: bytes of the keys, or the values, of sixteen positions of a head, scales included. */
+static inline int64_t saf__kv_q8_group_bytes(int64_t head_width) {
+    return 16 * (head_width + 4 * saf_ceil_div(head_width, SAF_QUANT_BLOCK));
+}
 /* Where the keys, or the values, of head g begin in their half of the cache. */
 void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity,
                       int64_t head_width);

@@ -4,22 +4,31 @@
 
 #include "kernel/kernels.h"
 
-static size_t kv_width(saf_kv_type type) {
-    return type == SAF_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+/* Bytes of one position of one head; of Q8_0, a sixteenth of a group's. */
+static size_t position_bytes(saf_kv_type type, int64_t head_width) {
+    switch (type) {
+        case SAF_KV_F16:
+            return (size_t)head_width * sizeof(uint16_t);
+        case SAF_KV_F32:
+            return (size_t)head_width * sizeof(float);
+        case SAF_KV_Q8_0:
+            break;
+    }
+    return (size_t)saf__kv_q8_group_bytes(head_width) / 16;
 }
 
 size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width) {
-    size_t bytes = kv_width(type);
-    if (capacity < 0 || kv_heads < 0 || head_width < 0 ||
-        !saf_size_mul(bytes, (size_t)capacity, &bytes) ||
-        !saf_size_mul(bytes, (size_t)kv_heads, &bytes) ||
-        !saf_size_mul(bytes, (size_t)head_width, &bytes))
+    size_t bytes;
+    if (capacity < 0 || kv_heads < 0 || head_width < 0 || head_width > SAF_MAX_HEAD_WIDTH ||
+        !saf_size_mul(position_bytes(type, head_width), (size_t)capacity, &bytes) ||
+        !saf_size_mul(bytes, (size_t)kv_heads, &bytes))
         return SIZE_MAX; /* what no allocation can give */
     return bytes;
 }
 
-void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity, int64_t width) {
-    return (char *)base + (size_t)(g * capacity * width) * kv_width(type);
+void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity,
+                      int64_t head_width) {
+    return (char *)base + (size_t)(g * capacity) * position_bytes(type, head_width);
 }
 
 void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,

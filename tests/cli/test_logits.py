@@ -22,10 +22,10 @@ output: {{ file = "{out}"; }};
 """
 
 
-def score_logits(folder, path, tokens, **kwargs):
+def score_logits(folder, path, tokens, *settings, **kwargs):
     out = os.path.join(folder, "out.h5")
     job = job_file(folder, SCORE.format(model=path, tokens=tokens, out=out))
-    run = saf("run", job, "--quiet", **kwargs)
+    run = saf("run", job, "--quiet", *settings, **kwargs)
     if run.returncode != 0:
         return None, run.stderr
     with h5py.File(out) as f:
@@ -84,6 +84,18 @@ def check_score(folder):
            f"stories260K: perplexity {row['perplexity']:.4f}, exact {perplexity:.4f}")
 
 
+def check_cache_types(folder):
+    """How far each type of cache takes the logits of the bundled model, whose weights are f32."""
+    exact = np.fromfile(EXACT + "logits.f32", dtype="<f4").reshape(-1, 512).astype(np.float64)
+    errors = {}
+    for kv_type, most in (("f32", 2e-6), ("f16", 1e-3), ("q8_0", 2e-2)):
+        got, err = score_logits(folder, STORIES, EXACT + "tokens.txt", f"model.kv_type={kv_type}")
+        errors[kv_type] = np.inf if got is None else relative_error(got, exact)
+        tap.ok(errors[kv_type] < most, f"a {kv_type} cache: relative error {errors[kv_type]:.2g}", err)
+    # 8 bits against 11: an error some way above, or the setting did nothing
+    tap.ok(errors["f32"] < errors["f16"] < errors["q8_0"], "coarser caches, larger errors", errors)
+
+
 def check_greedy(folder):
     prompts, texts = [], []
     for block in open(EXACT + "greedy.txt").read().split("### "):
@@ -112,6 +124,7 @@ output: {{ file = "{out}"; }};
 
 with scratch() as scratch_folder:
     check_score(scratch_folder)
+    check_cache_types(scratch_folder)
     check_greedy(scratch_folder)
     if os.path.isdir(os.path.join(SHARED, "models")):
         check_peers(scratch_folder)

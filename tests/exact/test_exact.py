@@ -48,7 +48,7 @@ def write_prompts(folder):
             f.write(f'{{"id": "p{i}", "prompt": "{text}"{extra}}}\n')
 
 
-def check(folder, path, label, table):
+def check(folder, path, label, table, *settings):
     job = job_file(folder, JOB.format(model=path, folder=folder))
     hashes = set()
     for ranks, threads, sequences, micro_batch, chunk, kernels in table:
@@ -57,7 +57,7 @@ def check(folder, path, label, table):
         # Spinning threads help as long as each has a core of its own.
         policy = "active" if max(ranks, 1) * max(threads, 1) <= 2 else "passive"
         run = saf("run", job, "--quiet", f"layout.threads={threads}", f"run.sequences={sequences}",
-                  f"run.micro_batch={micro_batch}", f"run.chunk={chunk}", ranks=ranks,
+                  f"run.micro_batch={micro_batch}", f"run.chunk={chunk}", *settings, ranks=ranks,
                   env={"SAF_KERNELS": kernels, "OMP_WAIT_POLICY": policy})
         if not tap.ok(run.returncode == 0, name + " runs", run.stderr):
             continue
@@ -78,5 +78,7 @@ with scratch() as folder:
                    "--seed", 3, "--context", 2048)
         if tap.ok(made.returncode == 0, f"a {dtype} model is made", made.stderr):
             check(folder, path, dtype, TABLE if dtype == "q8_0" else TABLE[::3])
+            if dtype == "q4_k":
+                check(folder, path, "q4_k, q8_0 cache", TABLE[::4] + TABLE[9:14], "model.kv_type=q8_0")
     check(folder, STORIES, "stories260K", TABLE[1::3])
 tap.exit()

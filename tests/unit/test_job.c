@@ -169,14 +169,14 @@ static void test_job_overrides_win_and_need_no_quotes(void **state) {
     saf_job j = {0};
     const char *words[] = {
         "model.path=other model.gguf",    "generate.max_tokens=1", "generate.max_tokens=2",
-        "generate.stop=[\"a\", \"b=c\"]", "model.kv_type=f32",     "input.special=true",
+        "generate.stop=[\"a\", \"b=c\"]", "model.kv_type=q8_0",    "input.special=true",
         "output.file=\"quoted\\t.h5\"",   "layout.stages=[3,4]"};
     read_ok(minimal, 8, words, &j);
     assert_string_equal(j.model.path, "other model.gguf");
     assert_int_equal(j.generate.max_tokens, 2);
     assert_int_equal(j.generate.n_stop, 2);
     assert_string_equal(j.generate.stop[1], "b=c");
-    assert_int_equal(j.model.kv_type, SAF_KV_F32);
+    assert_int_equal(j.model.kv_type, SAF_KV_Q8_0);
     assert_true(j.input.special);
     assert_string_equal(j.output.file, "quoted\t.h5");
     assert_int_equal(j.layout.stages[1], 4);

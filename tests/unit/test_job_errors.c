@@ -121,7 +121,7 @@ static const bad_case cases[] = {
     {JOB "layout: { pipeline = 4097; };", {0}, {"layout.pipeline", "0 to 4096"}},
     {JOB "run: { sequences = 4097; };", {0}, {"run.sequences", "0 to 4096"}},
     {JOB "model: { kv_type = \"q8_0\"; };", {0}, {"duplicate"}},
-    {JOB, {"model.kv_type=q8_0"}, {"model.kv_type", "f16, f32", "later version", "\"q8_0\""}},
+    {JOB, {"model.kv_type=q4_0"}, {"model.kv_type", "f16, f32, q8_0", "\"q4_0\""}},
     {JOB "layout: {\n pipeline = 2; stages = [1, 2, 3]; };",
      {0},
      {":5: layout.stages", "layout.pipeline", "2", "got 3"}},

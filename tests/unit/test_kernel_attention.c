@@ -2,20 +2,53 @@
  * every set of kernels, number of threads and way of cutting a sequence into calls. */
 #include "unit/kernel_util.h"
 
-enum { MOST_THREADS = 7 };
+enum { MOST_THREADS = 7, KV_TYPES = SAF_KV_Q8_0 + 1 };
+
+/* A rounded value: scale * code; f16 and f32 have scale 1. */
+typedef struct {
+    float scale, code;
+} cell;
+
+/* Every value of x[n, width], by the cache's definition. */
+static void round_rows(saf_kv_type type, const float *x, int64_t n, int64_t width, cell *out) {
+    for (int64_t i = 0; i < n * width; i++) {
+        out[i] = (cell){1, type == SAF_KV_F16 ? saf_f32_from_f16(saf_f16_from_f32(x[i])) : x[i]};
+        if (type != SAF_KV_Q8_0) continue;
+        int64_t first = i - i % width % 32, end = first - first % width + width;
+        float amax = 0;
+        bool finite = true;
+        for (int64_t j = first; j < first + 32 && j < end; j++) {
+            amax = fmaxf(amax, fabsf(x[j]));
+            finite = finite && isfinite(x[j]);
+        }
+        out[i] = (cell){amax / 127, nearbyintf(x[i] * (127 / amax))};
+        if (amax < ldexpf(1, -100)) out[i] = (cell){0, 0};
+        if (!finite) out[i] = (cell){NAN, 0};
+    }
+}
 
 typedef struct {
     saf_kv_type type;
     int64_t heads, kv_heads, width, tokens, capacity;
     float *q, *k, *v; /* [tokens, heads * width], [tokens, kv_heads * width] */
+    cell *rk, *rv;    /* of the shape of k and v: what the cache holds of them */
     void *cache_k, *cache_v;
     saf_attn_scratch *scratch;
 } setup;
 
+static void round_setup(setup *s) {
+    round_rows(s->type, s->k, s->tokens * s->kv_heads, s->width, s->rk);
+    round_rows(s->type, s->v, s->tokens * s->kv_heads, s->width, s->rv);
+}
+
 static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_t width,
                        int64_t tokens) {
-    setup s = {type, heads, kv_heads, width, tokens, saf_round_up(tokens, SAF_KV_SEGMENT),
-               NULL, NULL,  NULL,     NULL,  NULL,   NULL};
+    setup s = {.type = type,
+               .heads = heads,
+               .kv_heads = kv_heads,
+               .width = width,
+               .tokens = tokens,
+               .capacity = saf_round_up(tokens, SAF_KV_SEGMENT)};
     s.q = util_new((size_t)(tokens * heads * width) * 4);
     s.k = util_new((size_t)(tokens * kv_heads * width) * 4);
     s.v = util_new((size_t)(tokens * kv_heads * width) * 4);
@@ -23,6 +56,9 @@ static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_
     util_fill(s.k, tokens * kv_heads * width, 1);
     util_fill(s.v, tokens * kv_heads * width, 1);
     size_t bytes = saf_kv_bytes(type, s.capacity, kv_heads, width);
+    s.rk = util_new((size_t)(tokens * kv_heads * width) * sizeof *s.rk);
+    s.rv = util_new((size_t)(tokens * kv_heads * width) * sizeof *s.rv);
+    round_setup(&s);
     s.cache_k = util_new(bytes);
     s.cache_v = util_new(bytes);
     omp_set_num_threads(MOST_THREADS);
@@ -34,6 +70,8 @@ static void free_setup(setup *s) {
     saf_free(&s->q);
     saf_free(&s->k);
     saf_free(&s->v);
+    saf_free(&s->rk);
+    saf_free(&s->rv);
     saf_free(&s->cache_k);
     saf_free(&s->cache_v);
 }
@@ -59,15 +97,15 @@ static void run(setup *s, int64_t chunk, int threads, float *out) {
     }
 }
 
-static double cached(const setup *s, float x) {
-    return (double)(s->type == SAF_KV_F16 ? saf_f32_from_f16(saf_f16_from_f32(x)) : x);
+static double value_of(cell x) {
+    return (double)x.scale * (double)x.code;
 }
 
 static double dot(const setup *s, int64_t t, int64_t h, int64_t p, int64_t g) {
     double sum = 0;
     for (int64_t c = 0; c < s->width; c++)
         sum += (double)s->q[(t * s->heads + h) * s->width + c] *
-               cached(s, s->k[(p * s->kv_heads + g) * s->width + c]);
+               value_of(s->rk[(p * s->kv_heads + g) * s->width + c]);
     return sum / sqrt((double)s->width);
 }
 
@@ -83,7 +121,7 @@ static double error_of(const setup *s, const float *out) {
             for (int64_t c = 0; c < s->width; c++) {
                 double want = 0;
                 for (int64_t p = 0; p <= t; p++)
-                    want += weight[p] / sum * cached(s, s->v[(p * s->kv_heads + g) * s->width + c]);
+                    want += weight[p] / sum * value_of(s->rv[(p * s->kv_heads + g) * s->width + c]);
                 worst = fmax(worst, fabs(want - (double)out[(t * s->heads + h) * s->width + c]));
             }
         }
@@ -99,7 +137,7 @@ static void test_attention_is_a_softmax_for_every_cut(void **state) {
     } shapes[] = {{4, 2, 32, 300},  {8, 1, 16, 40}, {3, 3, 8, 270},  {5, 2, 20, 60},
                   {6, 2, 128, 530}, {2, 1, 64, 1},  {9, 1, 96, 257}, {1, 1, 512, 20}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        for (int type = SAF_KV_F16; type <= SAF_KV_F32; type++) {
+        for (int type = 0; type < KV_TYPES; type++) {
             setup s = new_setup((saf_kv_type)type, shapes[i].heads, shapes[i].kv_heads,
                                 shapes[i].width, shapes[i].tokens);
             size_t bytes = (size_t)(s.tokens * s.heads * s.width) * 4;
@@ -156,17 +194,21 @@ static void test_attention_shares_a_long_sequence(void **state) {
 
 /* The rule of the header, step by step, for one row. */
 static void rule(const setup *s, int64_t t, int64_t h, float *out) {
-    int64_t g = h * s->kv_heads / s->heads;
+    int64_t g = h * s->kv_heads / s->heads, block = s->type == SAF_KV_Q8_0 ? 32 : 1;
     const float *q = s->q + (t * s->heads + h) * s->width;
     float scale = 1 / sqrtf((float)s->width), M = 0, S = 0, score[SAF_KV_SEGMENT];
     for (int64_t p0 = 0; p0 <= t; p0 += SAF_KV_SEGMENT) {
         int64_t n = saf_i64_min(SAF_KV_SEGMENT, t + 1 - p0);
         float m = -INFINITY, lane[16] = {0};
         for (int64_t p = 0; p < n; p++) {
+            const cell *k = s->rk + ((p0 + p) * s->kv_heads + g) * s->width;
             float d = 0;
-            for (int64_t c = 0; c < s->width; c++)
-                d = fmaf(q[c], (float)cached(s, s->k[((p0 + p) * s->kv_heads + g) * s->width + c]),
-                         d);
+            for (int64_t c0 = 0; c0 < s->width; c0 += block) {
+                float sum = block == 1 ? d : 0; /* a block of one is one fma into the whole */
+                for (int64_t c = c0; c < c0 + block && c < s->width; c++)
+                    sum = fmaf(q[c], k[c].code, sum);
+                d = block == 1 ? sum : fmaf(k[c0].scale, sum, d);
+            }
             score[p] = d * scale;
             m = fmaxf(m, score[p]);
         }
@@ -177,9 +219,10 @@ static void rule(const setup *s, int64_t t, int64_t h, float *out) {
         float a = saf_math_expf(M - merged), b = saf_math_expf(m - merged);
         for (int64_t c = 0; c < s->width; c++) {
             float o = 0;
-            for (int64_t p = 0; p < n; p++)
-                o = fmaf(score[p],
-                         (float)cached(s, s->v[((p0 + p) * s->kv_heads + g) * s->width + c]), o);
+            for (int64_t p = 0; p < n; p++) {
+                cell v = s->rv[((p0 + p) * s->kv_heads + g) * s->width + c];
+                o = fmaf(score[p] * v.scale, v.code, o);
+            }
             out[c] = p0 == 0 ? o : fmaf(out[c], a, o * b);
         }
         S = p0 == 0 ? lane[0] : fmaf(S, a, lane[0] * b);
@@ -191,7 +234,7 @@ static void rule(const setup *s, int64_t t, int64_t h, float *out) {
 static void test_attention_follows_the_rule(void **state) {
     (void)state;
     float want[40];
-    for (int type = SAF_KV_F16; type <= SAF_KV_F32; type++) {
+    for (int type = 0; type < KV_TYPES; type++) {
         setup s = new_setup((saf_kv_type)type, 6, 3, 40, 600);
         float *out = util_new((size_t)(s.tokens * s.heads * s.width) * 4);
         assert_int_equal(saf_kernels_init(NULL), SAF_OK);
@@ -201,6 +244,53 @@ static void test_attention_follows_the_rule(void **state) {
                 rule(&s, t, h, want);
                 assert_memory_equal(want, out + (t * s.heads + h) * s.width, sizeof want);
             }
+        saf_free(&out);
+        free_setup(&s);
+    }
+}
+
+/* Blocks of 32 of every unpleasant kind, at random. */
+static void fill_adversarial(float *x, int64_t n, int64_t width) {
+    for (int64_t i = 0; i < n * width; i += saf_i64_min(32, width - i % width)) {
+        int64_t end = i + saf_i64_min(32, width - i % width);
+        int kind = util_below(9);
+        for (int64_t j = i; j < end; j++) {
+            float normal = util_normal();
+            x[j] = kind == 0   ? util_below(2) ? 0.0f : -0.0f
+                   : kind == 1 ? normal * 1e-32f                       /* below the cut-off */
+                   : kind == 2 ? normal * 1e-40f                       /* denormal */
+                   : kind == 3 ? normal * 1e28f                        /* large */
+                   : kind == 4 ? (float)(util_below(509) - 254) * 0.5f /* halves to round */
+                   : kind == 5 ? normal * 1e-3f /* small beside a spike, below */
+                   : kind == 6 ? ldexpf(util_below(2) ? 1 : -1, -100 - util_below(2))
+                               : normal;
+        }
+        if (kind == 4) x[i] = 127;
+        if (kind == 5) x[end - 1] = -1e3f;
+    }
+}
+
+static void test_attention_of_rounded_extremes(void **state) {
+    (void)state;
+    static const int64_t widths[] = {1, 17, 32, 40, 63, 96, 128, 200};
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        setup s = new_setup(SAF_KV_Q8_0, 3, 2, widths[i], 280);
+        int64_t ld = s.heads * s.width;
+        fill_adversarial(s.k, s.tokens * s.kv_heads, s.width);
+        fill_adversarial(s.v, s.tokens * s.kv_heads, s.width);
+        round_setup(&s);
+        float *want = util_new((size_t)(s.tokens * ld) * 4);
+        float *out = util_new((size_t)(s.tokens * ld) * 4);
+        for (int64_t t = 0; t < s.tokens; t += 1 + t / 9)
+            for (int64_t h = 0; h < s.heads; h++) rule(&s, t, h, want + t * ld + h * s.width);
+        for (int set = 0; set < KERNEL_NAMES; set++) {
+            if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+            run(&s, set ? 100 : 280, 2, out);
+            for (int64_t t = 0; t < s.tokens; t += 1 + t / 9)
+                assert_memory_equal(want + t * ld, out + t * ld, (size_t)ld * 4);
+        }
+        for (int64_t j = 0; j < s.tokens * ld; j++) assert_true(isfinite(out[j]));
+        saf_free(&want);
         saf_free(&out);
         free_setup(&s);
     }
@@ -253,9 +343,9 @@ static void test_attention_takes_several_sequences_at_once(void **state) {
 
 static void test_attention_of_a_broken_value_is_not_finite(void **state) {
     (void)state;
-    for (int set = 0; set < KERNEL_NAMES; set++) {
-        if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
-        setup s = new_setup(SAF_KV_F16, 2, 1, 32, 300);
+    for (int n = 0; n < KERNEL_NAMES * KV_TYPES; n++) {
+        if (saf_kernels_init(kernel_names[n / KV_TYPES]) != SAF_OK) continue;
+        setup s = new_setup((saf_kv_type)(n % KV_TYPES), 2, 1, 32, 300);
         float *out = util_new((size_t)(s.tokens * 64) * 4);
         s.q[10 * 64 + 32] = NAN;      /* token 10, head 1 */
         s.k[280 * 32 + 3] = INFINITY; /* seen by tokens 280 and later */
@@ -301,14 +391,52 @@ static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
     }
 }
 
+static void test_attention_cache_keeps_codes_and_scales_in_groups(void **state) {
+    (void)state;
+    enum { WIDTH = 40, HEADS = 2, CAPACITY = 256, GROUP = 16 * (WIDTH + 4 * 2), POSITION = 37 };
+    static char ck[CAPACITY * HEADS * GROUP / 16], cv[CAPACITY * HEADS * GROUP / 16];
+    float k[HEADS * WIDTH], v[HEADS * WIDTH];
+    cell rk[HEADS * WIDTH], rv[HEADS * WIDTH];
+    saf_attn_seq seq = {ck, cv, CAPACITY, POSITION, 1, 0};
+    assert_int_equal(saf_kv_bytes(SAF_KV_Q8_0, CAPACITY, HEADS, WIDTH), sizeof ck);
+    assert_int_equal(saf_kv_bytes(SAF_KV_Q8_0, 4096, 8, 128), 4096 * 8 * 144);
+    assert_true(saf_kv_bytes(SAF_KV_Q8_0, INT64_MAX / 2, 2, 1) == SIZE_MAX);
+    for (int set = 0; set < KERNEL_NAMES; set++) {
+        if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+        for (int round = 0; round < 300; round++) {
+            fill_adversarial(k, HEADS, WIDTH);
+            fill_adversarial(v, HEADS, WIDTH);
+            if (round % 3 == 0) k[util_below(HEADS * WIDTH)] = INFINITY;
+            if (round % 3 == 1) v[util_below(HEADS * WIDTH)] = NAN;
+            round_rows(SAF_KV_Q8_0, k, HEADS, WIDTH, rk);
+            round_rows(SAF_KV_Q8_0, v, HEADS, WIDTH, rv);
+            saf_kv_store(SAF_KV_Q8_0, &seq, 1, HEADS, WIDTH, k, v, HEADS * WIDTH);
+            for (int i = 0; i < HEADS * WIDTH; i++) {
+                int g = i / WIDTH, c = i % WIDTH;
+                int at = (g * CAPACITY + POSITION) / 16 * GROUP, lane = POSITION % 16;
+                cell sk, sv;
+                memcpy(&sk.scale, ck + at + (c / 32 * 16 + lane) * 4, 4);
+                memcpy(&sv.scale, cv + at + (c / 32 * 16 + lane) * 4, 4);
+                sk.code = (float)(signed char)ck[at + 2 * 64 + c * 16 + lane];
+                sv.code = (float)(signed char)cv[at + 2 * 64 + lane * WIDTH + c];
+                assert_true(sk.code == rk[i].code && sv.code == rv[i].code);
+                assert_true(sk.scale == rk[i].scale || (isnan(sk.scale) && isnan(rk[i].scale)));
+                assert_true(sv.scale == rv[i].scale || (isnan(sv.scale) && isnan(rv[i].scale)));
+            }
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_is_a_softmax_for_every_cut),
         cmocka_unit_test(test_attention_shares_a_long_sequence),
         cmocka_unit_test(test_attention_follows_the_rule),
+        cmocka_unit_test(test_attention_of_rounded_extremes),
         cmocka_unit_test(test_attention_takes_several_sequences_at_once),
         cmocka_unit_test(test_attention_of_a_broken_value_is_not_finite),
         cmocka_unit_test(test_attention_cache_rounds_to_f16_in_its_layout),
+        cmocka_unit_test(test_attention_cache_keeps_codes_and_scales_in_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

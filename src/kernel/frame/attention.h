@@ -8,25 +8,30 @@
 #include "kernel/kernels.h"
 
 /* The most rows that share one pass over the keys; their scores for one segment. */
-enum { PASS_ROWS = LANE_ACCUMULATORS / 2 > 4 ? 8 : 4 };
+enum { PASS_ROWS = LANE_ACCUMULATORS / 2 > 4 ? 8 : 4, MOST_SCALED = 8 };
 
 typedef struct {
     int64_t head_width;
     float q[SAF_MAX_HEAD_WIDTH * SAF__ATTN_ROWS]; /* q[c * SAF__ATTN_ROWS + row] */
     float score[PASS_ROWS][SAF_KV_SEGMENT];
+    /* Q8_0: the weights of the positions times the scales of a block of channels */
+    float scaled[MOST_SCALED][SAF_KV_SEGMENT];
 } attn_state;
 
-SAF__INLINE v16 cache_load(const bool f16, const void *base, int64_t at) {
-    return f16 ? v16_load_f16((const uint16_t *)base + at) : v16_load((const float *)base + at);
+SAF__INLINE v16 cache_load(const saf_kv_type type, const void *base, int64_t at) {
+    return type == SAF_KV_F16   ? v16_load_f16((const uint16_t *)base + at)
+           : type == SAF_KV_F32 ? v16_load((const float *)base + at)
+                                : v16_load_i8((const int8_t *)base + at);
 }
-SAF__INLINE v16 cache_load_n(const bool f16, const void *base, int64_t at, int64_t n) {
-    return f16 ? v16_load_f16_n((const uint16_t *)base + at, n)
-               : v16_load_n((const float *)base + at, n);
+SAF__INLINE v16 cache_load_n(const saf_kv_type type, const void *base, int64_t at, int64_t n) {
+    return type == SAF_KV_F16   ? v16_load_f16_n((const uint16_t *)base + at, n)
+           : type == SAF_KV_F32 ? v16_load_n((const float *)base + at, n)
+                                : v16_load_i8_n((const int8_t *)base + at, n);
 }
 
 /* score[i][16 b + lane] of rows row + i, i < R, and NB blocks of 16 keys from key block b0 + b of
  * the cache; lanes are positions. */
-SAF__INLINE void score_blocks(const bool f16, const int R, const int NB, attn_state *s,
+SAF__INLINE void score_blocks(const saf_kv_type type, const int R, const int NB, attn_state *s,
                               const saf__kv_head *head, int row, int64_t segment_block, int64_t b) {
     int64_t width = s->head_width;
     int64_t at = (segment_block + b) * width * LANES;
@@ -36,7 +41,7 @@ SAF__INLINE void score_blocks(const bool f16, const int R, const int NB, attn_st
         const float *q = s->q + c * SAF__ATTN_ROWS + row;
         v16 key[LANE_ACCUMULATORS];
         SAF__UNROLL for (int j = 0; j < NB; j++) key[j] =
-            cache_load(f16, head->k, at + (j * width + c) * LANES);
+            cache_load(type, head->k, at + (j * width + c) * LANES);
         SAF__UNROLL for (int i = 0; i < R; i++) {
             v16 qi = v16_set1(q[i]);
             SAF__UNROLL for (int j = 0; j < NB; j++) dot[i * NB + j] =
@@ -48,13 +53,57 @@ SAF__INLINE void score_blocks(const bool f16, const int R, const int NB, attn_st
         v16_store(s->score[i / NB] + (b + i % NB) * LANES, v16_mul(dot[i], scale));
 }
 
-SAF__INLINE void score_segment(const bool f16, const int R, attn_state *s, const saf__kv_head *head,
-                               int row, int64_t segment_block, int64_t n_blocks) {
+/* The same for Q8_0: each block of channels sums up its codes, then its scale takes it in. */
+SAF__INLINE void score_blocks_q8(const int R, const int NB, attn_state *s, const saf__kv_head *head,
+                                 int row, int64_t segment_block, int64_t b) {
+    int64_t width = s->head_width, blocks = saf_ceil_div(width, SAF_QUANT_BLOCK);
+    int64_t group_bytes = saf__kv_q8_group_bytes(width);
+    const char *group = (const char *)head->k + (segment_block + b) * group_bytes;
+    v16 dot[LANE_ACCUMULATORS];
+    SAF__UNROLL for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
+    for (int64_t block = 0; block < blocks; block++) {
+        int64_t c = block * SAF_QUANT_BLOCK, end = saf_i64_min(c + SAF_QUANT_BLOCK, width);
+        const int8_t *codes = (const int8_t *)group + blocks * LANES * 4;
+        v16 sum[LANE_ACCUMULATORS];
+        SAF__UNROLL for (int i = 0; i < R * NB; i++) sum[i] = v16_set1(0.0f);
+        for (; c < end; c++) {
+            const float *q = s->q + c * SAF__ATTN_ROWS + row;
+            v16 key[LANE_ACCUMULATORS];
+            SAF__UNROLL for (int j = 0; j < NB; j++) key[j] =
+                v16_load_i8(codes + j * group_bytes + c * LANES);
+            SAF__UNROLL for (int i = 0; i < R; i++) {
+                v16 qi = v16_set1(q[i]);
+                SAF__UNROLL for (int j = 0; j < NB; j++) sum[i * NB + j] =
+                    v16_fma(qi, key[j], sum[i * NB + j]);
+            }
+        }
+        SAF__UNROLL for (int j = 0; j < NB; j++) {
+            v16 d = v16_load((const float *)(group + j * group_bytes) + block * LANES);
+            SAF__UNROLL for (int i = 0; i < R; i++) dot[i * NB + j] =
+                v16_fma(d, sum[i * NB + j], dot[i * NB + j]);
+        }
+    }
+    v16 scale = v16_set1(head->scale);
+    SAF__UNROLL for (int i = 0; i < R * NB; i++)
+        v16_store(s->score[i / NB] + (b + i % NB) * LANES, v16_mul(dot[i], scale));
+}
+
+SAF__INLINE void score_some(const saf_kv_type type, const int R, const int NB, attn_state *s,
+                            const saf__kv_head *head, int row, int64_t segment_block, int64_t b) {
+    if (type == SAF_KV_Q8_0)
+        score_blocks_q8(R, NB, s, head, row, segment_block, b);
+    else
+        score_blocks(type, R, NB, s, head, row, segment_block, b);
+}
+
+SAF__INLINE void score_segment(const saf_kv_type type, const int R, attn_state *s,
+                               const saf__kv_head *head, int row, int64_t segment_block,
+                               int64_t n_blocks) {
     enum { MOST = 4 };
     const int NB = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t b = 0;
-    for (; b + NB <= n_blocks; b += NB) score_blocks(f16, R, NB, s, head, row, segment_block, b);
-    for (; b < n_blocks; b++) score_blocks(f16, R, 1, s, head, row, segment_block, b);
+    for (; b + NB <= n_blocks; b += NB) score_some(type, R, NB, s, head, row, segment_block, b);
+    for (; b < n_blocks; b++) score_some(type, R, 1, s, head, row, segment_block, b);
 }
 
 /* The first n scores become exp(score - their maximum); returns maximum and sum. */
@@ -95,48 +144,78 @@ SAF__INLINE void merge_store(const attn_merge *m, float *out, int64_t n, v16 o) 
         v16_store_n(out, n, o);
 }
 
+/* scaled[i * blocks + block][p] = weight of row i * scale of the block at channel c + 32 block. */
+SAF__INLINE void scale_weights(const int R, const int blocks, attn_state *s,
+                               const saf__kv_head *head, int64_t segment, int64_t n, int64_t c) {
+    int64_t group_bytes = saf__kv_q8_group_bytes(s->head_width);
+    const char *group = (const char *)head->v + segment / LANES * group_bytes;
+    for (int64_t p = 0; p < n; p += LANES, group += group_bytes) {
+        const float *d = (const float *)group + c / SAF_QUANT_BLOCK * LANES;
+        SAF__UNROLL for (int i = 0; i < R; i++) {
+            v16 e = v16_load(s->score[i] + p);
+            SAF__UNROLL for (int j = 0; j < blocks; j++)
+                v16_store(s->scaled[i * blocks + j] + p, v16_mul(e, v16_load(d + j * LANES)));
+        }
+    }
+}
+
+/* Positions [p, end) of what one call of weigh_values reads; a row takes part up to its limit, or,
+ * where `all` says so, everywhere. *at is the place of position p's values. */
+SAF__INLINE void weigh_positions(const saf_kv_type type, const int R, const int NC, const bool all,
+                                 const saf__kv_head *head, const float *const *weight,
+                                 const int64_t *limit, int64_t p, int64_t end, int64_t *at,
+                                 int64_t n, v16 *o) {
+    int64_t width = head->head_width;
+    int64_t skip = type == SAF_KV_Q8_0 ? LANES * 4 * saf_ceil_div(width, SAF_QUANT_BLOCK) : 0;
+    for (; p < end; p++, *at += width) {
+        if (skip && p % LANES == 0) *at += skip; /* over the scales of the next group */
+        v16 value[LANE_ACCUMULATORS];
+        SAF__UNROLL for (int j = 0; j < NC; j++) value[j] =
+            n == LANES ? cache_load(type, head->v, *at + j * LANES)
+                       : cache_load_n(type, head->v, *at + j * LANES, n);
+        SAF__UNROLL for (int i = 0; i < R; i++) {
+            if (!all && p >= limit[i]) continue;
+            SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
+                v16_fma(v16_set1(weight[i * NC + j][p]), value[j], o[i * NC + j]);
+        }
+    }
+}
+
 /* Channels c .. c + 16 NC of the outputs of R rows (fewer in the last sixteen lanes where `n` is
  * below 16): positions ascending, first those that all rows read, then each row's own. */
-SAF__INLINE void weigh_values(const bool f16, const int R, const int NC, attn_state *s,
+SAF__INLINE void weigh_values(const saf_kv_type type, const int R, const int NC, attn_state *s,
                               const saf__kv_head *head, const saf__attn_rows *rows, int row,
                               int64_t segment, const int64_t *limit, const attn_merge *merge,
                               int64_t c, int64_t n) {
-    v16 o[LANE_ACCUMULATORS];
-    SAF__UNROLL for (int i = 0; i < R * NC; i++) o[i] = v16_set1(0.0f);
+    const bool q8 = type == SAF_KV_Q8_0;
+    const int blocks = (NC + 1) / 2; /* of channels; c is a multiple of 32 where NC is above 1 */
     int64_t at = segment * s->head_width + c;
-    for (int64_t p = 0; p < limit[R - 1]; p++, at += s->head_width) {
-        v16 value[LANE_ACCUMULATORS];
-        SAF__UNROLL for (int j = 0; j < NC; j++) value[j] =
-            n == LANES ? cache_load(f16, head->v, at + j * LANES)
-                       : cache_load_n(f16, head->v, at + j * LANES, n);
-        if (p < limit[0]) {
-            SAF__UNROLL for (int i = 0; i < R; i++) {
-                v16 e = v16_set1(s->score[i][p]);
-                SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
-                    v16_fma(e, value[j], o[i * NC + j]);
-            }
-            continue;
-        }
-        SAF__UNROLL for (int i = 1; i < R; i++) {
-            if (p >= limit[i]) continue;
-            v16 e = v16_set1(s->score[i][p]);
-            SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
-                v16_fma(e, value[j], o[i * NC + j]);
-        }
+    if (q8) {
+        at = segment / LANES * saf__kv_q8_group_bytes(s->head_width) + c;
+        scale_weights(R, blocks, s, head, segment, limit[R - 1], c);
     }
+    const float *weight[LANE_ACCUMULATORS] = {0}; /* of row i and the sixteen channels j */
+    v16 o[LANE_ACCUMULATORS];
+    SAF__UNROLL for (int i = 0; i < R * NC; i++) {
+        weight[i] = q8 ? s->scaled[i / NC * blocks + i % NC / 2] : s->score[i / NC];
+        o[i] = v16_set1(0.0f);
+    }
+    weigh_positions(type, R, NC, true, head, weight, limit, 0, limit[0], &at, n, o);
+    weigh_positions(type, R, NC, false, head, weight, limit, limit[0], limit[R - 1], &at, n, o);
     SAF__UNROLL for (int i = 0; i < R * NC; i++)
         merge_store(merge + i / NC, rows->out[row + i / NC] + c + i % NC * LANES, n, o[i]);
 }
 
-SAF__INLINE void attend_pass(const bool f16, const int R, attn_state *s, const saf__kv_head *head,
-                             saf__attn_rows *rows, int row, int64_t segment, bool first) {
+SAF__INLINE void attend_pass(const saf_kv_type type, const int R, attn_state *s,
+                             const saf__kv_head *head, saf__attn_rows *rows, int row,
+                             int64_t segment, bool first) {
     enum { MOST = 8 };
     const int NC = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t limit[PASS_ROWS];
     attn_merge merge[PASS_ROWS] = {{0}};
     for (int i = 0; i < R; i++)
         limit[i] = saf_i64_min(rows->limit[row + i] - segment, SAF_KV_SEGMENT);
-    score_segment(f16, R, s, head, row, segment / LANES, saf_ceil_div(limit[R - 1], LANES));
+    score_segment(type, R, s, head, row, segment / LANES, saf_ceil_div(limit[R - 1], LANES));
     for (int i = 0; i < R; i++) {
         float max, sum, *old_max = &rows->max[row + i], *old_sum = &rows->sum[row + i];
         softmax_segment(s->score[i], limit[i], &max, &sum);
@@ -154,14 +233,14 @@ SAF__INLINE void attend_pass(const bool f16, const int R, attn_state *s, const s
     }
     int64_t c = 0;
     for (; c + NC * LANES <= s->head_width; c += NC * LANES)
-        weigh_values(f16, R, NC, s, head, rows, row, segment, limit, merge, c, LANES);
+        weigh_values(type, R, NC, s, head, rows, row, segment, limit, merge, c, LANES);
     for (; c + LANES <= s->head_width; c += LANES)
-        weigh_values(f16, R, 1, s, head, rows, row, segment, limit, merge, c, LANES);
+        weigh_values(type, R, 1, s, head, rows, row, segment, limit, merge, c, LANES);
     if (c < s->head_width)
-        weigh_values(f16, R, 1, s, head, rows, row, segment, limit, merge, c, s->head_width - c);
+        weigh_values(type, R, 1, s, head, rows, row, segment, limit, merge, c, s->head_width - c);
 }
 
-SAF__INLINE void attend_rows(const bool f16, attn_state *s, const saf__kv_head *head,
+SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__kv_head *head,
                              saf__attn_rows *rows, int64_t s0, int64_t s1) {
     int concerned = 0; /* limits ascend: the rows that a segment concerns are the last ones */
     for (int64_t i = s0; i < s1; i++) {
@@ -170,22 +249,27 @@ SAF__INLINE void attend_rows(const bool f16, attn_state *s, const saf__kv_head *
         int row = concerned;
         if (PASS_ROWS == 8)
             for (; row + 8 <= rows->rows; row += 8)
-                attend_pass(f16, PASS_ROWS, s, head, rows, row, segment, i == s0);
+                attend_pass(type, PASS_ROWS, s, head, rows, row, segment, i == s0);
         for (; row + 4 <= rows->rows; row += 4)
-            attend_pass(f16, 4, s, head, rows, row, segment, i == s0);
+            attend_pass(type, 4, s, head, rows, row, segment, i == s0);
         for (; row + 2 <= rows->rows; row += 2)
-            attend_pass(f16, 2, s, head, rows, row, segment, i == s0);
-        for (; row < rows->rows; row++) attend_pass(f16, 1, s, head, rows, row, segment, i == s0);
+            attend_pass(type, 2, s, head, rows, row, segment, i == s0);
+        for (; row < rows->rows; row++) attend_pass(type, 1, s, head, rows, row, segment, i == s0);
     }
 }
 
 static void frame_attend_f16(attn_state *s, const saf__kv_head *head, saf__attn_rows *rows,
                              int64_t s0, int64_t s1) {
-    attend_rows(true, s, head, rows, s0, s1);
+    attend_rows(SAF_KV_F16, s, head, rows, s0, s1);
 }
 static void frame_attend_f32(attn_state *s, const saf__kv_head *head, saf__attn_rows *rows,
                              int64_t s0, int64_t s1) {
-    attend_rows(false, s, head, rows, s0, s1);
+    attend_rows(SAF_KV_F32, s, head, rows, s0, s1);
+}
+
+static void frame_attend_q8(attn_state *s, const saf__kv_head *head, saf__attn_rows *rows,
+                            int64_t s0, int64_t s1) {
+    attend_rows(SAF_KV_Q8_0, s, head, rows, s0, s1);
 }
 
 static void frame_attend(const saf__kv_head *head, saf__attn_rows *rows, int64_t s0, int64_t s1) {
@@ -195,8 +279,10 @@ static void frame_attend(const saf__kv_head *head, saf__attn_rows *rows, int64_t
         for (int i = 0; i < rows->rows; i++) s.q[c * SAF__ATTN_ROWS + i] = rows->q[i][c];
     if (head->type == SAF_KV_F16)
         frame_attend_f16(&s, head, rows, s0, s1);
-    else
+    else if (head->type == SAF_KV_F32)
         frame_attend_f32(&s, head, rows, s0, s1);
+    else
+        frame_attend_q8(&s, head, rows, s0, s1);
 }
 
 static void round_f16(const float *x, int64_t n, uint16_t *y) {
@@ -205,9 +291,45 @@ static void round_f16(const float *x, int64_t n, uint16_t *y) {
     for (; i < n; i++) y[i] = saf_f16_from_f32(x[i]);
 }
 
+/* x[0, n), n <= 32, as codes and their scale. The bits of magnitudes are in order as integers. */
+static float round_q8(const float *x, int64_t n, int8_t *q) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t magnitude = saf_f32_to_bits(x[i]) & 0x7FFFFFFF;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    float amax = saf_f32_from_bits(largest);
+    bool finite = largest < 0x7F800000;
+    memset(q, 0, (size_t)n);
+    if (!finite || amax < 0x1p-100f) return finite ? 0.0f : NAN;
+    float inverse = 127.0f / amax;
+    for (int64_t i = 0; i < n; i++) q[i] = (int8_t)(int)rintf(x[i] * inverse);
+    return amax / 127.0f;
+}
+
+static void kv_store_q8(const float *k, const float *v, int64_t width, int64_t position,
+                        void *k_head, void *v_head) {
+    int64_t blocks = saf_ceil_div(width, SAF_QUANT_BLOCK), lane = position % LANES;
+    int64_t at = position / LANES * saf__kv_q8_group_bytes(width);
+    float *k_scale = (float *)((char *)k_head + at), *v_scale = (float *)((char *)v_head + at);
+    int8_t *k_codes = (int8_t *)(k_scale + blocks * LANES) + lane;
+    int8_t *v_codes = (int8_t *)(v_scale + blocks * LANES) + lane * width;
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t c = b * SAF_QUANT_BLOCK, n = saf_i64_min(SAF_QUANT_BLOCK, width - c);
+        int8_t codes[SAF_QUANT_BLOCK];
+        k_scale[b * LANES + lane] = round_q8(k + c, n, codes);
+        for (int64_t i = 0; i < n; i++) k_codes[(c + i) * LANES] = codes[i];
+        v_scale[b * LANES + lane] = round_q8(v + c, n, v_codes + c);
+    }
+}
+
 static void frame_kv_store(const float *k, const float *v, int64_t width, saf_kv_type type,
                            int64_t position, void *k_head, void *v_head) {
     int64_t lane = position / LANES * width * LANES + position % LANES;
+    if (type == SAF_KV_Q8_0) {
+        kv_store_q8(k, v, width, position, k_head, v_head);
+        return;
+    }
     if (type == SAF_KV_F32) {
         for (int64_t c = 0; c < width; c++) ((float *)k_head)[lane + c * LANES] = k[c];
         memcpy((float *)v_head + position * width, v, (size_t)width * sizeof *v);

@@ -51,6 +51,12 @@ SAF__INLINE v16 v16_load_f16_n(const uint16_t *p, int64_t n) {
 SAF__INLINE void v16_store_f16(uint16_t *p, v16 a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }
+SAF__INLINE v16 v16_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+SAF__INLINE v16 v16_load_i8_n(const int8_t *p, int64_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(v16_mask(n), p)));
+}
 SAF__INLINE v16 v16_first_n(v16 a, int64_t n, float rest) {
     return _mm512_mask_mov_ps(_mm512_set1_ps(rest), v16_mask(n), a);
 }
@@ -138,6 +144,17 @@ SAF__INLINE v16 v16_load_f16_n(const uint16_t *p, int64_t n) {
 SAF__INLINE void v16_store_f16(uint16_t *p, v16 a) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+SAF__INLINE __m256 v16_load_i8x8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+SAF__INLINE v16 v16_load_i8(const int8_t *p) {
+    return (v16){v16_load_i8x8(p), v16_load_i8x8(p + 8)};
+}
+SAF__INLINE v16 v16_load_i8_n(const int8_t *p, int64_t n) {
+    int8_t part[LANES] = {0};
+    memcpy(part, p, (size_t)n);
+    return v16_load_i8(part);
 }
 SAF__INLINE v16 v16_first_n(v16 a, int64_t n, float rest) {
     __m256 r = _mm256_set1_ps(rest);
@@ -227,6 +244,12 @@ SAF__INLINE v16 v16_load_f16_n(const uint16_t *p, int64_t n) {
 }
 SAF__INLINE void v16_store_f16(uint16_t *p, v16 a) {
     for (int j = 0; j < LANES; j++) p[j] = saf_f16_from_f32(a.at[j]);
+}
+SAF__INLINE v16 v16_load_i8(const int8_t *p) {
+    V16_EACH((float)p[j]);
+}
+SAF__INLINE v16 v16_load_i8_n(const int8_t *p, int64_t n) {
+    V16_EACH(j < n ? (float)p[j] : 0.0f);
 }
 SAF__INLINE v16 v16_first_n(v16 a, int64_t n, float rest) {
     V16_EACH(j < n ? a.at[j] : rest);

@@ -45,6 +45,18 @@ SAF__INLINE void v16_store_f16(uint16_t *p, v16 a) {
     SAF__UNROLL for (int j = 0; j < 4; j++)
         vst1_u16(p + 4 * j, vreinterpret_u16_f16(vcvt_f16_f32(a.r[j])));
 }
+SAF__INLINE v16 v16_load_i8(const int8_t *p) {
+    int8x16_t a = vld1q_s8(p);
+    int16x8_t lo = vmovl_s8(vget_low_s8(a)), hi = vmovl_s8(vget_high_s8(a));
+    return (v16){
+        {vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
+         vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))}};
+}
+SAF__INLINE v16 v16_load_i8_n(const int8_t *p, int64_t n) {
+    int8_t part[LANES] = {0};
+    memcpy(part, p, (size_t)n);
+    return v16_load_i8(part);
+}
 SAF__INLINE v16 v16_first_n(v16 a, int64_t n, float rest) {
     static const int32_t lane[4] = {0, 1, 2, 3};
     V16_EACH(vbslq_f32(vcltq_s32(vld1q_s32(lane), vdupq_n_s32((int)n - 4 * j)), a.r[j],

@@ -32,7 +32,8 @@ typedef struct saf_hw_yardstick saf_hw_yardstick;
 
 /* Takes `read_bytes` of memory (rounded up to huge pages; 0: four times the host's caches, at least
  * 256 MiB, and at most an eighth of its memory), first touched by the threads that will read it.
- * The team is the one that a parallel region gets now. Errors: NO_MEMORY, FAILED (hwloc). */
+ * The team is the one that a parallel region gets now. Errors: NO_MEMORY (more than half of what
+ * the host has as well), FAILED (hwloc). */
 saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures all three once: some tens of milliseconds each. By the thread that made it. */

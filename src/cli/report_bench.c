@@ -120,7 +120,7 @@ static saf_status print_steps(FILE *out, const saf_result_bench *b, const saf_re
     saf_buf head = {0};
     double passes = passes_of(p);
     int64_t rows = 0;
-    SAF_TRY(saf_buf_printf(&head, "<%.31s|ms a pass|%% of time|MB|Mop|%% of limit", p->phase));
+    SAF_TRY(saf_buf_printf(&head, "<%.31s|ms a pass|%% of time|GB/s|Gop/s|%% of limit", p->phase));
     SAF_TRY(saf__grid_begin(&g, head.data));
     for (int64_t i = 0; i < b->n_steps; i++) {
         const saf_result_step *t = &b->steps[i];
@@ -131,8 +131,8 @@ static saf_status print_steps(FILE *out, const saf_result_bench *b, const saf_re
         SAF_TRY(saf__grid_cell(&g, "%.15s", t->step));
         SAF_TRY(number_cell(&g, t->seconds / passes * 1e3, 3));
         SAF_TRY(number_cell(&g, 100 * t->share, 1));
-        SAF_TRY(number_cell(&g, bytes > 0 ? bytes / passes * 1e-6 : (double)NAN, 2));
-        SAF_TRY(number_cell(&g, ops > 0 ? ops / passes * 1e-6 : (double)NAN, 1));
+        SAF_TRY(number_cell(&g, bytes > 0 ? bytes / t->seconds * 1e-9 : (double)NAN, 2));
+        SAF_TRY(number_cell(&g, ops > 0 ? ops / t->seconds * 1e-9 : (double)NAN, 1));
         SAF_TRY(number_cell(&g, t->limit_s > 0 ? 100 * t->limit_s / t->seconds : (double)NAN, 1));
     }
     if (rows == 0) goto out;

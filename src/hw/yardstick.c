@@ -53,10 +53,16 @@ static int64_t calibrate(saf_hw_yardstick *y, loop_kind kind) {
     }
 }
 
-static saf_status default_bytes(size_t *out) {
+/* What is written to must be there: the system would sooner end the process than refuse. */
+static saf_status choose_bytes(size_t asked, size_t *out) {
     saf_hw_binding host;
     saf_status st = saf_hw_binding_read(&host);
     if (st != SAF_OK) return st;
+    if (asked > (size_t)host.memory_bytes / 2)
+        return saf_fail(SAF_NO_MEMORY, "a read bandwidth over %zu MiB: the host has %lld MiB",
+                        asked >> 20, (long long)host.memory_bytes >> 20);
+    *out = asked;
+    if (asked > 0) return SAF_OK;
     int64_t bytes = saf_i64_max(LEAST_READ_BYTES, CACHES * host.cache_bytes);
     *out = (size_t)saf_i64_min(bytes, saf_i64_max(HUGE_PAGE, host.memory_bytes / MEMORY_PART));
     return SAF_OK;
@@ -70,7 +76,7 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
 #pragma omp parallel
 #pragma omp single
     y->threads = omp_get_num_threads();
-    if (read_bytes == 0) SAF_TRY(default_bytes(&read_bytes));
+    SAF_TRY(choose_bytes(read_bytes, &read_bytes));
     size_t pages = (size_t)saf_ceil_div((int64_t)(read_bytes / (size_t)y->threads) + 1, HUGE_PAGE);
     y->part_bytes = pages * HUGE_PAGE;
     size_t total = y->part_bytes * (size_t)y->threads;

@@ -68,7 +68,7 @@ def help_pages():
     tap.ok(p.returncode == 0 and "generate" in p.stdout and "score" in p.stdout, "saf help")
     with open(os.path.join(ROOT, "doc", "job-file.md"), encoding="utf-8") as f:
         page = f.read()
-    for kind in "generate", "score":
+    for kind in "generate", "score", "bench":
         p = saf("help", kind)
         tap.ok(p.returncode == 0 and "\n  model.path\n" in p.stdout, f"saf help {kind}", p.stdout)
         tap.ok(all(len(line) <= 90 for line in p.stdout.splitlines()), f"saf help {kind} is narrow")

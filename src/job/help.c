@@ -6,8 +6,7 @@
 static const char *const kind_help[SAF_JOB_KINDS] = {
     [SAF_JOB_GENERATE] = "prompts in, completions out",
     [SAF_JOB_SCORE] = "log-likelihood and perplexity of given texts",
-    [SAF_JOB_BENCH] =
-        "prefill and decode of a model on one rank, against what its threads could do at best",
+    [SAF_JOB_BENCH] = "loading, prefill and decode of one rank, beside its yardsticks",
 };
 
 static const char *default_of(const saf__field *f) {
@@ -32,11 +31,12 @@ static void print_wrapped(const char *text, FILE *out) {
 }
 
 static void print_text(const saf__field *f, const char *range, FILE *out) {
-    fprintf(out, "\n  %s\n      %s", f->key, saf__field_type_name(f->type));
-    if (f->unit) fprintf(out, ", %s", f->unit);
-    if (range[0]) fprintf(out, "; %s", range);
-    fprintf(out, "; %s%s", f->initial ? "default " : "", default_of(f));
-    fprintf(out, "\n");
+    char form[512];
+    fprintf(out, "\n  %s\n", f->key);
+    snprintf(form, sizeof form, "%s%s%s%s%s; %s%s", saf__field_type_name(f->type),
+             f->unit ? ", " : "", f->unit ? f->unit : "", range[0] ? "; " : "", range,
+             f->initial ? "default " : "", default_of(f));
+    print_wrapped(form, out);
     print_wrapped(f->help, out);
     if (f->hint) fprintf(out, "      (%s)\n", f->hint);
 }

@@ -15,6 +15,17 @@ static double passes_of(const saf_result_phase *p) {
     return p->passes > 0 ? p->passes : 1;
 }
 
+/* A name from a file, fit for a terminal and for the head of a grid. */
+static saf_status show_name(const char *name, saf_buf *out) {
+    saf_status st = SAF_OK;
+    saf_buf_clear(out);
+    SAF_TRY(saf__show_text(out, name, 32));
+    for (size_t i = 0; i < out->len; i++)
+        if (out->data[i] == '|') out->data[i] = '/';
+out:
+    return st;
+}
+
 static bool is_load(const saf_result_phase *p) {
     return isfinite(p->copy_s);
 }
@@ -50,25 +61,27 @@ static saf_status print_rate(FILE *out, const saf_result_bench *b, const char *n
 
 static saf_status print_yardsticks(FILE *out, const saf_result_bench *b) {
     saf_status st = SAF_OK;
-    char int8[40] = "int8 peak", f32[40] = "f32 peak";
+    saf_buf name = {0};
     SAF_TRY(print_rate(out, b, "memory read", "GB/s", offsetof(saf_result_sample, read_before),
                        offsetof(saf_result_sample, read_after)));
-    SAF_TRY(print_rate(out, b, int8, "Gop/s", offsetof(saf_result_sample, int8_before),
+    SAF_TRY(print_rate(out, b, "int8 peak", "Gop/s", offsetof(saf_result_sample, int8_before),
                        offsetof(saf_result_sample, int8_after)));
-    SAF_TRY(print_rate(out, b, f32, "Gop/s", offsetof(saf_result_sample, f32_before),
+    SAF_TRY(print_rate(out, b, "f32 peak", "Gop/s", offsetof(saf_result_sample, f32_before),
                        offsetof(saf_result_sample, f32_after)));
     for (int64_t i = 0; i < b->n_phases; i++) {
         const saf_result_phase *p = &b->phases[i];
+        SAF_TRY(show_name(p->phase, &name));
         if (isfinite(p->sgemm_ops_per_s))
-            fprintf(out, "%-12s %.1f Gop/s by OpenBLAS, of which %.31s reaches %.1f %%\n", "sgemm",
-                    p->sgemm_ops_per_s * 1e-9, p->phase, 100 * p->of_sgemm);
+            fprintf(out, "%-12s %.1f Gop/s by OpenBLAS, of which %s reaches %.1f %%\n", "sgemm",
+                    p->sgemm_ops_per_s * 1e-9, name.data, 100 * p->of_sgemm);
         if (is_load(p))
             fprintf(out,
                     "%-12s %.1f MB in %.3f s, from %.3f to %.3f: %.2f times a plain copy of them\n",
-                    p->phase, (double)p->weight_bytes * 1e-6, p->seconds, p->seconds_min,
+                    name.data, (double)p->weight_bytes * 1e-6, p->seconds, p->seconds_min,
                     p->seconds_max, p->copies);
     }
 out:
+    saf_buf_free(&name);
     return st;
 }
 
@@ -117,10 +130,11 @@ out:
 static saf_status print_steps(FILE *out, const saf_result_bench *b, const saf_result_phase *p) {
     saf_status st = SAF_OK;
     saf__grid g = {0};
-    saf_buf head = {0};
+    saf_buf head = {0}, name = {0};
     double passes = passes_of(p);
     int64_t rows = 0;
-    SAF_TRY(saf_buf_printf(&head, "<%.31s|ms a pass|%% of time|GB/s|Gop/s|%% of limit", p->phase));
+    SAF_TRY(show_name(p->phase, &name));
+    SAF_TRY(saf_buf_printf(&head, "<%s|ms a pass|%% of time|GB/s|Gop/s|%% of limit", name.data));
     SAF_TRY(saf__grid_begin(&g, head.data));
     for (int64_t i = 0; i < b->n_steps; i++) {
         const saf_result_step *t = &b->steps[i];
@@ -140,6 +154,7 @@ static saf_status print_steps(FILE *out, const saf_result_bench *b, const saf_re
     SAF_TRY(saf__grid_print(&g, out));
 out:
     saf_buf_free(&head);
+    saf_buf_free(&name);
     saf__grid_free(&g);
     return st;
 }

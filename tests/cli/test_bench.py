@@ -2,6 +2,7 @@
 that the file's own tensors add up to, and wrong settings stop before anything starts."""
 import json
 import os
+import shutil
 import struct
 import sys
 
@@ -96,7 +97,7 @@ def expected(path, sequences, tokens, passes, context, kv_width=2):
         kv += sequences * layers * 2 * end * kv_heads * head_width * kv_width
         for position in range(context + step * tokens, end):
             floats += sequences * layers * 4 * heads * head_width * (position + 1)
-    return [weights, kv, int8, floats]
+    return [weights, int(kv), int8, floats]
 
 
 def columns(row):
@@ -192,18 +193,54 @@ def check_report(out):
             tap.equal(got[table], rows, f"saf report --json: {table}")
 
 
+def check_hostile(out, folder):
+    """Files that a program changed."""
+    def changed(name, change):
+        path = os.path.join(folder, "changed.h5")
+        shutil.copy(out, path)
+        with h5py.File(path, "r+") as f:
+            change(f)
+        p = saf("report", path)
+        json_too = saf("report", path, "--json")
+        tap.equal(json_too.returncode, p.returncode, f"{name}: --json ends as the tables do")
+        return p
+
+    def rename(f):
+        rows = f["bench/phases"][:]
+        rows["phase"][:] = b"a|b\x1b[31m<"
+        rows["passes"] = 0
+        rows["seconds"] = np.nan
+        f["bench/phases"][:] = rows
+        steps = f["bench/steps"][:]
+        steps["phase"][:] = b"a|b\x1b[31m<"
+        steps["step"][:] = b"\x1b[2J"
+        steps["seconds"] = 0
+        f["bench/steps"][:] = steps
+
+    def remove(f):
+        del f["bench/samples"]
+
+    p = changed("names that are no words", rename)
+    tap.ok(p.returncode == 0 and "\x1b" not in p.stdout and "a/b" in p.stdout, "names that are no words", p.stdout)
+    p = changed("a table that is gone", remove)
+    tap.ok(p.returncode == 65 and "/bench/samples" in p.stderr, "a table that is gone", p.stderr)
+
+
 def models(folder):
-    for dtype, arch, tied, more in (("q8_0", "qwen3", False, []), ("q4_k", "qwen2", True, []), ("f32", "llama", False, []),
-                                    ("bf16", "qwen3", True, ["model.kv_type=f32"])):
+    # bytes of a key's or value's number in the cache; q8_0: a byte, and an f32 scale for each 32
+    kv_types = {"f16": 2, "f32": 4, "q8_0": 36 / 32}
+    for dtype, arch, tied, kv in (("q8_0", "qwen3", False, "f16"), ("q4_k", "qwen2", True, "q8_0"),
+                                  ("f32", "llama", False, "f16"), ("bf16", "qwen3", True, "f32")):
         path = os.path.join(folder, f"{dtype}.gguf")
         made = saf("model", "make", path, "--arch", arch, "--shape", "2:256:4:2:64:512", "--type", dtype,
                    *(["--tied"] if tied else []))
         tap.equal(made.returncode, 0, f"a model of type {dtype}")
-        out = run(folder, path, f"{arch} {dtype}", *more, kv_width=4 if more else 2)
+        out = run(folder, path, f"{arch} {dtype}", f"model.kv_type={kv}", kv_width=kv_types[kv])
         if out and dtype == "q8_0":
             with h5py.File(out) as f:
                 check_page(f)
             check_report(out)
+            check_hostile(out, folder)
         if out and dtype == "f32":
             with h5py.File(out) as f:
                 row = f["bench/phases"][1]

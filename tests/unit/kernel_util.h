@@ -52,6 +52,21 @@ UTIL void util_fill(float *x, int64_t n, float scale) {
     for (int64_t i = 0; i < n; i++) x[i] = util_normal() * scale;
 }
 
+/* Equal bits, or both NaN: which NaN an operation gives differs between processors. */
+UTIL bool util_same(float a, float b) {
+    return (isnan(a) && isnan(b)) || saf_f32_to_bits(a) == saf_f32_to_bits(b);
+}
+/* A value of any kind there is: everyday, huge, tiny, denormal, zero, and infinite or NaN where
+ * `broken`. */
+UTIL float util_hard(bool broken) {
+    static const float special[] = {
+        0.0f,      -0.0f,    0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffcp-127f, 0x1.fffffep127f,
+        -0x1p127f, INFINITY, -INFINITY, NAN};
+    int kind = util_below(8);
+    if (kind == 0) return special[util_below(broken ? 11 : 8)];
+    return util_normal() * ldexpf(1, kind == 1 ? util_below(250) - 140 : util_below(12) - 6);
+}
+
 UTIL void *util_new(size_t bytes) {
     void *p = NULL;
     assert_int_equal(saf_alloc(bytes, 1, &p), SAF_OK);
@@ -67,6 +82,7 @@ typedef enum {
     FILL_ALL_LOW,  /* every byte 0x80: -128 in Q8_0, the lowest signed scales */
     FILL_SMALLEST,
     FILL_ZERO,
+    FILL_BROKEN, /* some scales (float types: some weights) infinite or NaN */
     FILL_KINDS
 } util_fill_kind;
 
@@ -103,7 +119,8 @@ UTIL uint8_t *util_weights(saf_dtype dtype, int64_t rows, int64_t cols, util_fil
         for (int64_t i = 0; i < rows * cols; i++) {
             float w = kind == FILL_ZERO ? 0 : util_normal() * 0.1f;
             if (kind == FILL_LARGEST) w *= 1e4f;
-            if (kind == FILL_SMALLEST) w *= 1e-5f;
+            if (kind == FILL_SMALLEST) w *= dtype == SAF_DTYPE_F16 ? 1e-5f : 1e-38f;
+            if (kind == FILL_BROKEN && util_below(50) == 0) w = util_below(2) ? -INFINITY : NAN;
             uint16_t half = dtype == SAF_DTYPE_F16 ? saf_f16_from_f32(w) : saf_bf16_from_f32(w);
             if (dtype == SAF_DTYPE_F32)
                 memcpy(raw + 4 * i, &w, 4);
@@ -126,6 +143,8 @@ UTIL uint8_t *util_weights(saf_dtype dtype, int64_t rows, int64_t cols, util_fil
         if (kind == FILL_LARGEST) d = 0x7BFF, m = 0xFBFF;  /* +-65504 */
         if (kind == FILL_SMALLEST) d = 0x0001, m = 0x8001; /* +-2^-24 */
         if (kind == FILL_ZERO) d = 0x8000, m = 0;
+        if (kind == FILL_BROKEN && util_below(9) == 0) d = util_below(2) ? 0xFC00 : 0x7E00;
+        if (kind == FILL_BROKEN && util_below(9) == 0) m = util_below(2) ? 0x7C00 : 0xFE00;
         util_set_scales(dtype, raw + at, d, m);
     }
     return raw;

@@ -364,6 +364,37 @@ static void test_attention_of_a_broken_value_is_not_finite(void **state) {
     }
 }
 
+/* Whatever the cache holds: scores that overflow, values of any size, denormals, zeros. */
+static void test_attention_every_set_agrees_on_hard_values(void **state) {
+    (void)state;
+    for (int round = 0; round < 12; round++) {
+        bool broken = round % 3 == 2;
+        setup s = new_setup(round % 2 ? SAF_KV_F32 : SAF_KV_F16, 3, 1, 8 + 12 * (round % 4),
+                            round < 4 ? 290 : 40);
+        size_t values = (size_t)(s.tokens * s.heads * s.width);
+        float *want = util_new(values * 4), *got = util_new(values * 4);
+        for (int64_t i = 0; i < s.tokens * s.width; i++) {
+            if (util_below(20) == 0) s.k[i] = util_hard(broken);
+            if (util_below(2) == 0) s.v[i] = util_hard(broken);
+        }
+        for (size_t i = 0; i < values; i++)
+            if (util_below(20) == 0) s.q[i] = util_hard(false);
+        for (int set = 0; set < KERNEL_NAMES; set++) {
+            if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+            run(&s, round % 5 ? 7 : 1000, 2, set ? got : want);
+            for (size_t i = 0; set && i < values; i++) {
+                if (util_same(want[i], got[i])) continue;
+                fail_msg("%s, round %d, token %d: %a, the reference says %a", saf_kernels_name(),
+                         round, (int)((int64_t)i / (s.heads * s.width)), (double)got[i],
+                         (double)want[i]);
+            }
+        }
+        saf_free(&want);
+        saf_free(&got);
+        free_setup(&s);
+    }
+}
+
 static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
     (void)state;
     enum { WIDTH = 40, HEADS = 2, CAPACITY = 256, POSITION = 37 };
@@ -435,6 +466,7 @@ int main(void) {
         cmocka_unit_test(test_attention_of_rounded_extremes),
         cmocka_unit_test(test_attention_takes_several_sequences_at_once),
         cmocka_unit_test(test_attention_of_a_broken_value_is_not_finite),
+        cmocka_unit_test(test_attention_every_set_agrees_on_hard_values),
         cmocka_unit_test(test_attention_cache_rounds_to_f16_in_its_layout),
         cmocka_unit_test(test_attention_cache_keeps_codes_and_scales_in_groups),
     };

@@ -2,7 +2,7 @@
  * out naively from the file's bytes: equal bits. */
 #include "unit/kernel_util.h"
 
-typedef enum { X_USUAL, X_ALL_EQUAL, X_EXTREME, X_TINY, X_BROKEN, X_KINDS } x_kind;
+typedef enum { X_USUAL, X_ALL_EQUAL, X_TIES, X_EXTREME, X_TINY, X_BROKEN, X_KINDS } x_kind;
 
 /* x[T, K] with row stride ldx. */
 static float *make_x(int64_t tokens, int64_t cols, int64_t ldx, x_kind kind) {
@@ -13,6 +13,8 @@ static float *make_x(int64_t tokens, int64_t cols, int64_t ldx, x_kind kind) {
         for (int64_t k = 0; k < cols; k++) {
             /* every q 127, or every q -127: the largest sums there are */
             if (kind == X_ALL_EQUAL) row[k] = t % 2 ? -3 : 3;
+            /* halfway between two q: dx is 1 */
+            if (kind == X_TIES) row[k] = k % 32 ? (float)util_below(254) - 126.5f : 127;
             /* every q at +-127; blocks of zeros; blocks around the cut-off at 2^-100 */
             if (kind == X_EXTREME) row[k] = util_below(2) ? 3e38f : -3e38f;
             if (kind == X_EXTREME && t % 3 == 1) row[k] = k % 2 ? 1e30f : 0.0f;
@@ -75,11 +77,6 @@ static float naive_dot(saf_dtype dtype, const uint8_t *raw, const float *x, int6
     return acc;
 }
 
-static bool same(float a, float b) {
-    if (!isfinite(a) || !isfinite(b)) return isfinite(a) == isfinite(b);
-    return saf_f32_to_bits(a) == saf_f32_to_bits(b);
-}
-
 /* One product on `threads` threads; y[T, ldy]. */
 static void product(const saf_weight *w, saf_acts *acts, const float *x, int64_t ldx,
                     int64_t tokens, float *y, int64_t ldy, int threads) {
@@ -113,7 +110,7 @@ static void check(saf_dtype dtype, int64_t rows, int64_t cols, int64_t tokens,
         for (int64_t i = 0; i < tokens * ldy; i++) got[i] = 12345;
         product(&w, acts, x, ldx, tokens, got, ldy, 1 + set % 3);
         for (int64_t i = 0; i < tokens * ldy; i++) {
-            if (same(want[i], got[i])) continue;
+            if (util_same(want[i], got[i])) continue;
             print_error(
                 "%s %s [%d,%d] x %d, weights %d x %d: token %d row %d: expected %a, got %a\n",
                 saf_kernels_name(), saf_dtype_name(dtype), (int)rows, (int)cols, (int)tokens,

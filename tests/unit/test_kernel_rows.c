@@ -216,6 +216,46 @@ static void test_rows_exp_shifted_is_exp_of_the_difference(void **state) {
     }
 }
 
+/* All row operations at once on values of every kind; the vocabulary's as well. */
+static int hard_rows(int64_t n, float *y) {
+    enum { STEPS = 7 };
+    float *at[STEPS];
+    for (int i = 0; i < STEPS; i++) at[i] = y + i * MAX_WIDTH;
+    saf_rms_norm(in, n, other, 1e-6f, 1, n, at[0], n);
+    memcpy(at[1], other, (size_t)n * sizeof *other);
+    saf_add_rows(in, n, 1, n, at[1], n);
+    saf_silu_mul(in, other, n, 1, n, at[2], n);
+    saf_exp_shifted(in, 0.5f, n, at[3]);
+    memcpy(at[4], in, (size_t)n * sizeof *in);
+    saf_rope_apply(SAF_ROPE_HALVES, other, n / 2, 1, 1, n, at[4], n);
+    at[5][0] = (float)saf_log_sum_exp(in, n);
+    at[5][1] = (float)saf_argmax(in, n);
+    bool finite;
+    saf_rows_finite(in, n, 1, n, &finite);
+    at[6][0] = finite;
+    return STEPS * MAX_WIDTH;
+}
+
+static void test_rows_every_set_agrees_on_hard_values(void **state) {
+    (void)state;
+    static float want[7 * MAX_WIDTH], got[7 * MAX_WIDTH];
+    for (int round = 0; round < 400; round++) {
+        int64_t n = round < WIDTHS ? widths[round] : 1 + util_below(MAX_WIDTH);
+        for (int64_t k = 0; k < n; k++) in[k] = util_hard(round % 4 == 0);
+        for (int64_t k = 0; k < n; k++) other[k] = util_hard(round % 8 == 0);
+        EACH_SET(set) {
+            float *y = set == 0 ? want : got;
+            int values = hard_rows(n, y);
+            for (int i = 0; i < values; i++) {
+                if (util_same(want[i], y[i])) continue;
+                fail_msg("%s, width %d, step %d, column %d: %a, the reference says %a",
+                         saf_kernels_name(), (int)n, i / MAX_WIDTH, i % MAX_WIDTH, (double)y[i],
+                         (double)want[i]);
+            }
+        }
+    }
+}
+
 /* What every processor of this kind runs, and none of it. */
 #if defined __aarch64__
 #define VECTORS "neon"
@@ -289,6 +329,7 @@ int main(void) {
         cmocka_unit_test(test_rows_log_sum_exp_is_close),
         cmocka_unit_test(test_rows_argmax_takes_the_first_of_equals),
         cmocka_unit_test(test_rows_exp_shifted_is_exp_of_the_difference),
+        cmocka_unit_test(test_rows_every_set_agrees_on_hard_values),
         cmocka_unit_test(test_rows_kernels_are_chosen_by_name),
         cmocka_unit_test(test_rows_float_state_notices_flushed_denormals),
     };

@@ -50,7 +50,8 @@ static void check_rows(saf_dtype dtype, int64_t rows, int64_t cols, util_fill_ki
         naive_row(dtype, raw + (size_t)r * row_bytes, cols, want);
         saf_weight_row(&w, r, got);
         for (int64_t k = 0; k < cols; k++) {
-            if (want[k] == got[k]) continue; /* +0 and -0 are the same value */
+            /* +0 and -0 are the same value */
+            if (want[k] == got[k] || (isnan(want[k]) && isnan(got[k]))) continue;
             print_error("%s kind %d row %d column %d: expected %a, got %a\n", saf_dtype_name(dtype),
                         (int)kind, (int)r, (int)k, (double)want[k], (double)got[k]);
             fail();

@@ -39,7 +39,7 @@ static saf_status feed(saf_stage *stage, const saf_model_params *p, const token_
     return saf_sha256_add(sha, logits, (size_t)(n * p->vocab) * sizeof *logits);
 }
 
-static saf_status print_model(const char *path, const token_list *tokens) {
+static saf_status print_model(const char *path, const token_list *tokens, saf_kv_type type) {
     saf_status st = SAF_OK;
     saf_gguf *g = NULL;
     saf_model_params p = {0};
@@ -54,7 +54,7 @@ static saf_status print_model(const char *path, const token_list *tokens) {
     SAF_TRY(saf_model_params_read(g, &p));
     saf_slice_range all = {0, p.layers, true, true};
     SAF_TRY(saf_slice_load(g, &p, all, &slice));
-    SAF_TRY(saf_kv_cache_new(&p, all, SAF_KV_F16, 1, MAX_TOKENS, &kv));
+    SAF_TRY(saf_kv_cache_new(&p, all, type, 1, MAX_TOKENS, &kv));
     SAF_TRY(saf_stage_new(&p, slice, kv, MAX_TOKENS, 1, MAX_TOKENS, &stage));
     SAF_TRY(saf_alloc((size_t)(MAX_TOKENS * p.width), sizeof *x, &x));
     SAF_TRY(saf_alloc((size_t)(MAX_TOKENS * p.vocab), sizeof *logits, &logits));
@@ -86,7 +86,9 @@ int main(int argc, char **argv) {
     }
     saf_status st = saf_kernels_init(NULL);
     if (st == SAF_OK) st = tokens_read(argv[1], &tokens);
-    for (int i = 2; st == SAF_OK && i < argc; i++) st = print_model(argv[i], &tokens);
+    for (int i = 2; i < argc; i++)
+        for (int type = SAF_KV_F16; st == SAF_OK && type <= SAF_KV_Q8_0; type++)
+            st = print_model(argv[i], &tokens, (saf_kv_type)type);
     if (st != SAF_OK) (void)fprintf(stderr, "%s\n", saf_error_text());
     return st != SAF_OK;
 }

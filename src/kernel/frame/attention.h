@@ -29,19 +29,55 @@ SAF__INLINE v16 cache_load_n(const saf_kv_type type, const void *base, int64_t a
                                 : v16_load_i8_n((const int8_t *)base + at, n);
 }
 
-/* score[i][16 b + lane] of rows row + i, i < R, and NB blocks of 16 keys from key block b0 + b of
- * the cache; lanes are positions. */
+/* A segment's groups of sixteen positions in the order they are read: keys, then values, then the
+ * keys of the next segment. Whoever reads a group first asks for the one that comes some groups
+ * later: what the processor guesses by itself is half of what the memory can do. */
+typedef struct {
+    const char *k, *v, *next; /* next: NULL where nobody will read it */
+    int64_t groups, group_bytes;
+    bool fetch;
+} attn_segment;
+
+enum { GROUPS_AHEAD = 4, CACHE_LINE = 64 };
+
+/* How far the group lies away that is to be fetched with group i of the keys or values. */
+SAF__INLINE int64_t ahead_of_keys(const attn_segment *g, int64_t i) {
+    int64_t then = i + GROUPS_AHEAD - g->groups;
+    if (!g->fetch) return 0;
+    if (then < 0) return GROUPS_AHEAD * g->group_bytes;
+    return then < g->groups ? g->v + then * g->group_bytes - (g->k + i * g->group_bytes) : 0;
+}
+SAF__INLINE int64_t ahead_of_values(const attn_segment *g, int64_t i) {
+    int64_t then = i + GROUPS_AHEAD - g->groups;
+    if (!g->fetch) return 0;
+    if (then < 0) return GROUPS_AHEAD * g->group_bytes;
+    return g->next ? g->next + then * g->group_bytes - (g->v + i * g->group_bytes) : 0;
+}
+
+SAF__INLINE int64_t value_bytes(const saf_kv_type type) {
+    return type == SAF_KV_F16 ? 2 : type == SAF_KV_F32 ? 4 : 1;
+}
+
+/* score[i][16 b + lane] of rows row + i, i < R, and NB groups of 16 keys from group b of the
+ * segment; lanes are positions. */
 SAF__INLINE void score_blocks(const saf_kv_type type, const int R, const int NB, attn_state *s,
-                              const saf__kv_head *head, int row, int64_t segment_block, int64_t b) {
-    int64_t width = s->head_width;
-    int64_t at = (segment_block + b) * width * LANES;
+                              const saf__kv_head *head, const attn_segment *g, int row, int64_t b) {
+    int64_t width = s->head_width, step = LANES * value_bytes(type);
+    const char *at[LANE_ACCUMULATORS] = {0};
+    int64_t ahead[LANE_ACCUMULATORS] = {0};
+    SAF__UNROLL for (int j = 0; j < NB; j++) {
+        at[j] = g->k + (b + j) * g->group_bytes;
+        ahead[j] = ahead_of_keys(g, b + j);
+    }
     v16 dot[LANE_ACCUMULATORS];
     SAF__UNROLL for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
     for (int64_t c = 0; c < width; c++) {
         const float *q = s->q + c * SAF__ATTN_ROWS + row;
         v16 key[LANE_ACCUMULATORS];
-        SAF__UNROLL for (int j = 0; j < NB; j++) key[j] =
-            cache_load(type, head->k, at + (j * width + c) * LANES);
+        SAF__UNROLL for (int j = 0; j < NB; j++) {
+            key[j] = cache_load(type, at[j] + c * step, 0);
+            __builtin_prefetch(at[j] + c * step + ahead[j], 0, 2);
+        }
         SAF__UNROLL for (int i = 0; i < R; i++) {
             v16 qi = v16_set1(q[i]);
             SAF__UNROLL for (int j = 0; j < NB; j++) dot[i * NB + j] =
@@ -55,10 +91,12 @@ SAF__INLINE void score_blocks(const saf_kv_type type, const int R, const int NB,
 
 /* The same for Q8_0: each block of channels sums up its codes, then its scale takes it in. */
 SAF__INLINE void score_blocks_q8(const int R, const int NB, attn_state *s, const saf__kv_head *head,
-                                 int row, int64_t segment_block, int64_t b) {
+                                 const attn_segment *g, int row, int64_t b) {
     int64_t width = s->head_width, blocks = saf_ceil_div(width, SAF_QUANT_BLOCK);
-    int64_t group_bytes = saf__kv_q8_group_bytes(width);
-    const char *group = (const char *)head->k + (segment_block + b) * group_bytes;
+    int64_t group_bytes = g->group_bytes;
+    const char *group = g->k + b * group_bytes;
+    int64_t ahead[LANE_ACCUMULATORS] = {0};
+    SAF__UNROLL for (int j = 0; j < NB; j++) ahead[j] = ahead_of_keys(g, b + j);
     v16 dot[LANE_ACCUMULATORS];
     SAF__UNROLL for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
     for (int64_t block = 0; block < blocks; block++) {
@@ -69,8 +107,11 @@ SAF__INLINE void score_blocks_q8(const int R, const int NB, attn_state *s, const
         for (; c < end; c++) {
             const float *q = s->q + c * SAF__ATTN_ROWS + row;
             v16 key[LANE_ACCUMULATORS];
-            SAF__UNROLL for (int j = 0; j < NB; j++) key[j] =
-                v16_load_i8(codes + j * group_bytes + c * LANES);
+            SAF__UNROLL for (int j = 0; j < NB; j++) {
+                const int8_t *code = codes + j * group_bytes + c * LANES;
+                key[j] = v16_load_i8(code);
+                __builtin_prefetch(code + ahead[j], 0, 2);
+            }
             SAF__UNROLL for (int i = 0; i < R; i++) {
                 v16 qi = v16_set1(q[i]);
                 SAF__UNROLL for (int j = 0; j < NB; j++) sum[i * NB + j] =
@@ -78,7 +119,9 @@ SAF__INLINE void score_blocks_q8(const int R, const int NB, attn_state *s, const
             }
         }
         SAF__UNROLL for (int j = 0; j < NB; j++) {
-            v16 d = v16_load((const float *)(group + j * group_bytes) + block * LANES);
+            const float *scales = (const float *)(group + j * group_bytes) + block * LANES;
+            v16 d = v16_load(scales);
+            __builtin_prefetch((const char *)scales + ahead[j], 0, 2);
             SAF__UNROLL for (int i = 0; i < R; i++) dot[i * NB + j] =
                 v16_fma(d, sum[i * NB + j], dot[i * NB + j]);
         }
@@ -89,21 +132,21 @@ SAF__INLINE void score_blocks_q8(const int R, const int NB, attn_state *s, const
 }
 
 SAF__INLINE void score_some(const saf_kv_type type, const int R, const int NB, attn_state *s,
-                            const saf__kv_head *head, int row, int64_t segment_block, int64_t b) {
+                            const saf__kv_head *head, const attn_segment *g, int row, int64_t b) {
     if (type == SAF_KV_Q8_0)
-        score_blocks_q8(R, NB, s, head, row, segment_block, b);
+        score_blocks_q8(R, NB, s, head, g, row, b);
     else
-        score_blocks(type, R, NB, s, head, row, segment_block, b);
+        score_blocks(type, R, NB, s, head, g, row, b);
 }
 
 SAF__INLINE void score_segment(const saf_kv_type type, const int R, attn_state *s,
-                               const saf__kv_head *head, int row, int64_t segment_block,
+                               const saf__kv_head *head, const attn_segment *g, int row,
                                int64_t n_blocks) {
     enum { MOST = 4 };
     const int NB = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t b = 0;
-    for (; b + NB <= n_blocks; b += NB) score_some(type, R, NB, s, head, row, segment_block, b);
-    for (; b < n_blocks; b++) score_some(type, R, 1, s, head, row, segment_block, b);
+    for (; b + NB <= n_blocks; b += NB) score_some(type, R, NB, s, head, g, row, b);
+    for (; b < n_blocks; b++) score_some(type, R, 1, s, head, g, row, b);
 }
 
 /* The first n scores become exp(score - their maximum); returns maximum and sum. */
@@ -145,11 +188,10 @@ SAF__INLINE void merge_store(const attn_merge *m, float *out, int64_t n, v16 o) 
 }
 
 /* scaled[i * blocks + block][p] = weight of row i * scale of the block at channel c + 32 block. */
-SAF__INLINE void scale_weights(const int R, const int blocks, attn_state *s,
-                               const saf__kv_head *head, int64_t segment, int64_t n, int64_t c) {
-    int64_t group_bytes = saf__kv_q8_group_bytes(s->head_width);
-    const char *group = (const char *)head->v + segment / LANES * group_bytes;
-    for (int64_t p = 0; p < n; p += LANES, group += group_bytes) {
+SAF__INLINE void scale_weights(const int R, const int blocks, attn_state *s, const attn_segment *g,
+                               int64_t n, int64_t c) {
+    const char *group = g->v;
+    for (int64_t p = 0; p < n; p += LANES, group += g->group_bytes) {
         const float *d = (const float *)group + c / SAF_QUANT_BLOCK * LANES;
         SAF__UNROLL for (int i = 0; i < R; i++) {
             v16 e = v16_load(s->score[i] + p);
@@ -159,63 +201,71 @@ SAF__INLINE void scale_weights(const int R, const int blocks, attn_state *s,
     }
 }
 
+typedef struct {
+    const char *at; /* the values of the position that comes next */
+    int64_t ahead;  /* of its group */
+} attn_walk;
+
 /* Positions [p, end) of what one call of weigh_values reads; a row takes part up to its limit, or,
- * where `all` says so, everywhere. *at is the place of position p's values. */
+ * where `all` says so, everywhere. */
 SAF__INLINE void weigh_positions(const saf_kv_type type, const int R, const int NC, const bool all,
-                                 const saf__kv_head *head, const float *const *weight,
-                                 const int64_t *limit, int64_t p, int64_t end, int64_t *at,
+                                 int64_t width, const attn_segment *g, const float *const *weight,
+                                 const int64_t *limit, int64_t p, int64_t end, attn_walk *walk,
                                  int64_t n, v16 *o) {
-    int64_t width = head->head_width;
     int64_t skip = type == SAF_KV_Q8_0 ? LANES * 4 * saf_ceil_div(width, SAF_QUANT_BLOCK) : 0;
-    for (; p < end; p++, *at += width) {
-        if (skip && p % LANES == 0) *at += skip; /* over the scales of the next group */
+    const char *at = walk->at;
+    int64_t ahead = walk->ahead;
+    for (; p < end; p++, at += width * value_bytes(type)) {
+        if (p % LANES == 0) {
+            at += skip; /* over the scales of the group */
+            ahead = ahead_of_values(g, p / LANES);
+        }
         v16 value[LANE_ACCUMULATORS];
         SAF__UNROLL for (int j = 0; j < NC; j++) value[j] =
-            n == LANES ? cache_load(type, head->v, *at + j * LANES)
-                       : cache_load_n(type, head->v, *at + j * LANES, n);
+            n == LANES ? cache_load(type, at, j * LANES) : cache_load_n(type, at, j * LANES, n);
+        SAF__UNROLL for (int j = 0; j < NC * LANES * value_bytes(type); j += CACHE_LINE)
+            __builtin_prefetch(at + ahead + j, 0, 2);
         SAF__UNROLL for (int i = 0; i < R; i++) {
             if (!all && p >= limit[i]) continue;
             SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
                 v16_fma(v16_set1(weight[i * NC + j][p]), value[j], o[i * NC + j]);
         }
     }
+    *walk = (attn_walk){at, ahead};
 }
 
 /* Channels c .. c + 16 NC of the outputs of R rows (fewer in the last sixteen lanes where `n` is
  * below 16): positions ascending, first those that all rows read, then each row's own. */
 SAF__INLINE void weigh_values(const saf_kv_type type, const int R, const int NC, attn_state *s,
-                              const saf__kv_head *head, const saf__attn_rows *rows, int row,
-                              int64_t segment, const int64_t *limit, const attn_merge *merge,
-                              int64_t c, int64_t n) {
+                              const attn_segment *g, const saf__attn_rows *rows, int row,
+                              const int64_t *limit, const attn_merge *merge, int64_t c, int64_t n) {
     const bool q8 = type == SAF_KV_Q8_0;
     const int blocks = (NC + 1) / 2; /* of channels; c is a multiple of 32 where NC is above 1 */
-    int64_t at = segment * s->head_width + c;
-    if (q8) {
-        at = segment / LANES * saf__kv_q8_group_bytes(s->head_width) + c;
-        scale_weights(R, blocks, s, head, segment, limit[R - 1], c);
-    }
+    attn_walk walk = {g->v + c * value_bytes(type), 0};
+    if (q8) scale_weights(R, blocks, s, g, limit[R - 1], c);
     const float *weight[LANE_ACCUMULATORS] = {0}; /* of row i and the sixteen channels j */
     v16 o[LANE_ACCUMULATORS];
     SAF__UNROLL for (int i = 0; i < R * NC; i++) {
         weight[i] = q8 ? s->scaled[i / NC * blocks + i % NC / 2] : s->score[i / NC];
         o[i] = v16_set1(0.0f);
     }
-    weigh_positions(type, R, NC, true, head, weight, limit, 0, limit[0], &at, n, o);
-    weigh_positions(type, R, NC, false, head, weight, limit, limit[0], limit[R - 1], &at, n, o);
+    weigh_positions(type, R, NC, true, s->head_width, g, weight, limit, 0, limit[0], &walk, n, o);
+    weigh_positions(type, R, NC, false, s->head_width, g, weight, limit, limit[0], limit[R - 1],
+                    &walk, n, o);
     SAF__UNROLL for (int i = 0; i < R * NC; i++)
         merge_store(merge + i / NC, rows->out[row + i / NC] + c + i % NC * LANES, n, o[i]);
 }
 
 SAF__INLINE void attend_pass(const saf_kv_type type, const int R, attn_state *s,
-                             const saf__kv_head *head, saf__attn_rows *rows, int row,
-                             int64_t segment, bool first) {
+                             const saf__kv_head *head, const attn_segment *g, saf__attn_rows *rows,
+                             int row, int64_t segment, bool first) {
     enum { MOST = 8 };
     const int NC = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t limit[PASS_ROWS];
     attn_merge merge[PASS_ROWS] = {{0}};
     for (int i = 0; i < R; i++)
         limit[i] = saf_i64_min(rows->limit[row + i] - segment, SAF_KV_SEGMENT);
-    score_segment(type, R, s, head, row, segment / LANES, saf_ceil_div(limit[R - 1], LANES));
+    score_segment(type, R, s, head, g, row, saf_ceil_div(limit[R - 1], LANES));
     for (int i = 0; i < R; i++) {
         float max, sum, *old_max = &rows->max[row + i], *old_sum = &rows->sum[row + i];
         softmax_segment(s->score[i], limit[i], &max, &sum);
@@ -233,28 +283,42 @@ SAF__INLINE void attend_pass(const saf_kv_type type, const int R, attn_state *s,
     }
     int64_t c = 0;
     for (; c + NC * LANES <= s->head_width; c += NC * LANES)
-        weigh_values(type, R, NC, s, head, rows, row, segment, limit, merge, c, LANES);
+        weigh_values(type, R, NC, s, g, rows, row, limit, merge, c, LANES);
     for (; c + LANES <= s->head_width; c += LANES)
-        weigh_values(type, R, 1, s, head, rows, row, segment, limit, merge, c, LANES);
+        weigh_values(type, R, 1, s, g, rows, row, limit, merge, c, LANES);
     if (c < s->head_width)
-        weigh_values(type, R, 1, s, head, rows, row, segment, limit, merge, c, s->head_width - c);
+        weigh_values(type, R, 1, s, g, rows, row, limit, merge, c, s->head_width - c);
+}
+
+SAF__INLINE int64_t group_bytes_of(const saf_kv_type type, int64_t width) {
+    return type == SAF_KV_Q8_0 ? saf__kv_q8_group_bytes(width) : LANES * width * value_bytes(type);
 }
 
 SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__kv_head *head,
                              saf__attn_rows *rows, int64_t s0, int64_t s1) {
     int concerned = 0; /* limits ascend: the rows that a segment concerns are the last ones */
+    int64_t group_bytes = group_bytes_of(type, s->head_width);
+    int64_t segment_bytes = SAF_KV_SEGMENT / LANES * group_bytes;
     for (int64_t i = s0; i < s1; i++) {
-        int64_t segment = i * SAF_KV_SEGMENT;
-        while (concerned < rows->rows && rows->limit[concerned] <= segment) concerned++;
+        int64_t p0 = i * SAF_KV_SEGMENT;
+        int64_t positions = saf_i64_min(rows->limit[rows->rows - 1] - p0, SAF_KV_SEGMENT);
+        while (concerned < rows->rows && rows->limit[concerned] <= p0) concerned++;
+        attn_segment g = {.k = (const char *)head->k + i * segment_bytes,
+                          .v = (const char *)head->v + i * segment_bytes,
+                          .groups = saf_ceil_div(positions, LANES),
+                          .group_bytes = group_bytes,
+                          .fetch = true};
+        g.next = i + 1 < s1 ? g.k + segment_bytes : NULL;
         int row = concerned;
         if (PASS_ROWS == 8)
-            for (; row + 8 <= rows->rows; row += 8)
-                attend_pass(type, PASS_ROWS, s, head, rows, row, segment, i == s0);
-        for (; row + 4 <= rows->rows; row += 4)
-            attend_pass(type, 4, s, head, rows, row, segment, i == s0);
-        for (; row + 2 <= rows->rows; row += 2)
-            attend_pass(type, 2, s, head, rows, row, segment, i == s0);
-        for (; row < rows->rows; row++) attend_pass(type, 1, s, head, rows, row, segment, i == s0);
+            for (; row + 8 <= rows->rows; row += 8, g.fetch = false)
+                attend_pass(type, PASS_ROWS, s, head, &g, rows, row, p0, i == s0);
+        for (; row + 4 <= rows->rows; row += 4, g.fetch = false)
+            attend_pass(type, 4, s, head, &g, rows, row, p0, i == s0);
+        for (; row + 2 <= rows->rows; row += 2, g.fetch = false)
+            attend_pass(type, 2, s, head, &g, rows, row, p0, i == s0);
+        for (; row < rows->rows; row++, g.fetch = false)
+            attend_pass(type, 1, s, head, &g, rows, row, p0, i == s0);
     }
 }
 

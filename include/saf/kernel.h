@@ -138,25 +138,28 @@ void saf_rope_apply(saf_rope_pairs pairs, const float *table, int64_t half, int6
 
 typedef enum { SAF_KV_F16, SAF_KV_F32, SAF_KV_Q8_0 } saf_kv_type;
 
-/* The cache of one sequence and one layer, `capacity` positions (a multiple of SAF_KV_SEGMENT).
- * f16 and f32, element e in the cache's type:
- *   k[((g * capacity/16 + p/16) * C + c) * 16 + p%16]      key head g, position p, channel c
- *   v[(g * capacity + p) * C + c]
+/* The cache of one sequence and one layer: segments of SAF_KV_SEGMENT positions, those of the keys
+ * a stride apart, and so those of the values, for a sequence to grow into memory as it gets longer.
+ * Within a segment, f16 and f32, element e in the cache's type:
+ *   k[((g * 16 + p/16) * C + c) * 16 + p%16]      key head g, position p, channel c
+ *   v[(g * 256 + p) * C + c]
  * so that 16 positions of a key lie side by side, and the channels of a value.
  * Q8_0: blocks of 32 channels of a position and a head (the last one narrower where C is no
  * multiple of 32), a block as codes q and an f32 scale d made as those of the activations are, and
  * read as d*q: d = amax / 127; q = nearest-even of x * (127 / amax), within [-127, 127]; amax below
  * 2^-100: zeros and d 0; a value that is not finite: zeros and d NaN. Groups of 16 positions of a
- * head, group (g * capacity + p)/16 of 16 * (C + 4*blocks) bytes: first the scales, f32 [blocks,
+ * head, group (g * 256 + p)/16 of 16 * (C + 4*blocks) bytes: first the scales, f32 [blocks,
  * 16], positions side by side, then the codes, int8, of keys [C, 16] and of values [16, C]. */
 enum { SAF_KV_SEGMENT = 256 };
-size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width);
+/* Bytes of the keys, or the values, of so many positions; SIZE_MAX where it overflows. */
+size_t saf_kv_bytes(saf_kv_type type, int64_t positions, int64_t kv_heads, int64_t head_width);
 
 /* One sequence's part of a batch: rows [row0, row0 + tokens) of q, k, v and out are its positions
  * pos0, pos0 + 1, ... */
 typedef struct {
-    void *k, *v; /* of this layer */
-    int64_t capacity, pos0, tokens, row0;
+    void *k, *v;   /* the first segment of this layer */
+    size_t stride; /* bytes from a segment to the next, a multiple of 16 */
+    int64_t pos0, tokens, row0;
 } saf_attn_seq;
 
 /* Rounds k and v [T, HKV * C] to the cache's type (f16: nearest even) into their positions. Team.

@@ -219,8 +219,9 @@ static saf__kv_head head_of(const attn_call *a, const attn_item *it) {
     const saf_attn_seq *seq = &a->seqs[it->seq];
     return (saf__kv_head){
         .type = a->type,
-        .k = saf__kv_head_at(seq->k, a->type, it->g, seq->capacity, a->head_width),
-        .v = saf__kv_head_at(seq->v, a->type, it->g, seq->capacity, a->head_width),
+        .k = saf__kv_head_at(seq->k, a->type, it->g, a->head_width),
+        .v = saf__kv_head_at(seq->v, a->type, it->g, a->head_width),
+        .stride = seq->stride,
         .head_width = a->head_width,
         .scale = a->scale,
     };

@@ -33,7 +33,8 @@ static inline int32_t saf__pack_sums(int first, int second) {
 /* What a value of a key-value cache is read as, and where. */
 typedef struct {
     saf_kv_type type;
-    const void *k, *v; /* of this head */
+    const void *k, *v; /* of this head, in the first segment */
+    size_t stride;     /* bytes from a segment to the next */
     int64_t head_width;
     float scale;
 } saf__kv_head;
@@ -42,9 +43,8 @@ typedef struct {
 static inline int64_t saf__kv_q8_group_bytes(int64_t head_width) {
     return 16 * (head_width + 4 * saf_ceil_div(head_width, SAF_QUANT_BLOCK));
 }
-/* Where the keys, or the values, of head g begin in their half of the cache. */
-void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity,
-                      int64_t head_width);
+/* Where the keys, or the values, of head g begin in their part of a segment. */
+void *saf__kv_head_at(void *segment, saf_kv_type type, int64_t g, int64_t head_width);
 
 /* Query rows that one call of `attend` takes, with the same key head; limit[i] = how many
  * positions row i reads, at least 1 and ascending. */
@@ -81,7 +81,7 @@ typedef struct {
     /* Maximum, sum and weighted sum of the segments [s0, s1) together, s0 taken as the first; a
      * row that reads nothing of segment s0 reads nothing at all. Not divided by the sum. */
     void (*attend)(const saf__kv_head *head, saf__attn_rows *rows, int64_t s0, int64_t s1);
-    /* One head of one position into the cache. */
+    /* One head of one position into its segment; `position` counts from the segment's first. */
     void (*kv_store)(const float *k, const float *v, int64_t head_width, saf_kv_type type,
                      int64_t position, void *k_head, void *v_head);
 } saf__kernels;

@@ -17,18 +17,17 @@ static size_t position_bytes(saf_kv_type type, int64_t head_width) {
     return (size_t)saf__kv_q8_group_bytes(head_width) / 16;
 }
 
-size_t saf_kv_bytes(saf_kv_type type, int64_t capacity, int64_t kv_heads, int64_t head_width) {
+size_t saf_kv_bytes(saf_kv_type type, int64_t positions, int64_t kv_heads, int64_t head_width) {
     size_t bytes;
-    if (capacity < 0 || kv_heads < 0 || head_width < 0 || head_width > SAF_MAX_HEAD_WIDTH ||
-        !saf_size_mul(position_bytes(type, head_width), (size_t)capacity, &bytes) ||
+    if (positions < 0 || kv_heads < 0 || head_width < 0 || head_width > SAF_MAX_HEAD_WIDTH ||
+        !saf_size_mul(position_bytes(type, head_width), (size_t)positions, &bytes) ||
         !saf_size_mul(bytes, (size_t)kv_heads, &bytes))
         return SIZE_MAX; /* what no allocation can give */
     return bytes;
 }
 
-void *saf__kv_head_at(void *base, saf_kv_type type, int64_t g, int64_t capacity,
-                      int64_t head_width) {
-    return (char *)base + (size_t)(g * capacity) * position_bytes(type, head_width);
+void *saf__kv_head_at(void *segment, saf_kv_type type, int64_t g, int64_t head_width) {
+    return (char *)segment + (size_t)(g * SAF_KV_SEGMENT) * position_bytes(type, head_width);
 }
 
 void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
@@ -42,14 +41,16 @@ void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, in
         const saf_attn_seq *seq = &seqs[s];
         int64_t end = seq->pos0 + seq->tokens;
         for (int64_t g = 0; g < kv_heads; g++) {
-            void *k_head = saf__kv_head_at(seq->k, type, g, seq->capacity, head_width);
-            void *v_head = saf__kv_head_at(seq->v, type, g, seq->capacity, head_width);
+            char *k_head = saf__kv_head_at(seq->k, type, g, head_width);
+            char *v_head = saf__kv_head_at(seq->v, type, g, head_width);
             for (int64_t p0 = seq->pos0 / BLOCK * BLOCK; p0 < end; p0 += BLOCK) {
                 if (item++ % team != me) continue;
+                size_t segment = (size_t)(p0 / SAF_KV_SEGMENT) * seq->stride;
                 int64_t p = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
                 for (; p < stop; p++) {
                     int64_t at = (seq->row0 + p - seq->pos0) * ld + g * head_width;
-                    kernels->kv_store(k + at, v + at, head_width, type, p, k_head, v_head);
+                    kernels->kv_store(k + at, v + at, head_width, type, p % SAF_KV_SEGMENT,
+                                      k_head + segment, v_head + segment);
                 }
             }
         }

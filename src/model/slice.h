@@ -30,6 +30,7 @@ const saf_weight *saf__slice_head(const saf_slice *s);
 /* K and V of one layer of one slot, as saf_attn_seq wants them. layer counts from the range's
  * first. */
 void saf__kv_cache_layer(const saf_kv_cache *kv, int64_t slot, int64_t layer, void **k, void **v);
+size_t saf__kv_cache_stride(const saf_kv_cache *kv);
 int64_t saf__kv_cache_capacity(const saf_kv_cache *kv);
 saf_kv_type saf__kv_cache_type(const saf_kv_cache *kv);
 

@@ -155,7 +155,7 @@ static void attention_block(saf_stage *s, const saf__layer *l, int64_t layer,
         for (int32_t i = 0; i < batch->n_runs; i++) {
             const saf_run *run = &batch->runs[i];
             saf_attn_seq *q = &s->seqs[i];
-            *q = (saf_attn_seq){.capacity = saf__kv_cache_capacity(s->kv),
+            *q = (saf_attn_seq){.stride = saf__kv_cache_stride(s->kv),
                                 .pos0 = run->pos0,
                                 .tokens = run->tokens,
                                 .row0 = row};

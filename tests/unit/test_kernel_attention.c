@@ -30,8 +30,9 @@ static void round_rows(saf_kv_type type, const float *x, int64_t n, int64_t widt
 typedef struct {
     saf_kv_type type;
     int64_t heads, kv_heads, width, tokens, capacity;
-    float *q, *k, *v; /* [tokens, heads * width], [tokens, kv_heads * width] */
-    cell *rk, *rv;    /* of the shape of k and v: what the cache holds of them */
+    size_t stride, bytes; /* of the segments, which have gaps between them; of keys or values */
+    float *q, *k, *v;     /* [tokens, heads * width], [tokens, kv_heads * width] */
+    cell *rk, *rv;        /* of the shape of k and v: what the cache holds of them */
     void *cache_k, *cache_v;
     saf_attn_scratch *scratch;
 } setup;
@@ -55,12 +56,13 @@ static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_
     util_fill(s.q, tokens * heads * width, 1.5f);
     util_fill(s.k, tokens * kv_heads * width, 1);
     util_fill(s.v, tokens * kv_heads * width, 1);
-    size_t bytes = saf_kv_bytes(type, s.capacity, kv_heads, width);
+    s.stride = saf_kv_bytes(type, SAF_KV_SEGMENT, kv_heads, width) + 48;
+    s.bytes = s.stride * (size_t)(s.capacity / SAF_KV_SEGMENT);
     s.rk = util_new((size_t)(tokens * kv_heads * width) * sizeof *s.rk);
     s.rv = util_new((size_t)(tokens * kv_heads * width) * sizeof *s.rv);
     round_setup(&s);
-    s.cache_k = util_new(bytes);
-    s.cache_v = util_new(bytes);
+    s.cache_k = util_new(s.bytes);
+    s.cache_v = util_new(s.bytes);
     omp_set_num_threads(MOST_THREADS);
     assert_int_equal(saf_attn_scratch_new(heads, kv_heads, width, s.capacity, &s.scratch), SAF_OK);
     return s;
@@ -80,13 +82,12 @@ static void free_setup(setup *s) {
  * position wrote is NaN: reading it would show. */
 static void run(setup *s, int64_t chunk, int threads, float *out) {
     int64_t ldq = s->heads * s->width, ldk = s->kv_heads * s->width;
-    size_t bytes = saf_kv_bytes(s->type, s->capacity, s->kv_heads, s->width);
     float scale = 1 / sqrtf((float)s->width);
-    memset(s->cache_k, 0xFF, bytes);
-    memset(s->cache_v, 0xFF, bytes);
+    memset(s->cache_k, 0xFF, s->bytes);
+    memset(s->cache_v, 0xFF, s->bytes);
     for (int64_t p = 0; p < s->tokens; p += chunk) {
-        saf_attn_seq seq = {
-            s->cache_k, s->cache_v, s->capacity, p, saf_i64_min(chunk, s->tokens - p), 0};
+        saf_attn_seq seq = {s->cache_k, s->cache_v, s->stride, p, saf_i64_min(chunk, s->tokens - p),
+                            0};
 #pragma omp parallel num_threads(threads)
         {
             saf_kv_store(s->type, &seq, 1, s->kv_heads, s->width, s->k + p * ldk, s->v + p * ldk,
@@ -177,7 +178,7 @@ static void test_attention_shares_a_long_sequence(void **state) {
             if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
             for (int threads = 1; threads <= MOST_THREADS + 1; threads++)
                 for (int64_t p = s.tokens - shapes[i].chunk; p > 2; p -= 130) {
-                    saf_attn_seq seq = {s.cache_k, s.cache_v, s.capacity, p, shapes[i].chunk, 0};
+                    saf_attn_seq seq = {s.cache_k, s.cache_v, s.stride, p, shapes[i].chunk, 0};
                     const float *q = s.q + p * ld;
 #pragma omp parallel num_threads(threads)
                     saf_attention(s.type, &seq, 1, s.heads, s.kv_heads, s.width,
@@ -306,7 +307,7 @@ static void test_attention_takes_several_sequences_at_once(void **state) {
     int64_t total = 0;
     for (int i = 0; i < SEQS; i++) {
         s[i] = new_setup(SAF_KV_F16, HEADS, KV_HEADS, WIDTH, tokens[i]);
-        seqs[i] = (saf_attn_seq){s[i].cache_k, s[i].cache_v, s[i].capacity, 0, tokens[i], total};
+        seqs[i] = (saf_attn_seq){s[i].cache_k, s[i].cache_v, s[i].stride, 0, tokens[i], total};
         total += tokens[i];
     }
     int64_t ldq = HEADS * WIDTH + 8, ldk = KV_HEADS * WIDTH + 4;
@@ -397,11 +398,12 @@ static void test_attention_every_set_agrees_on_hard_values(void **state) {
 
 static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
     (void)state;
-    enum { WIDTH = 40, HEADS = 2, CAPACITY = 256, POSITION = 37 };
-    static uint16_t ck[CAPACITY * HEADS * WIDTH], cv[CAPACITY * HEADS * WIDTH];
+    enum { WIDTH = 40, HEADS = 2, CAPACITY = 256, POSITION = 37, GAP = 16 };
+    static uint16_t cache_k[2][CAPACITY * HEADS * WIDTH + GAP], cache_v[2][sizeof cache_k[0] / 2];
+    const uint16_t *ck = cache_k[1], *cv = cache_v[1];
     float k[HEADS * WIDTH], v[HEADS * WIDTH];
-    saf_attn_seq seq = {ck, cv, CAPACITY, POSITION, 1, 0};
-    assert_int_equal(saf_kv_bytes(SAF_KV_F16, CAPACITY, HEADS, WIDTH), sizeof ck);
+    saf_attn_seq seq = {cache_k, cache_v, sizeof cache_k[0], CAPACITY + POSITION, 1, 0};
+    assert_int_equal(saf_kv_bytes(SAF_KV_F16, CAPACITY, HEADS, WIDTH) + GAP * 2, sizeof cache_k[0]);
     assert_true(saf_kv_bytes(SAF_KV_F16, INT64_MAX, INT64_MAX, 2) == SIZE_MAX);
     for (int set = 0; set < KERNEL_NAMES; set++) {
         if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
@@ -425,11 +427,12 @@ static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
 static void test_attention_cache_keeps_codes_and_scales_in_groups(void **state) {
     (void)state;
     enum { WIDTH = 40, HEADS = 2, CAPACITY = 256, GROUP = 16 * (WIDTH + 4 * 2), POSITION = 37 };
-    static char ck[CAPACITY * HEADS * GROUP / 16], cv[CAPACITY * HEADS * GROUP / 16];
+    static char cache_k[2][CAPACITY * HEADS * GROUP / 16], cache_v[2][sizeof cache_k[0]];
+    const char *ck = cache_k[1], *cv = cache_v[1];
     float k[HEADS * WIDTH], v[HEADS * WIDTH];
     cell rk[HEADS * WIDTH], rv[HEADS * WIDTH];
-    saf_attn_seq seq = {ck, cv, CAPACITY, POSITION, 1, 0};
-    assert_int_equal(saf_kv_bytes(SAF_KV_Q8_0, CAPACITY, HEADS, WIDTH), sizeof ck);
+    saf_attn_seq seq = {cache_k, cache_v, sizeof cache_k[0], CAPACITY + POSITION, 1, 0};
+    assert_int_equal(saf_kv_bytes(SAF_KV_Q8_0, CAPACITY, HEADS, WIDTH), sizeof cache_k[0]);
     assert_int_equal(saf_kv_bytes(SAF_KV_Q8_0, 4096, 8, 128), 4096 * 8 * 144);
     assert_true(saf_kv_bytes(SAF_KV_Q8_0, INT64_MAX / 2, 2, 1) == SIZE_MAX);
     for (int set = 0; set < KERNEL_NAMES; set++) {

@@ -298,17 +298,16 @@ SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__k
                              saf__attn_rows *rows, int64_t s0, int64_t s1) {
     int concerned = 0; /* limits ascend: the rows that a segment concerns are the last ones */
     int64_t group_bytes = group_bytes_of(type, s->head_width);
-    int64_t segment_bytes = SAF_KV_SEGMENT / LANES * group_bytes;
     for (int64_t i = s0; i < s1; i++) {
         int64_t p0 = i * SAF_KV_SEGMENT;
         int64_t positions = saf_i64_min(rows->limit[rows->rows - 1] - p0, SAF_KV_SEGMENT);
         while (concerned < rows->rows && rows->limit[concerned] <= p0) concerned++;
-        attn_segment g = {.k = (const char *)head->k + i * segment_bytes,
-                          .v = (const char *)head->v + i * segment_bytes,
+        attn_segment g = {.k = (const char *)head->k + (size_t)i * head->stride,
+                          .v = (const char *)head->v + (size_t)i * head->stride,
                           .groups = saf_ceil_div(positions, LANES),
                           .group_bytes = group_bytes,
                           .fetch = true};
-        g.next = i + 1 < s1 ? g.k + segment_bytes : NULL;
+        g.next = i + 1 < s1 ? g.k + head->stride : NULL;
         int row = concerned;
         if (PASS_ROWS == 8)
             for (; row + 8 <= rows->rows; row += 8, g.fetch = false)

@@ -71,8 +71,8 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
             $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
-        test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-pipeline \
-        install uninstall clean help
+        test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-attention \
+        bench-pipeline install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) # and all that the tests run
@@ -199,9 +199,14 @@ asan: ## the tests under address and leak sanitizers
 ubsan: ## the tests under the undefined behaviour sanitizer
 	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
-bench: bench-model bench-pipeline ## every benchmark
+bench: bench-model bench-attention bench-pipeline ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
+bench-attention: $(BUILD)/bench-attention ## attention alone, beside the yardsticks
+	@for type in f16 q8_0; do for t in $${THREADS:-1 2}; do $< $$type $$t $(SHAPE) || exit 1; done; done
+$(BUILD)/bench-attention: $(BUILD)/obj/tests/bench/attention.o $(BUILD)/libsaf.a
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/pipeline.py
 

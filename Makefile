@@ -35,7 +35,7 @@ CFLAGS   ?= $(OPT)
 ARCH     := $(firstword $(subst -, ,$(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m))))
 BASE_x86_64     := -march=x86-64-v3
 BASE_aarch64    := -march=armv8-a
-KERNELS_x86_64  := avx2 avx512
+KERNELS_x86_64  := avx2 avx512 amx
 KERNELS_aarch64 := neon
 # The numbers rule: no contraction, no fast math; one base instruction set, newer ones by folder.
 SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc $(BASE_$(ARCH)) -ffp-contract=off \
@@ -53,6 +53,7 @@ TESTOBJ  := $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/unit/*.
 ifeq ($(ARCH),x86_64)
 AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 VNNI     := $(AVX512) -mavx512vnni
+AMX      := $(VNNI) -mamx-tile -mamx-int8
 else ifeq ($(ARCH),aarch64)
 # Out of the order written, a kernel's loop needs more registers than there are (gcc).
 NEON     := $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
@@ -98,7 +99,7 @@ $(BUILD)/$(1):
 	@mkdir -p $$(@D)
 	@printf '%s\n' '$$(subst ','\'',$$($(2)))' >$$@
 endef
-FLAGS := $(strip $(CC) $(CFLAGS) $(SAF_CFLAGS) $(VNNI) $(DOTPROD) $(MPICC))
+FLAGS := $(strip $(CC) $(CFLAGS) $(SAF_CFLAGS) $(AMX) $(DOTPROD) $(MPICC))
 $(eval $(call stamp,flags,FLAGS,tools))
 $(eval $(call stamp,members,OBJ))
 $(eval $(call stamp,commit,COMMIT))
@@ -119,6 +120,7 @@ $(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(VNN
 $(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512: ISA := $(AVX512)
 $(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(VNNI)
 $(BUILD)/obj/hw/loops_dotprod.o $(BUILD)/tidy/hw/loops_dotprod: ISA := $(DOTPROD)
+$(BUILD)/obj/kernel/amx/% $(BUILD)/tidy/kernel/amx/%: ISA := $(AMX)
 $(BUILD)/obj/kernel/neon/% $(BUILD)/tidy/kernel/neon/%: ISA := $(NEON)
 $(BUILD)/obj/kernel/neon/dotprod.o $(BUILD)/tidy/kernel/neon/dotprod: ISA := $(DOTPROD)
 $(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)

@@ -21,13 +21,15 @@
 
 /* ---- choice of the instruction set -------------------------------------------------------- */
 
-/* Chooses the kernels: `name` is "scalar", "avx2", "avx512" or "neon", or NULL for the environment
- * variable SAF_KERNELS, or (unset, empty or "auto") the best that this processor has. Call once,
- * before any other function of this room. Errors: SAF_USAGE (unknown, or not supported here). */
+/* Chooses the kernels: `name` is "scalar", "avx2", "avx512", "amx" or "neon", or NULL for the
+ * environment variable SAF_KERNELS, or (unset, empty or "auto") the best that this processor has.
+ * Asks the system for the tiles' registers where the processor has AMX. Call once, before any other
+ * function of this room. Errors: SAF_USAGE (unknown, or not supported here). */
 saf_status saf_kernels_init(const char *name);
 /* The name chosen; "avx512" says in detail "avx512-vnni" where VNNI is used. Without VNNI it takes
  * the quantised products of AVX2 and everything else of AVX-512. "neon" says "neon-dotprod" where
- * the processor has the dot product instructions. */
+ * the processor has the dot product instructions. "amx" is AVX-512 with VNNI, and AMX for many
+ * tokens. */
 const char *saf_kernels_name(void);
 /* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
  * Errors: SAF_FAILED. */

@@ -13,6 +13,7 @@ static bool acts_sizes(int64_t max_tokens, int64_t max_cols, size_t *blocks, siz
     if (max_tokens < 0 || max_cols < 0) return false;
     return saf_size_mul((size_t)max_tokens, (size_t)saf_ceil_div(max_cols, SAF_QUANT_BLOCK),
                         blocks) &&
+           saf_size_add(*blocks, SAF__ACT_TOKENS_BY_TOKEN, blocks) && /* read past a last tile */
            saf_size_mul(*blocks, SAF_QUANT_BLOCK, values);
 }
 
@@ -50,11 +51,18 @@ size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols) {
     return sizeof(struct saf_acts) + values + blocks * (sizeof(float) + sizeof(int32_t));
 }
 
+/* As few tiles as can be, about as wide as each other. */
+static int64_t tile_tokens(int64_t tokens, int64_t most) {
+    int64_t tiles = saf_i64_max(1, saf_ceil_div(tokens, most));
+    return saf_i64_max(1, saf_ceil_div(tokens, tiles));
+}
+
 void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
                   bool quantise) {
     /* Blocks of one item: enough work to be worth handing out, few enough to share one row. */
     enum { CHUNK = 16 };
     saf__acts_view *a = &acts->view;
+    const saf__kernels *kernels = saf__kernels_get();
 #pragma omp single
     {
         a->x = x;
@@ -62,15 +70,15 @@ void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, i
         a->tokens = tokens;
         a->cols = cols;
         a->blocks = saf_ceil_div(cols, SAF_QUANT_BLOCK);
+        a->by_token = kernels->by_token_from > 0 && tokens >= kernels->by_token_from;
+        a->tile = tile_tokens(tokens, a->by_token ? SAF__ACT_TOKENS_BY_TOKEN : SAF__ACT_TOKENS);
     }
     if (!quantise) return;
-    const saf__kernels *kernels = saf__kernels_get();
     int64_t chunks = saf_ceil_div(a->blocks, CHUNK);
-    int64_t items = saf_ceil_div(tokens, SAF__ACT_TOKENS) * chunks;
+    int64_t items = saf_ceil_div(tokens, a->tile) * chunks;
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; item++) {
         int64_t b0 = item % chunks * CHUNK;
-        kernels->quantise(a, item / chunks * SAF__ACT_TOKENS, b0,
-                          saf_i64_min(b0 + CHUNK, a->blocks));
+        kernels->quantise(a, item / chunks * a->tile, b0, saf_i64_min(b0 + CHUNK, a->blocks));
     }
 }

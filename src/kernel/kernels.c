@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#if defined __aarch64__
+#if defined __x86_64__
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined __aarch64__
 #include <sys/auxv.h>
 #endif
 
@@ -23,11 +27,24 @@ static const struct {
     {"avx2", saf__kernels_avx2},
     {"avx512", saf__kernels_avx512},
     {"avx512", saf__kernels_avx512_vnni},
+    {"amx", saf__kernels_amx},
 #elif defined __aarch64__
     {"neon", saf__kernels_neon},
     {"neon", saf__kernels_neon_dotprod},
 #endif
 };
+
+#if defined __x86_64__
+/* AMX, which the processor has by CPUID and the system grants a process that asks.
+ * Source   Intel Architecture Instruction Set Extensions, leaf 7; Linux, arch/x86/xstate */
+static bool has_tiles(void) {
+    enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25, ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_TILE) || !(d & AMX_INT8))
+        return false;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
+#endif
 
 /* The highest level that the processor can run. */
 static int processor_level(void) {
@@ -37,7 +54,8 @@ static int processor_level(void) {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
         return 1;
-    return __builtin_cpu_supports("avx512vnni") ? 3 : 2;
+    if (!__builtin_cpu_supports("avx512vnni")) return 2;
+    return has_tiles() ? 4 : 3;
 #elif defined __aarch64__
     return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? 2 : 1;
 #else
@@ -51,7 +69,7 @@ static void choose(int best) {
 }
 
 saf_status saf_kernels_init(const char *name) {
-    static const char *const known[] = {"scalar", "avx2", "avx512", "neon"};
+    static const char *const known[] = {"scalar", "avx2", "avx512", "amx", "neon"};
     int have = processor_level();
     if (!name) name = getenv("SAF_KERNELS");
     if (!name || !name[0] || strcasecmp(name, "auto") == 0) {
@@ -67,7 +85,8 @@ saf_status saf_kernels_init(const char *name) {
         if (strcmp(name, known[i]) == 0)
             return saf_fail(SAF_USAGE, "this processor cannot run the %s kernels", name);
     return saf_fail(SAF_USAGE,
-                    "unknown kernels \"%s\": expected scalar, avx2, avx512, neon or auto", name);
+                    "unknown kernels \"%s\": expected scalar, avx2, avx512, amx, neon or auto",
+                    name);
 }
 
 const saf__kernels *saf__kernels_get(void) {

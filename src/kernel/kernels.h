@@ -6,25 +6,28 @@
 
 #include "kernel/pack.h"
 
-/* Tokens of one tile of activations, and rows of one product kernel. */
-enum { SAF__ACT_TOKENS = 6 };
+/* The most tokens of one tile of activations, and of one by_token. */
+enum { SAF__ACT_TOKENS = 6, SAF__ACT_TOKENS_BY_TOKEN = 16 };
 
-/* The quantised form of x[T, K], in tiles of SAF__ACT_TOKENS tokens (the last one narrower). Of
- * the tile that begins at token t0 and has n tokens, block b, token t:
+/* The quantised form of x[T, K], in tiles of `tile` tokens (the last one narrower). Of the tile
+ * that begins at token t0 and has n tokens, block b, token t:
  *   q    [(t0 * blocks + b * n) * 32 + (g * n + t) * 4 + j]   column 32 b + 4 g + j
+ *        [(t0 * blocks + b * n) * 32 + t * 32 + 4 * g + j]    by_token
  *   dx   [t0 * blocks + b * n + t]
  *   sums [t0 * blocks + b * n + t]   the sums of q over both halves of 16, as two int16: first
  *                                    half low */
 typedef struct {
     const float *x;
     int64_t ldx, tokens, cols, blocks; /* blocks = ceil(cols / 32) */
+    int64_t tile;
+    bool by_token;
     int8_t *q;
     float *dx;
     int32_t *sums;
 } saf__acts_view;
 
 static inline int64_t saf__act_tile_tokens(const saf__acts_view *a, int64_t t0) {
-    return saf_i64_min(SAF__ACT_TOKENS, a->tokens - t0);
+    return saf_i64_min(a->tile, a->tokens - t0);
 }
 static inline int32_t saf__pack_sums(int first, int second) {
     return (int32_t)((uint32_t)(first & 0xFFFF) | (uint32_t)second << 16);
@@ -59,6 +62,8 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    /* From how many tokens on dot_quant wants activations by_token; 0: never. */
+    int by_token_from;
     /* Blocks [b0, b1) of the tile of activations that begins at token t0. */
     void (*quantise)(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1);
     /* y[t, 0 .. rows) for every token of `a` and one tile of 32 rows of weights. */
@@ -92,6 +97,7 @@ void saf__kernels_avx512(saf__kernels *k);
 void saf__kernels_avx512_vnni(saf__kernels *k);
 void saf__kernels_neon(saf__kernels *k);
 void saf__kernels_neon_dotprod(saf__kernels *k);
+void saf__kernels_amx(saf__kernels *k);
 
 /* The chosen table. Tests choose again through saf_kernels_init. */
 const saf__kernels *saf__kernels_get(void);

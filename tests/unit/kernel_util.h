@@ -19,7 +19,7 @@
 #define UTIL static inline __attribute__((unused))
 
 /* Those that this processor cannot run are passed over. */
-static const char *const kernel_names[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const kernel_names[] = {"scalar", "avx2", "avx512", "amx", "neon"};
 enum { KERNEL_NAMES = sizeof kernel_names / sizeof kernel_names[0] };
 
 static const saf_dtype weight_types[] = {

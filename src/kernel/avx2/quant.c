@@ -159,6 +159,8 @@ SAF__INLINE void dot_quarters(const int N, const int R, const variant V, panel p
             block_meta meta[QUARTERS];
             if (N == 1)
                 prefetch_ahead(p.super, plane + (V.meta == SAF__META_NONE ? 0 : META_BYTES));
+            else if (r0 == 0)
+                prefetch_next(&p);
             SAF__UNROLL for (int r = 0; r < R; r++) meta[r] =
                 meta_load(V, p.super + plane, r0 + r, p.offset);
             dot_block(N, R, V, p.super, &p, r0, meta, sum);

@@ -73,8 +73,8 @@ SAF__INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__act
     for (int64_t k0 = 0; k0 < a->cols; k0 += panel) {
         int64_t k1 = saf_i64_min(k0 + panel, a->cols);
         for (int64_t t = 0; t < a->tokens; t += SAF__ACT_TOKENS)
-            dot_tokens(D, saf__act_tile_tokens(a, t), tile, a->x + t * a->ldx, a->ldx, k0, k1, rows,
-                       y + t * ldy, ldy);
+            dot_tokens(D, saf_i64_min(SAF__ACT_TOKENS, a->tokens - t), tile, a->x + t * a->ldx,
+                       a->ldx, k0, k1, rows, y + t * ldy, ldy);
     }
 }
 

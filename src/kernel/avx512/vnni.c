@@ -8,7 +8,7 @@
 #include <immintrin.h>
 
 #include "kernel/avx512/avx512.h"
-#include "kernel/frame/quant.h"
+#include "kernel/avx512/codes.h"
 
 /* What one kernel is compiled for. */
 typedef enum {
@@ -20,60 +20,6 @@ typedef enum {
     SCALED_MIN, /* as NIBBLES, the scale already in the codes */
     NIBBLES,    /* packed Q2_K: scale and minimum for each half block */
 } shape;
-
-/* ---- codes --------------------------------------------------------------------------------- */
-
-/* Bit `from` and up of every byte moved to bit `to`; bits of neighbours come along. */
-SAF__INLINE __m512i shifted(__m512i x, const int from, const int to) {
-    if (from > to) return _mm512_srli_epi16(x, (unsigned)(from > to ? from - to : 0));
-    if (from < to) return _mm512_slli_epi16(x, (unsigned)(from < to ? to - from : 0));
-    return x;
-}
-SAF__INLINE __m512i masked(__m512i x, const int mask) {
-    return _mm512_and_si512(x, _mm512_set1_epi8((char)mask));
-}
-/* low | (high & mask) */
-SAF__INLINE __m512i joined(__m512i low, __m512i high, const int mask) {
-    return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8((char)mask), 0xF8);
-}
-/* Sixteen rows (half 0 or 1) of one plane's 128 bytes. */
-SAF__INLINE __m512i plane_load(const uint8_t *plane, int part, int half) {
-    return _mm512_loadu_si512(plane + part * SAF__GROUP_BYTES + half * 64);
-}
-
-/* The codes of group g. */
-SAF__INLINE __m512i codes(const int bits, const uint8_t *block, const int g, const int half) {
-    if (bits == 8) return plane_load(block, g, half);
-    if (bits >= 4) {
-        __m512i low = masked(shifted(plane_load(block, g % 4, half), g < 4 ? 0 : 4, 0), 0x0F);
-        if (bits == 5) return joined(low, shifted(plane_load(block + 512, 0, half), g, 4), 0x10);
-        if (bits == 6)
-            return joined(low, shifted(plane_load(block + 512, g / 4, half), g % 4 * 2, 4), 0x30);
-        return low;
-    }
-    __m512i low = masked(shifted(plane_load(block, g / 4, half), g % 4 * 2, 0), 0x03);
-    if (bits == 3) return joined(low, shifted(plane_load(block + 256, 0, half), g, 2), 0x04);
-    return low;
-}
-
-/* Sixteen bytes as f32, as int32. */
-SAF__INLINE __m512i unsigned_bytes(const uint8_t *p) {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-}
-SAF__INLINE __m512i signed_bytes(const uint8_t *p) {
-    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
-}
-SAF__INLINE __m512i pairs(__m512i low, __m512i high) { /* two int16 a lane, both >= 0 */
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-}
-SAF__INLINE __m512 halfs(const uint8_t *p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-SAF__INLINE __m512i broadcast4(const void *p) {
-    int32_t word;
-    memcpy(&word, p, sizeof word);
-    return _mm512_set1_epi32(word);
-}
 
 /* ---- one block ----------------------------------------------------------------------------- */
 
@@ -169,7 +115,10 @@ SAF__INLINE void dot_panel(const int N, const int BITS, const shape S, const int
         for (int b = 0; b < BLOCKS; b++) {
             __m512 s[2 * SAF__ACT_TOKENS];
             block_meta meta;
-            if (N == 1) prefetch_ahead(p.super, plane + (has_meta ? META_BYTES : 0));
+            if (BITS < 8 || BLOCKS * N == 1)
+                prefetch_ahead(p.super, plane + (has_meta ? META_BYTES : 0));
+            else
+                prefetch_next(&p);
             meta_load(S, p.super + plane, &meta);
             dot_block(N, BITS, S, p.super, &p, correction, &meta, s);
             SAF__UNROLL for (int t = 0; t < N; t++) {
@@ -229,25 +178,6 @@ WIDE_KERNELS(SCALED_MIN, 8)
 
 /* ---- unpacking ----------------------------------------------------------------------------- */
 
-/* Every byte of a lane times that lane's scale, modulo 256. */
-SAF__INLINE __m512i scaled_bytes(__m512i x, __m512i scale) {
-    __m512i twice = _mm512_or_si512(_mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF)),
-                                    _mm512_slli_epi32(scale, 16));
-    __m512i even = _mm512_mullo_epi16(x, twice);
-    __m512i odd = _mm512_mullo_epi16(_mm512_srli_epi16(x, 8), twice);
-    return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAA, even, _mm512_slli_epi16(odd, 8));
-}
-
-enum { Q3_K_WIDE_OFFSET = 124 }; /* scale * w is in [-124, 128] */
-
-SAF__INLINE __m512i scaled_codes(const int bits, __m512i x, const uint8_t *scales) {
-    if (bits == 2) /* at most 3 * 15 */
-        return scaled_bytes(x, _mm512_and_si512(unsigned_bytes(scales), _mm512_set1_epi32(15)));
-    __m512i w = _mm512_sub_epi8(x, _mm512_set1_epi8(4));
-    return _mm512_add_epi8(scaled_bytes(w, signed_bytes(scales)),
-                           _mm512_set1_epi8(Q3_K_WIDE_OFFSET));
-}
-
 SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
     const bool is_scaled = BITS < 4;
     const uint8_t *scales = block + BITS * 128;
@@ -289,12 +219,12 @@ static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q6_K] = {one_q6_k, wide_HALVES, unpack_6, 32},
 };
 
-static void vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
-                           float *y, int64_t ldy) {
+void saf__vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
+                         float *y, int64_t ldy) {
     frame_dot_quant(&types[dtype], saf__form_of(dtype), tile, a, rows, y, ldy);
 }
 
 void saf__kernels_avx512_vnni(saf__kernels *k) {
     k->name = "avx512-vnni";
-    k->dot_quant = vnni_dot_quant;
+    k->dot_quant = saf__vnni_dot_quant;
 }

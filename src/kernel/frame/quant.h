@@ -26,8 +26,10 @@ typedef struct {
     const int8_t *q;
     const float *dx;
     const int32_t *sums;
-    int offset; /* of the codes */
-    bool first; /* the sums begin at 0, not at y */
+    const char *next; /* what comes after this panel in memory, and how many cache lines of it */
+    int next_lines;   /* to ask for with every block */
+    int offset;       /* of the codes */
+    bool first;       /* the sums begin at 0, not at y */
 } panel;
 
 /* y[t, 0 .. rows) += the panel's part, for as many tokens as the kernel is made for. */
@@ -47,6 +49,11 @@ SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
         __builtin_prefetch(at + PREFETCH_BYTES + i, 0, 2);
 }
 
+/* The panel that follows comes in while this one is computed. */
+SAF__INLINE void prefetch_next(panel *p) {
+    for (int i = 0; i < p->next_lines; i++, p->next += 64) _mm_prefetch(p->next, _MM_HINT_T1);
+}
+
 static void unpack_panel(const quant_type *type, const saf__form *form, const uint8_t *super,
                          int64_t supers, uint8_t *wide) {
     size_t meta_bytes = (size_t)(form->block_bytes - form->plane_bytes);
@@ -63,15 +70,21 @@ static void unpack_panel(const quant_type *type, const saf__form *form, const ui
     }
 }
 
-/* All tokens over the wide blocks that begin at block b0. */
+/* All tokens over n wide blocks from b0; `ahead` bytes of weights after them come in meanwhile. */
 static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, int64_t b0,
-                     int rows, float *y, int64_t ldy) {
-    for (int64_t t = 0; t < a->tokens; t += SAF__ACT_TOKENS) {
+                     int64_t n_blocks, int64_t ahead, int rows, float *y, int64_t ldy) {
+    int64_t passes = saf_ceil_div(a->tokens, a->tile);
+    int64_t lines = saf_ceil_div(ahead, 64);
+    p->next_lines = (int)saf_ceil_div(lines, passes * n_blocks);
+    for (int64_t t = 0; t < a->tokens; t += a->tile) {
         int64_t n = saf__act_tile_tokens(a, t), at = t * a->blocks + b0 * n;
         p->q = a->q + at * SAF_QUANT_BLOCK;
         p->dx = a->dx + at;
         p->sums = a->sums + at;
         type->wide[n - 1](p, rows, y + t * ldy, ldy);
+        p->next += p->next_lines * n_blocks * 64;
+        lines -= p->next_lines * n_blocks;
+        if (lines <= 0) p->next_lines = 0;
     }
 }
 
@@ -90,19 +103,22 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
         return;
     }
     p.offset = type->wide_offset;
-    if (!type->unpack && a->tokens <= SAF__ACT_TOKENS) { /* nothing to keep for other tokens */
-        dot_wide(type, &p, a, 0, rows, y, ldy);
+    if (!type->unpack && a->tokens <= a->tile) { /* nothing to keep for other tokens */
+        p.next = (const char *)tile + PREFETCH_BYTES;
+        dot_wide(type, &p, a, 0, a->blocks, p.supers * form->super_bytes, rows, y, ldy);
         return;
     }
     for (int64_t b = 0; b < a->blocks; b += PANEL_BLOCKS) {
-        p.supers = saf_i64_min(PANEL_BLOCKS, a->blocks - b) / form->blocks;
+        int64_t blocks = saf_i64_min(PANEL_BLOCKS, a->blocks - b);
+        p.supers = blocks / form->blocks;
         p.super = tile + (size_t)(b / form->blocks) * (size_t)form->super_bytes;
+        p.next = (const char *)p.super + p.supers * form->super_bytes;
         p.first = b == 0;
         if (type->unpack) {
             unpack_panel(type, form, p.super, p.supers, wide);
             p.super = wide;
         }
-        dot_wide(type, &p, a, b, rows, y, ldy);
+        dot_wide(type, &p, a, b, blocks, p.supers * form->super_bytes, rows, y, ldy);
     }
 }
 

@@ -58,7 +58,7 @@ static void scalar_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__ac
         for (int i = 0; i < rows; i++) {
             saf__block_get(form, super, (int)(b % form->blocks), i, &w);
             for (int64_t t = 0; t < a->tokens; t++) {
-                int64_t t0 = t / SAF__ACT_TOKENS * SAF__ACT_TOKENS;
+                int64_t t0 = t / a->tile * a->tile;
                 int64_t n = saf__act_tile_tokens(a, t0), at = t0 * a->blocks + b * n;
                 const int8_t *q = a->q + at * SAF_QUANT_BLOCK + (t - t0) * 4;
                 float *acc = &y[t * ldy + i];
@@ -94,6 +94,7 @@ static void scalar_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__ac
 
 void saf__kernels_scalar(saf__kernels *k) {
     k->name = "scalar";
+    k->by_token_from = 0;
     k->quantise = frame_quantise;
     k->dot_quant = scalar_dot_quant;
     k->dot_float = scalar_dot_float;

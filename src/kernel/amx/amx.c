@@ -140,7 +140,7 @@ SAF__INLINE void dot_tile(const int N, const shape S, const job *in, int rows, f
     for (int64_t b = 0; b < j.n_blocks; b++, w++) {
         q += j.tokens * SAF_QUANT_BLOCK;
         if (b + 1 < j.n_blocks) multiply(S, w + 1, q, sums[(b + 1) % 2]);
-        for (int i = 0; i < j.next_lines; i++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+        for (int i = 0; i < j.next_lines; i++, next += 64) __builtin_prefetch(next, 0, 2);
         SAF__UNROLL for (int t = 0; t < N; t++) acc[t] =
             add_block(S, w, sums[b % 2], dx, q_sums, t, acc[t]);
         dx += j.tokens;

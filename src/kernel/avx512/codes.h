@@ -2,7 +2,10 @@
 #ifndef SAF_KERNEL_AVX512_CODES_H
 #define SAF_KERNEL_AVX512_CODES_H
 
-#include "kernel/frame/quant.h"
+#include <immintrin.h>
+
+#include "kernel/frame/inline.h"
+#include "kernel/kernels.h"
 
 /* Bit `from` and up of every byte moved to bit `to`; bits of neighbours come along. */
 SAF__INLINE __m512i shifted(__m512i x, const int from, const int to) {

@@ -9,6 +9,7 @@
 
 #include "kernel/avx512/avx512.h"
 #include "kernel/avx512/codes.h"
+#include "kernel/frame/quant.h"
 
 /* What one kernel is compiled for. */
 typedef enum {

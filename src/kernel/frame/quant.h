@@ -43,7 +43,8 @@ typedef struct {
 } quant_type;
 
 /* A single pass over weights from memory: unpacking keeps the processor from running far enough
- * ahead of its loads by itself. Into the second level of cache. Prefetching past the end of the weights is harmless. */
+ * ahead of its loads by itself. Into the second level of cache. Prefetching past the end of the
+ * weights is harmless. */
 SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
     SAF__UNROLL for (int i = 0; i < bytes; i += 64)
         __builtin_prefetch(at + PREFETCH_BYTES + i, 0, 2);
@@ -51,7 +52,7 @@ SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
 
 /* The panel that follows comes in while this one is computed. */
 SAF__INLINE void prefetch_next(panel *p) {
-    for (int i = 0; i < p->next_lines; i++, p->next += 64) _mm_prefetch(p->next, _MM_HINT_T1);
+    for (int i = 0; i < p->next_lines; i++, p->next += 64) __builtin_prefetch(p->next, 0, 2);
 }
 
 static void unpack_panel(const quant_type *type, const saf__form *form, const uint8_t *super,

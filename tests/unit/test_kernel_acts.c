@@ -3,7 +3,7 @@
 #include "kernel/acts.h"
 #include "unit/kernel_util.h"
 
-enum { MAX_COLS = 100, MAX_TOKENS = 2 * SAF__ACT_TOKENS + 2 };
+enum { MAX_COLS = 100, MAX_TOKENS = 2 * SAF__ACT_TOKENS_BY_TOKEN + 2 };
 
 typedef enum { USUAL, TIES, CUT_OFF, HARD, BROKEN, KINDS } kind;
 
@@ -38,11 +38,12 @@ static float naive_block_of(const float *x, int64_t n, int *q) {
 
 static void check(const saf__acts_view *a, int64_t t, int64_t b) {
     int q[32], sum[2] = {0, 0};
-    int64_t t0 = t / SAF__ACT_TOKENS * SAF__ACT_TOKENS;
-    int64_t n = saf_i64_min(SAF__ACT_TOKENS, a->tokens - t0), at = t0 * a->blocks + b * n;
+    int64_t t0 = t / a->tile * a->tile;
+    int64_t n = saf_i64_min(a->tile, a->tokens - t0), at = t0 * a->blocks + b * n;
     float dx = naive_block_of(a->x + t * a->ldx + 32 * b, saf_i64_min(32, a->cols - 32 * b), q);
     for (int k = 0; k < 32; k++) {
-        int got = a->q[at * 32 + (k / 4 * n + t - t0) * 4 + k % 4];
+        int64_t in_tile = a->by_token ? (t - t0) * 32 + k : (k / 4 * n + t - t0) * 4 + k % 4;
+        int got = a->q[at * 32 + in_tile];
         if (got != q[k])
             fail_msg("%s: token %d column %d: q %d, not %d", saf_kernels_name(), (int)t,
                      (int)(32 * b) + k, got, q[k]);

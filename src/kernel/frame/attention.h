@@ -7,8 +7,14 @@
 #include "kernel/frame/lanes.h"
 #include "kernel/kernels.h"
 
-/* The most rows that share one pass over the keys; their scores for one segment. */
-enum { PASS_ROWS = LANE_ACCUMULATORS / 2 > 4 ? 8 : 4, MOST_SCALED = 8 };
+/* The most rows that share one pass over the keys, and the accumulators of a pass: with 32
+ * registers a pass of twelve rows leaves just enough for its operands. */
+enum {
+    WIDE = LANE_ACCUMULATORS >= 16,
+    PASS_ROWS = WIDE ? 12 : 4,
+    ACCUMULATORS = WIDE ? 24 : LANE_ACCUMULATORS,
+    MOST_SCALED = WIDE ? 12 : 4 /* rows of weights by blocks of channels of a call */
+};
 
 typedef struct {
     int64_t head_width;
@@ -31,14 +37,15 @@ SAF__INLINE v16 cache_load_n(const saf_kv_type type, const void *base, int64_t a
 
 /* A segment's groups of sixteen positions in the order they are read: keys, then values, then the
  * keys of the next segment. Whoever reads a group first asks for the one that comes some groups
- * later: what the processor guesses by itself is half of what the memory can do. */
+ * later: the processor alone guesses too little. Passes of many rows have enough to do meanwhile.
+ */
 typedef struct {
     const char *k, *v, *next; /* next: NULL where nobody will read it */
     int64_t groups, group_bytes;
     bool fetch;
 } attn_segment;
 
-enum { GROUPS_AHEAD = 4, CACHE_LINE = 64 };
+enum { GROUPS_AHEAD = 4, CACHE_LINE = 64, FETCHING_ROWS = 4 };
 
 /* How far the group lies away that is to be fetched with group i of the keys or values. */
 SAF__INLINE int64_t ahead_of_keys(const attn_segment *g, int64_t i) {
@@ -63,29 +70,29 @@ SAF__INLINE int64_t value_bytes(const saf_kv_type type) {
 SAF__INLINE void score_blocks(const saf_kv_type type, const int R, const int NB, attn_state *s,
                               const saf__kv_head *head, const attn_segment *g, int row, int64_t b) {
     int64_t width = s->head_width, step = LANES * value_bytes(type);
-    const char *at[LANE_ACCUMULATORS] = {0};
-    int64_t ahead[LANE_ACCUMULATORS] = {0};
-    SAF__UNROLL for (int j = 0; j < NB; j++) {
+    const char *at[ACCUMULATORS] = {0};
+    int64_t ahead[ACCUMULATORS] = {0};
+    SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) {
         at[j] = g->k + (b + j) * g->group_bytes;
         ahead[j] = ahead_of_keys(g, b + j);
     }
-    v16 dot[LANE_ACCUMULATORS];
-    SAF__UNROLL for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
+    v16 dot[ACCUMULATORS];
+    SAF__UNROLL_WIDE for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
     for (int64_t c = 0; c < width; c++) {
         const float *q = s->q + c * SAF__ATTN_ROWS + row;
-        v16 key[LANE_ACCUMULATORS];
-        SAF__UNROLL for (int j = 0; j < NB; j++) {
+        v16 key[ACCUMULATORS];
+        SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) {
             key[j] = cache_load(type, at[j] + c * step, 0);
-            __builtin_prefetch(at[j] + c * step + ahead[j], 0, 2);
+            if (R <= FETCHING_ROWS) __builtin_prefetch(at[j] + c * step + ahead[j], 0, 2);
         }
-        SAF__UNROLL for (int i = 0; i < R; i++) {
+        SAF__UNROLL_WIDE for (int i = 0; i < R; i++) {
             v16 qi = v16_set1(q[i]);
-            SAF__UNROLL for (int j = 0; j < NB; j++) dot[i * NB + j] =
+            SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) dot[i * NB + j] =
                 v16_fma(qi, key[j], dot[i * NB + j]);
         }
     }
     v16 scale = v16_set1(head->scale);
-    SAF__UNROLL for (int i = 0; i < R * NB; i++)
+    SAF__UNROLL_WIDE for (int i = 0; i < R * NB; i++)
         v16_store(s->score[i / NB] + (b + i % NB) * LANES, v16_mul(dot[i], scale));
 }
 
@@ -95,39 +102,39 @@ SAF__INLINE void score_blocks_q8(const int R, const int NB, attn_state *s, const
     int64_t width = s->head_width, blocks = saf_ceil_div(width, SAF_QUANT_BLOCK);
     int64_t group_bytes = g->group_bytes;
     const char *group = g->k + b * group_bytes;
-    int64_t ahead[LANE_ACCUMULATORS] = {0};
-    SAF__UNROLL for (int j = 0; j < NB; j++) ahead[j] = ahead_of_keys(g, b + j);
-    v16 dot[LANE_ACCUMULATORS];
-    SAF__UNROLL for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
+    int64_t ahead[ACCUMULATORS] = {0};
+    SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) ahead[j] = ahead_of_keys(g, b + j);
+    v16 dot[ACCUMULATORS];
+    SAF__UNROLL_WIDE for (int i = 0; i < R * NB; i++) dot[i] = v16_set1(0.0f);
     for (int64_t block = 0; block < blocks; block++) {
         int64_t c = block * SAF_QUANT_BLOCK, end = saf_i64_min(c + SAF_QUANT_BLOCK, width);
         const int8_t *codes = (const int8_t *)group + blocks * LANES * 4;
-        v16 sum[LANE_ACCUMULATORS];
-        SAF__UNROLL for (int i = 0; i < R * NB; i++) sum[i] = v16_set1(0.0f);
+        v16 sum[ACCUMULATORS];
+        SAF__UNROLL_WIDE for (int i = 0; i < R * NB; i++) sum[i] = v16_set1(0.0f);
         for (; c < end; c++) {
             const float *q = s->q + c * SAF__ATTN_ROWS + row;
-            v16 key[LANE_ACCUMULATORS];
-            SAF__UNROLL for (int j = 0; j < NB; j++) {
+            v16 key[ACCUMULATORS];
+            SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) {
                 const int8_t *code = codes + j * group_bytes + c * LANES;
                 key[j] = v16_load_i8(code);
-                __builtin_prefetch(code + ahead[j], 0, 2);
+                if (R <= FETCHING_ROWS) __builtin_prefetch(code + ahead[j], 0, 2);
             }
-            SAF__UNROLL for (int i = 0; i < R; i++) {
+            SAF__UNROLL_WIDE for (int i = 0; i < R; i++) {
                 v16 qi = v16_set1(q[i]);
-                SAF__UNROLL for (int j = 0; j < NB; j++) sum[i * NB + j] =
+                SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) sum[i * NB + j] =
                     v16_fma(qi, key[j], sum[i * NB + j]);
             }
         }
-        SAF__UNROLL for (int j = 0; j < NB; j++) {
+        SAF__UNROLL_WIDE for (int j = 0; j < NB; j++) {
             const float *scales = (const float *)(group + j * group_bytes) + block * LANES;
             v16 d = v16_load(scales);
-            __builtin_prefetch((const char *)scales + ahead[j], 0, 2);
-            SAF__UNROLL for (int i = 0; i < R; i++) dot[i * NB + j] =
+            if (R <= FETCHING_ROWS) __builtin_prefetch((const char *)scales + ahead[j], 0, 2);
+            SAF__UNROLL_WIDE for (int i = 0; i < R; i++) dot[i * NB + j] =
                 v16_fma(d, sum[i * NB + j], dot[i * NB + j]);
         }
     }
     v16 scale = v16_set1(head->scale);
-    SAF__UNROLL for (int i = 0; i < R * NB; i++)
+    SAF__UNROLL_WIDE for (int i = 0; i < R * NB; i++)
         v16_store(s->score[i / NB] + (b + i % NB) * LANES, v16_mul(dot[i], scale));
 }
 
@@ -143,7 +150,7 @@ SAF__INLINE void score_segment(const saf_kv_type type, const int R, attn_state *
                                const saf__kv_head *head, const attn_segment *g, int row,
                                int64_t n_blocks) {
     enum { MOST = 4 };
-    const int NB = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
+    const int NB = R > 8 ? 2 : LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t b = 0;
     for (; b + NB <= n_blocks; b += NB) score_some(type, R, NB, s, head, g, row, b);
     for (; b < n_blocks; b++) score_some(type, R, 1, s, head, g, row, b);
@@ -193,9 +200,9 @@ SAF__INLINE void scale_weights(const int R, const int blocks, attn_state *s, con
     const char *group = g->v;
     for (int64_t p = 0; p < n; p += LANES, group += g->group_bytes) {
         const float *d = (const float *)group + c / SAF_QUANT_BLOCK * LANES;
-        SAF__UNROLL for (int i = 0; i < R; i++) {
+        SAF__UNROLL_WIDE for (int i = 0; i < R; i++) {
             v16 e = v16_load(s->score[i] + p);
-            SAF__UNROLL for (int j = 0; j < blocks; j++)
+            SAF__UNROLL_WIDE for (int j = 0; j < blocks; j++)
                 v16_store(s->scaled[i * blocks + j] + p, v16_mul(e, v16_load(d + j * LANES)));
         }
     }
@@ -220,14 +227,15 @@ SAF__INLINE void weigh_positions(const saf_kv_type type, const int R, const int 
             at += skip; /* over the scales of the group */
             ahead = ahead_of_values(g, p / LANES);
         }
-        v16 value[LANE_ACCUMULATORS];
-        SAF__UNROLL for (int j = 0; j < NC; j++) value[j] =
+        v16 value[ACCUMULATORS];
+        SAF__UNROLL_WIDE for (int j = 0; j < NC; j++) value[j] =
             n == LANES ? cache_load(type, at, j * LANES) : cache_load_n(type, at, j * LANES, n);
-        SAF__UNROLL for (int j = 0; j < NC * LANES * value_bytes(type); j += CACHE_LINE)
+        SAF__UNROLL_WIDE for (int j = 0; j < NC * LANES * value_bytes(type);
+                              j += CACHE_LINE) if (R <= FETCHING_ROWS)
             __builtin_prefetch(at + ahead + j, 0, 2);
-        SAF__UNROLL for (int i = 0; i < R; i++) {
+        SAF__UNROLL_WIDE for (int i = 0; i < R; i++) {
             if (!all && p >= limit[i]) continue;
-            SAF__UNROLL for (int j = 0; j < NC; j++) o[i * NC + j] =
+            SAF__UNROLL_WIDE for (int j = 0; j < NC; j++) o[i * NC + j] =
                 v16_fma(v16_set1(weight[i * NC + j][p]), value[j], o[i * NC + j]);
         }
     }
@@ -243,16 +251,16 @@ SAF__INLINE void weigh_values(const saf_kv_type type, const int R, const int NC,
     const int blocks = (NC + 1) / 2; /* of channels; c is a multiple of 32 where NC is above 1 */
     attn_walk walk = {g->v + c * value_bytes(type), 0};
     if (q8) scale_weights(R, blocks, s, g, limit[R - 1], c);
-    const float *weight[LANE_ACCUMULATORS] = {0}; /* of row i and the sixteen channels j */
-    v16 o[LANE_ACCUMULATORS];
-    SAF__UNROLL for (int i = 0; i < R * NC; i++) {
+    const float *weight[ACCUMULATORS] = {0}; /* of row i and the sixteen channels j */
+    v16 o[ACCUMULATORS];
+    SAF__UNROLL_WIDE for (int i = 0; i < R * NC; i++) {
         weight[i] = q8 ? s->scaled[i / NC * blocks + i % NC / 2] : s->score[i / NC];
         o[i] = v16_set1(0.0f);
     }
     weigh_positions(type, R, NC, true, s->head_width, g, weight, limit, 0, limit[0], &walk, n, o);
     weigh_positions(type, R, NC, false, s->head_width, g, weight, limit, limit[0], limit[R - 1],
                     &walk, n, o);
-    SAF__UNROLL for (int i = 0; i < R * NC; i++)
+    SAF__UNROLL_WIDE for (int i = 0; i < R * NC; i++)
         merge_store(merge + i / NC, rows->out[row + i / NC] + c + i % NC * LANES, n, o[i]);
 }
 
@@ -260,7 +268,7 @@ SAF__INLINE void attend_pass(const saf_kv_type type, const int R, attn_state *s,
                              const saf__kv_head *head, const attn_segment *g, saf__attn_rows *rows,
                              int row, int64_t segment, bool first) {
     enum { MOST = 8 };
-    const int NC = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
+    const int NC = R > 8 ? 2 : LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     int64_t limit[PASS_ROWS];
     attn_merge merge[PASS_ROWS] = {{0}};
     for (int i = 0; i < R; i++)
@@ -309,9 +317,12 @@ SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__k
                           .fetch = true};
         g.next = i + 1 < s1 ? g.k + head->stride : NULL;
         int row = concerned;
-        if (PASS_ROWS == 8)
-            for (; row + 8 <= rows->rows; row += 8, g.fetch = false)
+        if (WIDE)
+            for (; row + 12 <= rows->rows; row += 12, g.fetch = false)
                 attend_pass(type, PASS_ROWS, s, head, &g, rows, row, p0, i == s0);
+        if (WIDE)
+            for (; row + 8 <= rows->rows; row += 8, g.fetch = false)
+                attend_pass(type, WIDE ? 8 : 4, s, head, &g, rows, row, p0, i == s0);
         for (; row + 4 <= rows->rows; row += 4, g.fetch = false)
             attend_pass(type, 4, s, head, &g, rows, row, p0, i == s0);
         for (; row + 2 <= rows->rows; row += 2, g.fetch = false)

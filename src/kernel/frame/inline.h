@@ -2,21 +2,25 @@
 #ifndef SAF_KERNEL_FRAME_INLINE_H
 #define SAF_KERNEL_FRAME_INLINE_H
 
-/* Functions over registers, and in front of a loop of few, constant turns over registers. The
- * scalar lanes are no registers, and the compiler may choose: forced, they take half a minute to
- * compile, minutes under sanitizers, and are no faster. */
+/* Functions over registers, and in front of a loop of few, constant turns over registers (_WIDE: up
+ * to 32 of them). The scalar lanes are no registers, and the compiler may choose: forced, they take
+ * half a minute to compile, minutes under sanitizers, and are no faster. */
 #if defined SAF__LANES_SCALAR && defined __clang__
 #define SAF__INLINE static inline
 #define SAF__UNROLL
+#define SAF__UNROLL_WIDE
 #elif defined SAF__LANES_SCALAR
 #define SAF__INLINE static inline __attribute__((noclone))
 #define SAF__UNROLL
+#define SAF__UNROLL_WIDE
 #elif defined __clang__
 #define SAF__INLINE static inline __attribute__((always_inline))
 #define SAF__UNROLL _Pragma("unroll")
+#define SAF__UNROLL_WIDE _Pragma("unroll")
 #else
 #define SAF__INLINE static inline __attribute__((always_inline))
 #define SAF__UNROLL _Pragma("GCC unroll 16")
+#define SAF__UNROLL_WIDE _Pragma("GCC unroll 32")
 #endif
 
 #endif

@@ -25,6 +25,7 @@ saf_status saf_hw_binding_read(saf_hw_binding *out);
 typedef struct {
     double read_bytes_s; /* memory read once, in order, each thread its own part */
     double int8_ops_s;   /* products of bytes summed in 32 bits, from registers: 2 a product */
+    double tile_ops_s;   /* the same by tile units (AMX); 0 where there are none */
     double f32_ops_s;    /* fma of f32, from registers: 2 each */
 } saf_hw_rates;
 
@@ -36,10 +37,10 @@ typedef struct saf_hw_yardstick saf_hw_yardstick;
  * the host has as well), FAILED (hwloc). */
 saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
-/* Measures all three once: some tens of milliseconds each. By the thread that made it. */
+/* Measures each once: some tens of milliseconds each. By the thread that made it. */
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out);
-/* The instructions that the two peaks are of: "avx512-vnni", "avx512", "avx2", "neon-dotprod",
- * "neon". */
+/* The instructions that int8_ops_s and f32_ops_s are of: "avx512-vnni", "avx512", "avx2",
+ * "neon-dotprod", "neon". */
 const char *saf_hw_yardstick_name(const saf_hw_yardstick *y);
 
 /* Operations a second of one single-precision product C[m, n] = A[m, k] B[n, k] by OpenBLAS with

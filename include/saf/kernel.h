@@ -31,6 +31,9 @@ saf_status saf_kernels_init(const char *name);
  * the processor has the dot product instructions. "amx" is AVX-512 with VNNI, and AMX for many
  * tokens. */
 const char *saf_kernels_name(void);
+/* Whether the processor has AMX for products of bytes and the system lets this process use it: asks
+ * the system. */
+bool saf_kernels_have_tiles(void);
 /* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
  * Errors: SAF_FAILED. */
 saf_status saf_kernels_check_float_state(void);

@@ -59,7 +59,7 @@ typedef struct {
  * medians of all; a figure that a phase has not is NaN. */
 typedef struct {
     char phase[32]; /* "load", "prefill", "decode", ... */
-    char peaks[16]; /* the instructions that the two peaks are of */
+    char peaks[16]; /* the vector instructions that the two peaks are of */
     int32_t repeats, sequences, passes;
     int64_t context, tokens; /* positions before the first; of all sequences and passes */
     double seconds, seconds_min, seconds_max;
@@ -69,6 +69,7 @@ typedef struct {
     double read_bytes_per_s, int8_ops_per_s, f32_ops_per_s; /* the yardsticks beside it */
     double of_read, of_read_min, of_read_max;               /* shares of them */
     double of_peak, of_peak_min, of_peak_max;
+    double tile_ops_per_s, of_tiles, of_tiles_min, of_tiles_max; /* where there are tile units */
     double sgemm_ops_per_s, of_sgemm;
     double copy_s, copies;
 } saf_result_phase;
@@ -79,6 +80,7 @@ typedef struct {
     int32_t repetition;
     double seconds;
     double read_before, read_after, int8_before, int8_after, f32_before, f32_after;
+    double tiles_before, tiles_after;
     double sgemm_ops_per_s, copy_s;
 } saf_result_sample;
 

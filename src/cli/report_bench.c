@@ -66,6 +66,8 @@ static saf_status print_yardsticks(FILE *out, const saf_result_bench *b) {
                        offsetof(saf_result_sample, read_after)));
     SAF_TRY(print_rate(out, b, "int8 peak", "Gop/s", offsetof(saf_result_sample, int8_before),
                        offsetof(saf_result_sample, int8_after)));
+    SAF_TRY(print_rate(out, b, "int8 tiles", "Gop/s", offsetof(saf_result_sample, tiles_before),
+                       offsetof(saf_result_sample, tiles_after)));
     SAF_TRY(print_rate(out, b, "f32 peak", "Gop/s", offsetof(saf_result_sample, f32_before),
                        offsetof(saf_result_sample, f32_after)));
     for (int64_t i = 0; i < b->n_phases; i++) {
@@ -106,6 +108,7 @@ static saf_status phase_cells(saf__grid *g, const saf_result_phase *p) {
     SAF_TRY(number_cell(g, 100 * p->of_peak, 1));
     SAF_TRY(number_cell(g, 100 * p->of_peak_min, 1));
     SAF_TRY(number_cell(g, 100 * p->of_peak_max, 1));
+    SAF_TRY(number_cell(g, 100 * p->of_tiles, 1));
 out:
     return st;
 }
@@ -115,7 +118,7 @@ static saf_status print_phases(FILE *out, const saf_result_bench *b) {
     saf__grid g = {0};
     SAF_TRY(saf__grid_begin(&g,
                             "<phase|sequences|context|tokens/s|least|most|ms a pass|MB a pass|GB/s|"
-                            "% of read|least|most|Gop/s|% of peak|least|most"));
+                            "% of read|least|most|Gop/s|% of peak|least|most|% of tiles"));
     for (int64_t i = 0; i < b->n_phases; i++)
         if (!is_load(&b->phases[i])) SAF_TRY(phase_cells(&g, &b->phases[i]));
     SAF_TRY(saf__grid_print(&g, out));

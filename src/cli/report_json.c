@@ -216,6 +216,10 @@ static cJSON *make_phase(builder *b, const saf_result_phase *p) {
     add_number(b, o, "of_peak", p->of_peak);
     add_number(b, o, "of_peak_min", p->of_peak_min);
     add_number(b, o, "of_peak_max", p->of_peak_max);
+    add_number(b, o, "tile_ops_per_s", p->tile_ops_per_s);
+    add_number(b, o, "of_tiles", p->of_tiles);
+    add_number(b, o, "of_tiles_min", p->of_tiles_min);
+    add_number(b, o, "of_tiles_max", p->of_tiles_max);
     add_number(b, o, "sgemm_ops_per_s", p->sgemm_ops_per_s);
     add_number(b, o, "of_sgemm", p->of_sgemm);
     add_number(b, o, "copy_s", p->copy_s);
@@ -234,6 +238,8 @@ static cJSON *make_sample(builder *b, const saf_result_sample *m) {
     add_number(b, o, "int8_after", m->int8_after);
     add_number(b, o, "f32_before", m->f32_before);
     add_number(b, o, "f32_after", m->f32_after);
+    add_number(b, o, "tiles_before", m->tiles_before);
+    add_number(b, o, "tiles_after", m->tiles_after);
     add_number(b, o, "sgemm_ops_per_s", m->sgemm_ops_per_s);
     add_number(b, o, "copy_s", m->copy_s);
     return o;

@@ -17,6 +17,9 @@ typedef struct {
     /* Products of bytes into sums of 32 bits: every one is 1 x 1. Returns the sum of all sums. */
     int64_t (*int8)(int64_t rounds);
     int64_t int8_ops; /* of a round: 2 for each product and its addition */
+    /* The same by tile units; NULL where there are none. */
+    int64_t (*tiles)(int64_t rounds);
+    int64_t tile_ops;
     /* fma of f32, every one adding 1 x 1. Returns the sum of all sums. */
     double (*f32)(int64_t rounds);
     int64_t f32_ops; /* of a round: 2 for each fma */
@@ -28,6 +31,8 @@ void saf__hw_loops_base(saf__hw_loops *loops);
 /* On x86 with AVX-512 (F, BW); the second with VNNI as well. They override what they do better. */
 void saf__hw_loops_avx512(saf__hw_loops *loops);
 void saf__hw_loops_vnni(saf__hw_loops *loops);
+/* On x86 with AMX, where the system lets this process use it. */
+void saf__hw_loops_amx(saf__hw_loops *loops);
 /* On aarch64 with the dot product instructions. */
 void saf__hw_loops_dotprod(saf__hw_loops *loops);
 /* The best that this processor has. */

@@ -4,6 +4,7 @@
 #endif
 
 #include "hw/loops.h"
+#include "saf/kernel.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -164,6 +165,7 @@ saf__hw_loops saf__hw_loops_choose(void) {
     bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
     if (wide) saf__hw_loops_avx512(&loops);
     if (wide && __builtin_cpu_supports("avx512vnni")) saf__hw_loops_vnni(&loops);
+    if (wide && saf_kernels_have_tiles()) saf__hw_loops_amx(&loops);
 #elif defined(__aarch64__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) saf__hw_loops_dotprod(&loops);
 #endif

@@ -12,11 +12,11 @@ struct saf_hw_yardstick {
     char *memory, *first; /* as allocated; at a huge page */
     size_t part_bytes;    /* of each thread */
     int threads;
-    int64_t int8_rounds, f32_rounds; /* that take about PEAK_S */
-    uint64_t sink;                   /* of all results, so that none is without use */
+    int64_t int8_rounds, tile_rounds, f32_rounds; /* that take about PEAK_S */
+    uint64_t sink;                                /* of all results, so that none is without use */
 };
 
-typedef enum { READ, INT8, F32 } loop_kind;
+typedef enum { READ, INT8, TILES, F32 } loop_kind;
 
 /* Seconds of one loop run by the whole team at once. */
 static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
@@ -32,6 +32,8 @@ static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
             sink += y->loops.read(part, y->part_bytes);
         else if (kind == INT8)
             sink += (uint64_t)y->loops.int8(rounds);
+        else if (kind == TILES)
+            sink += (uint64_t)y->loops.tiles(rounds);
         else
             sink += (uint64_t)y->loops.f32(rounds);
 #pragma omp barrier
@@ -86,6 +88,7 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
 #pragma omp parallel num_threads(y->threads)
     memset(y->first + (size_t)omp_get_thread_num() * y->part_bytes, 1, y->part_bytes);
     y->int8_rounds = calibrate(y, INT8);
+    if (y->loops.tiles) y->tile_rounds = calibrate(y, TILES);
     y->f32_rounds = calibrate(y, F32);
     (void)run_team(y, READ, 0);
     *out = y;
@@ -105,10 +108,12 @@ void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
     double team = (double)y->threads;
     double read = run_team(y, READ, 0);
     double int8 = run_team(y, INT8, y->int8_rounds);
+    double tiles = y->loops.tiles ? run_team(y, TILES, y->tile_rounds) : 1;
     double f32 = run_team(y, F32, y->f32_rounds);
     *out = (saf_hw_rates){
         .read_bytes_s = team * (double)y->part_bytes / read,
         .int8_ops_s = team * (double)y->int8_rounds * (double)y->loops.int8_ops / int8,
+        .tile_ops_s = team * (double)y->tile_rounds * (double)y->loops.tile_ops / tiles,
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
     };
 }

@@ -109,11 +109,13 @@ static saf_status measure_phase(saf__bench *b, int32_t repeat, int32_t i) {
     row->read_before = b->last.read_bytes_s;
     row->int8_before = b->last.int8_ops_s;
     row->f32_before = b->last.f32_ops_s;
+    row->tiles_before = b->last.tile_ops_s > 0 ? b->last.tile_ops_s : (double)NAN;
     SAF_TRY(saf__bench_phase_run(p, repeat, &row->seconds));
     saf_hw_yardstick_sample(b->yardstick, &b->last);
     row->read_after = b->last.read_bytes_s;
     row->int8_after = b->last.int8_ops_s;
     row->f32_after = b->last.f32_ops_s;
+    row->tiles_after = b->last.tile_ops_s > 0 ? b->last.tile_ops_s : (double)NAN;
     b->s->times.compute_s += row->seconds;
 out:
     return st;

@@ -24,27 +24,27 @@ static const struct {
 } levels[] = {
     {"scalar", saf__kernels_scalar},
 #if defined __x86_64__
-    {"avx2", saf__kernels_avx2},
-    {"avx512", saf__kernels_avx512},
-    {"avx512", saf__kernels_avx512_vnni},
-    {"amx", saf__kernels_amx},
+    {"avx2", saf__kernels_avx2},          {"avx512", saf__kernels_avx512},
+    {"avx512", saf__kernels_avx512_vnni}, {"amx", saf__kernels_amx},
 #elif defined __aarch64__
     {"neon", saf__kernels_neon},
     {"neon", saf__kernels_neon_dotprod},
 #endif
 };
 
-#if defined __x86_64__
 /* AMX, which the processor has by CPUID and the system grants a process that asks.
  * Source   Intel Architecture Instruction Set Extensions, leaf 7; Linux, arch/x86/xstate */
-static bool has_tiles(void) {
+bool saf_kernels_have_tiles(void) {
+#if defined __x86_64__
     enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25, ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_TILE) || !(d & AMX_INT8))
         return false;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
-}
+#else
+    return false;
 #endif
+}
 
 /* The highest level that the processor can run. */
 static int processor_level(void) {
@@ -55,7 +55,7 @@ static int processor_level(void) {
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
         return 1;
     if (!__builtin_cpu_supports("avx512vnni")) return 2;
-    return has_tiles() ? 4 : 3;
+    return saf_kernels_have_tiles() ? 4 : 3;
 #elif defined __aarch64__
     return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? 2 : 1;
 #else

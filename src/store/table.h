@@ -26,7 +26,7 @@ typedef struct {
     const saf__column *columns;
 } saf__table;
 
-enum { SAF__MAX_COLUMNS = 32 };
+enum { SAF__MAX_COLUMNS = 40 };
 
 saf_status saf__table_write(const saf__h5 *f, const saf__table *table, const void *rows, int64_t n);
 /* The columns' members of a new array of structs, the others zero. On success its TEXT members

@@ -4,7 +4,7 @@ variables. The results stay in build/bench for `saf report`, which says where th
 far the repetitions were apart.
 
   prefill  512 tokens in one piece: tokens a second; % of the time that its operations take at
-           their peaks; for float types % of the rate of OpenBLAS's sgemm
+           their peaks, and at that of the tile units (AMX) in place of vector instructions'; for float types % of the rate of OpenBLAS's sgemm
   decode   tokens a second; % of the read bandwidth, weights and (with CONTEXT tokens before) keys
            and values; of 16 sequences, and how many times as many tokens that is
   load     seconds, and how many times as long as a plain copy from the page cache
@@ -23,7 +23,7 @@ THREADS = [int(t) for t in os.environ.get("THREADS", "1 2").split()]
 SHAPE = os.environ.get("SHAPE", "28:1024:16:8:128:3072")
 CONTEXT = int(os.environ.get("CONTEXT", "4096"))
 FOLDER = os.path.join(ROOT, os.environ.get("BUILD", "build"), "bench")
-HEAD = ("type", "threads", "read GB/s", "int8 Gop/s", "f32 Gop/s", "prefill", "% peak", "% sgemm",
+HEAD = ("type", "threads", "read GB/s", "int8 Gop/s", "f32 Gop/s", "prefill", "% peak", "% tiles", "% sgemm",
         "decode", "% read", f"at {CONTEXT}", "% read", "16 at once", "times", "load s", "copies")
 
 
@@ -53,7 +53,8 @@ def cells(dtype, threads):
     yield from (dtype, threads, f"{decode['read_bytes_per_s'] / 1e9:.1f}")
     yield from (f"{prefill[p + '_ops_per_s'] / 1e9:.0f}" for p in ("int8", "f32"))
     yield from (f"{prefill['tokens_per_s']:.0f}", f"{100 * prefill['of_peak']:.0f}")
-    yield "-" if prefill["of_sgemm"] != prefill["of_sgemm"] else f"{100 * prefill['of_sgemm']:.0f}"
+    for share in (prefill["of_tiles"], prefill["of_sgemm"]):
+        yield "-" if share != share else f"{100 * share:.0f}"
     for row in (decode, far):
         yield "-" if row is None else f"{row['tokens_per_s']:.1f}"
         yield "-" if row is None else f"{100 * row['of_read']:.0f}"

@@ -147,6 +147,10 @@ def check_figures(f, name):
                and np.isclose(row["of_peak"], np.median(of_peak)) and np.isclose(row["of_peak_min"], of_peak.min())
                and np.isclose(row["tokens_per_s"], np.median(row["tokens"] / mine["seconds"])),
                label + ": shares of the yardsticks", row)
+        tiles = (mine["tiles_before"] + mine["tiles_after"]) / 2
+        of_tiles = np.median((row["int8_ops"] / tiles + row["float_ops"] / f32) / mine["seconds"])
+        tap.ok(np.isclose(row["of_tiles"], of_tiles, equal_nan=True) and (np.isnan(tiles).all() or (tiles > 0).all()),
+               label + ": tile units, where there are some", row)
         chained = samples["read_after"][samples["repetition"] == 1][1:-1]
         tap.ok((chained == samples["read_before"][samples["repetition"] == 1][2:]).all(),
                label + ": a yardstick between any two phases", samples)

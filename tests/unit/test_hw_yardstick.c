@@ -17,6 +17,8 @@ static void check_loops(const saf__hw_loops *loops) {
     static const int64_t rounds[] = {0, 1, 2, 3, 1000, 4097};
     for (size_t i = 0; i < sizeof rounds / sizeof rounds[0]; i++) {
         assert_int_equal(2 * loops->int8(rounds[i]), rounds[i] * loops->int8_ops);
+        if (loops->tiles)
+            assert_int_equal(2 * loops->tiles(rounds[i]), rounds[i] * loops->tile_ops);
         assert_true(2 * loops->f32(rounds[i]) == (double)(rounds[i] * loops->f32_ops));
     }
 }
@@ -80,6 +82,7 @@ static void test_hw_yardstick_gives_rates(void **state) {
         saf_hw_yardstick_sample(y, &r);
         assert_true(isfinite(r.read_bytes_s) && r.read_bytes_s > 0);
         assert_true(isfinite(r.int8_ops_s) && r.int8_ops_s > 0);
+        assert_true(isfinite(r.tile_ops_s) && r.tile_ops_s >= 0);
         assert_true(isfinite(r.f32_ops_s) && r.f32_ops_s > 0);
         assert_non_null(saf_hw_yardstick_name(y));
         saf_hw_yardstick_free(&y);

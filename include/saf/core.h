@@ -121,6 +121,11 @@ static inline int64_t saf_round_up(int64_t a, int64_t b) {
  * A count of 0 gives a valid pointer. Large blocks come from zero pages: untouched memory costs
  * nothing. Errors: SAF_NO_MEMORY (product overflow included). */
 saf_status saf_alloc(size_t count, size_t size, void *out /* T ** */);
+/* A large block that is read from end to end over and over: it begins at a page of SAF_HUGE_PAGE
+ * bytes, and the system is asked for such pages, with which a processor finds its memory sooner.
+ * Zeroed, as above; a refusal only costs time. Errors: SAF_NO_MEMORY. */
+enum { SAF_HUGE_PAGE = 2 << 20 };
+saf_status saf_alloc_huge(size_t bytes, void *out /* T ** */);
 /* Takes T **, accepts NULL inside, and nulls it. */
 void saf_free(void *pointer_to_pointer);
 /* A copy of a string, to be released by saf_free. */

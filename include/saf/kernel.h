@@ -57,8 +57,7 @@ saf_status saf_weight_plan(saf_dtype dtype, int64_t rows, int64_t cols, saf_weig
 
 /* Repacks rows [row0, row0 + n_rows) from their bytes in the file's own layout (rows one after
  * another). row0 is a multiple of SAF_TILE_ROWS, and so is n_rows unless the last row is among
- * them. Team: no (call for disjoint rows from several threads if wished). The call with row0 = 0
- * also asks the system for huge pages under `data`. */
+ * them. Team: no (call for disjoint rows from several threads if wished). */
 void saf_weight_pack(saf_weight *w, int64_t row0, int64_t n_rows, const void *raw);
 
 /* out[K] = the dequantised row r, exactly as the type defines it: d*q - m with the scale and the

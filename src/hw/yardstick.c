@@ -1,16 +1,15 @@
 #include <omp.h>
-#include <sys/mman.h>
 
 #include "hw/loops.h"
 #include "saf/hw.h"
 
-enum { HUGE_PAGE = 2 << 20, LEAST_READ_BYTES = 256 << 20, CACHES = 4, MEMORY_PART = 8 };
+enum { LEAST_READ_BYTES = 256 << 20, CACHES = 4, MEMORY_PART = 8 };
 #define PEAK_S 0.02 /* of one sample of a register loop */
 
 struct saf_hw_yardstick {
     saf__hw_loops loops;
-    char *memory, *first; /* as allocated; at a huge page */
-    size_t part_bytes;    /* of each thread */
+    char *memory;
+    size_t part_bytes; /* of each thread */
     int threads;
     int64_t int8_rounds, tile_rounds, f32_rounds; /* that take about PEAK_S */
     uint64_t sink;                                /* of all results, so that none is without use */
@@ -24,7 +23,7 @@ static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
     uint64_t sink = 0;
 #pragma omp parallel num_threads(y->threads) reduction(+ : sink)
     {
-        const char *part = y->first + (size_t)omp_get_thread_num() * y->part_bytes;
+        const char *part = y->memory + (size_t)omp_get_thread_num() * y->part_bytes;
 #pragma omp barrier
 #pragma omp master
         start = saf_clock_s();
@@ -66,7 +65,7 @@ static saf_status choose_bytes(size_t asked, size_t *out) {
     *out = asked;
     if (asked > 0) return SAF_OK;
     int64_t bytes = saf_i64_max(LEAST_READ_BYTES, CACHES * host.cache_bytes);
-    *out = (size_t)saf_i64_min(bytes, saf_i64_max(HUGE_PAGE, host.memory_bytes / MEMORY_PART));
+    *out = (size_t)saf_i64_min(bytes, saf_i64_max(SAF_HUGE_PAGE, host.memory_bytes / MEMORY_PART));
     return SAF_OK;
 }
 
@@ -79,14 +78,13 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
 #pragma omp single
     y->threads = omp_get_num_threads();
     SAF_TRY(choose_bytes(read_bytes, &read_bytes));
-    size_t pages = (size_t)saf_ceil_div((int64_t)(read_bytes / (size_t)y->threads) + 1, HUGE_PAGE);
-    y->part_bytes = pages * HUGE_PAGE;
+    size_t pages =
+        (size_t)saf_ceil_div((int64_t)(read_bytes / (size_t)y->threads) + 1, SAF_HUGE_PAGE);
+    y->part_bytes = pages * SAF_HUGE_PAGE;
     size_t total = y->part_bytes * (size_t)y->threads;
-    SAF_TRY(saf_alloc(total + HUGE_PAGE, 1, &y->memory));
-    y->first = y->memory + (HUGE_PAGE - (uintptr_t)y->memory % HUGE_PAGE) % HUGE_PAGE;
-    (void)madvise(y->first, total, MADV_HUGEPAGE); /* only advice */
+    SAF_TRY(saf_alloc_huge(total, &y->memory));
 #pragma omp parallel num_threads(y->threads)
-    memset(y->first + (size_t)omp_get_thread_num() * y->part_bytes, 1, y->part_bytes);
+    memset(y->memory + (size_t)omp_get_thread_num() * y->part_bytes, 1, y->part_bytes);
     y->int8_rounds = calibrate(y, INT8);
     if (y->loops.tiles) y->tile_rounds = calibrate(y, TILES);
     y->f32_rounds = calibrate(y, F32);

@@ -1,4 +1,3 @@
-#include <sys/mman.h>
 
 #include "kernel/pack.h"
 
@@ -221,21 +220,11 @@ static void pack_float_tile(const saf_weight *w, uint8_t *tile, int64_t n_rows, 
     }
 }
 
-/* Weights are read from end to end at every step: pages of 2 MiB are worth 10 to 20 % of the read
- * bandwidth, and more than half of the time to fill them. Advice only, so a refusal is no error. */
-static void ask_for_huge_pages(const saf_weight *w) {
-    enum { PAGE = 4096 };
-    size_t skip = (PAGE - (uintptr_t)w->data % PAGE) % PAGE;
-    if (w->bytes > skip + PAGE)
-        (void)madvise((char *)w->data + skip, (w->bytes - skip) / PAGE * PAGE, MADV_HUGEPAGE);
-}
-
 void saf_weight_pack(saf_weight *w, int64_t row0, int64_t n_rows, const void *raw) {
     const saf__form *form = saf__form_of(w->dtype);
     size_t tile_bytes = saf__tile_bytes(w->dtype, w->cols);
     size_t row_bytes =
         (size_t)(w->cols / saf_dtype_block(w->dtype)) * (size_t)saf_dtype_block_bytes(w->dtype);
-    if (row0 == 0) ask_for_huge_pages(w); /* before the first page is touched */
     for (int64_t r = row0; r < row0 + n_rows; r += SAF_TILE_ROWS) {
         uint8_t *tile = (uint8_t *)w->data + (size_t)(r / SAF_TILE_ROWS) * tile_bytes;
         const uint8_t *rows = (const uint8_t *)raw + (size_t)(r - row0) * row_bytes;

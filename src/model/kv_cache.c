@@ -2,33 +2,14 @@
  * each, layer by layer, the keys and then the values. So a sequence takes memory from the front as
  * it grows, in pages as large as there are: with small ones, attention over a long context spends a
  * quarter of its time on finding them. */
-#include <sys/mman.h>
-
 #include "model/slice.h"
 
 struct saf_kv_cache {
     saf_kv_type type;
     int64_t slots, capacity, layers;
     size_t part_bytes; /* keys, or values, of one segment of one layer */
-    char **blocks;     /* [slots] as allocated */
-    char **first;      /* [slots] where their first segment begins */
+    char **blocks;     /* [slots] */
 };
-
-enum { HUGE_PAGE = 2 << 20 };
-
-/* Blocks of several large pages begin at one. */
-static saf_status take_block(size_t bytes, char **block, char **first) {
-    saf_status st = SAF_OK;
-    bool huge = bytes >= 4 * (size_t)HUGE_PAGE && bytes < SIZE_MAX - HUGE_PAGE;
-    SAF_TRY(saf_alloc(bytes + (huge ? HUGE_PAGE : 0), 1, block));
-    *first = *block;
-    if (huge) {
-        *first += (HUGE_PAGE - (uintptr_t)*block % HUGE_PAGE) % HUGE_PAGE;
-        (void)madvise(*first, bytes, MADV_HUGEPAGE); /* only advice */
-    }
-out:
-    return st;
-}
 
 saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
                             int64_t slots, int64_t capacity, saf_kv_cache **out) {
@@ -42,15 +23,13 @@ saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, sa
     kv->layers = range.layer1 - range.layer0;
     kv->part_bytes = saf_kv_bytes(type, SAF_KV_SEGMENT, p->kv_heads, p->head_width);
     SAF_TRY(saf_alloc((size_t)slots, sizeof *kv->blocks, &kv->blocks));
-    SAF_TRY(saf_alloc((size_t)slots, sizeof *kv->first, &kv->first));
     if (!saf_size_mul(kv->part_bytes, (size_t)(2 * kv->layers), &slot_bytes) ||
         !saf_size_mul(slot_bytes, (size_t)(kv->capacity / SAF_KV_SEGMENT), &slot_bytes)) {
         st = saf_fail(SAF_NO_MEMORY, "a key-value cache of %lld positions is too large",
                       (long long)capacity);
         goto out;
     }
-    for (int64_t i = 0; i < slots; i++)
-        SAF_TRY(take_block(slot_bytes, &kv->blocks[i], &kv->first[i]));
+    for (int64_t i = 0; i < slots; i++) SAF_TRY(saf_alloc_huge(slot_bytes, &kv->blocks[i]));
     *out = kv;
     kv = NULL;
 out:
@@ -63,7 +42,6 @@ void saf_kv_cache_free(saf_kv_cache **cache) {
     if (!kv) return;
     for (int64_t i = 0; kv->blocks && i < kv->slots; i++) saf_free(&kv->blocks[i]);
     saf_free(&kv->blocks);
-    saf_free(&kv->first);
     saf_free(cache);
 }
 
@@ -76,7 +54,7 @@ size_t saf_kv_cache_bytes(const saf_kv_cache *kv) {
 }
 
 void saf__kv_cache_layer(const saf_kv_cache *kv, int64_t slot, int64_t layer, void **k, void **v) {
-    char *base = kv->first[slot] + (size_t)(2 * layer) * kv->part_bytes;
+    char *base = kv->blocks[slot] + (size_t)(2 * layer) * kv->part_bytes;
     *k = base;
     *v = base + kv->part_bytes;
 }

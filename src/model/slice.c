@@ -1,12 +1,13 @@
 /* Loads the layers of one pipeline stage: each tensor read in large pieces and repacked as it
- * comes, so that no second copy of a matrix ever exists. */
+ * comes, so that no second copy of a matrix ever exists. All matrices lie in one block of large
+ * pages: a decoded token reads it from end to end. */
 #include "model/slice.h"
 
 #include <assert.h>
 #include <omp.h>
 #include <stdio.h>
 
-enum { PIECE_BYTES = 2 << 20 };
+enum { PIECE_BYTES = 2 << 20, ALIGNMENT = 64 };
 
 /* Every tensor of a range, in the order of use, for loading and for counting alike. */
 typedef enum {
@@ -112,10 +113,8 @@ out:
 
 /* A matrix: pieces of whole tiles are read and packed by all threads, in file order. */
 static saf_status load_matrix(const saf_gguf *g, const saf_gguf_tensor *t, saf_weight *w) {
-    int64_t K = t->shape[0], R = t->ndim > 1 ? t->shape[1] : 1;
-    saf_status st = saf_weight_plan(t->dtype, R, K, w);
-    if (st == SAF_OK) st = saf_alloc(w->bytes, 1, &w->data);
-    if (st != SAF_OK) return st;
+    int64_t R = w->rows;
+    saf_status st = SAF_OK;
     size_t row_bytes = t->bytes / (size_t)R;
     int64_t tiles = (int64_t)(PIECE_BYTES / (row_bytes * SAF_TILE_ROWS));
     int64_t piece = saf_i64_max(1, tiles) * SAF_TILE_ROWS; /* rows */
@@ -201,6 +200,39 @@ static void target(saf_slice *s, saf__layer *l, tensor_role role, saf_weight **w
     }
 }
 
+/* Calls `visit` for every tensor of the slice. */
+typedef saf_status (*role_visitor)(const saf_gguf *g, saf_slice *s, saf__layer *l, tensor_role role,
+                                   int64_t layer);
+static saf_status each_role(const saf_gguf *g, saf_slice *s, role_visitor visit) {
+    saf_status st = SAF_OK;
+    for (int role = 0; role < ROLE_COUNT; role++)
+        if (!roles[role].per_layer) SAF_TRY(visit(g, s, NULL, (tensor_role)role, 0));
+    for (int64_t i = 0; i < s->range.layer1 - s->range.layer0; i++)
+        for (int role = 0; role < ROLE_COUNT; role++)
+            if (roles[role].per_layer)
+                SAF_TRY(visit(g, s, &s->layers[i], (tensor_role)role, s->range.layer0 + i));
+out:
+    return st;
+}
+
+/* Shapes of a matrix; the bytes of all add up. */
+static saf_status plan_role(const saf_gguf *g, saf_slice *s, saf__layer *l, tensor_role role,
+                            int64_t layer) {
+    saf_status st = SAF_OK;
+    const saf_gguf_tensor *t = find(g, role, layer);
+    saf_weight *w;
+    float **v;
+    target(s, l, role, &w, &v);
+    if (!w || !t || !range_has(s->params, s->range, role)) return SAF_OK;
+    SAF_TRY(saf_weight_plan(t->dtype, t->ndim > 1 ? t->shape[1] : 1, t->shape[0], w));
+    size_t rounded;
+    if (!saf_size_add(w->bytes, ALIGNMENT - 1, &rounded) ||
+        !saf_size_add(s->matrix_bytes, rounded / ALIGNMENT * ALIGNMENT, &s->matrix_bytes))
+        st = saf_fail(SAF_NO_MEMORY, "%s: the matrices are too large", saf_gguf_path(g));
+out:
+    return st;
+}
+
 static saf_status load_role(const saf_gguf *g, saf_slice *s, saf__layer *l, tensor_role role,
                             int64_t layer) {
     if (!range_has(s->params, s->range, role)) return SAF_OK;
@@ -216,9 +248,9 @@ static saf_status load_role(const saf_gguf *g, saf_slice *s, saf__layer *l, tens
         return saf_fail(SAF_DEFECT, "%s: %s was there when the model was checked", saf_gguf_path(g),
                         roles[role].name);
     assert(w);
-    saf_status st = load_matrix(g, t, w);
-    s->memory_bytes += w->bytes;
-    return st;
+    w->data = s->matrices + s->matrix_bytes;
+    s->matrix_bytes += (size_t)saf_round_up((int64_t)w->bytes, ALIGNMENT);
+    return load_matrix(g, t, w);
 }
 
 /* ---- the slice ------------------------------------------------------------------------------- */
@@ -231,13 +263,11 @@ saf_status saf_slice_load(const saf_gguf *g, const saf_model_params *p, saf_slic
     s->params = p;
     s->range = range;
     SAF_TRY(saf_alloc((size_t)(range.layer1 - range.layer0), sizeof *s->layers, &s->layers));
-    for (int role = 0; role < ROLE_COUNT; role++)
-        if (!roles[role].per_layer) SAF_TRY(load_role(g, s, NULL, (tensor_role)role, 0));
-    for (int64_t layer = range.layer0; layer < range.layer1; layer++)
-        for (int role = 0; role < ROLE_COUNT; role++)
-            if (roles[role].per_layer)
-                SAF_TRY(
-                    load_role(g, s, &s->layers[layer - range.layer0], (tensor_role)role, layer));
+    SAF_TRY(each_role(g, s, plan_role));
+    SAF_TRY(saf_alloc_huge(s->matrix_bytes, &s->matrices));
+    s->matrix_bytes = 0;
+    SAF_TRY(each_role(g, s, load_role));
+    s->memory_bytes += s->matrix_bytes;
     *out = s;
     s = NULL;
 out:
@@ -254,13 +284,11 @@ void saf_slice_free(saf_slice **slice) {
             float **v;
             if (!roles[role].per_layer) continue;
             target(s, &s->layers[i], (tensor_role)role, &w, &v);
-            if (w) saf_free(&w->data);
             if (v) saf_free(v);
         }
     }
     saf_free(&s->layers);
-    saf_free(&s->embedding.data);
-    saf_free(&s->head.data);
+    saf_free(&s->matrices);
     saf_free(&s->output_norm);
     saf_free(slice);
 }

@@ -21,7 +21,8 @@ struct saf_slice {
         embedding;      /* [V, D]; data NULL unless it is the first stage (or tied and the last) */
     saf_weight head;    /* [V, D]; data NULL when tied: then the embedding serves */
     float *output_norm; /* [D] on the last stage */
-    size_t memory_bytes;
+    char *matrices;     /* the data of all matrices, in the order of use */
+    size_t memory_bytes, matrix_bytes;
 };
 
 /* The matrix that turns a hidden row into logits. */

@@ -6,6 +6,10 @@
 
 #include "kernel/pack.h"
 
+/* Tiles of weights that one token reads side by side: a processor reads several places of its
+ * memory faster than one. */
+enum { SAF__STREAMS = 4 };
+
 /* The most tokens of one tile of activations, and of one by_token. */
 enum { SAF__ACT_TOKENS = 6, SAF__ACT_TOKENS_BY_TOKEN = 16 };
 
@@ -69,6 +73,10 @@ typedef struct {
     /* y[t, 0 .. rows) for every token of `a` and one tile of 32 rows of weights. */
     void (*dot_quant)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                       float *y, int64_t ldy);
+    /* As dot_quant for one token and SAF__STREAMS tiles of 32 rows; NULL: no faster than one by
+     * one. */
+    void (*dot_streams)(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
+                        float *const *y);
     void (*dot_float)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                       float *y, int64_t ldy);
 

@@ -147,6 +147,7 @@ static void test_matmul_follows_the_rule_on_long_rows(void **state) {
         int64_t cols = saf_dtype_block(weight_types[i]) == 32 ? 32 * 75 : 256 * 9;
         if (saf_dtype_block(weight_types[i]) == 1) cols = 1111;
         check(weight_types[i], 40, cols, 1, FILL_USUAL, X_USUAL);
+        check(weight_types[i], 301, 512, 1, FILL_USUAL, X_USUAL); /* several tiles side by side */
         check(weight_types[i], 40, cols, 20, FILL_USUAL, X_USUAL);
         check(weight_types[i], 40, cols, 53, FILL_USUAL, X_USUAL);
     }

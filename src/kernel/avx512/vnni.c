@@ -95,45 +95,60 @@ SAF__INLINE void dot_block(const int N, const int BITS, const shape S, const uin
 
 /* ---- a panel ------------------------------------------------------------------------------- */
 
-/* N tokens and 32 rows over all blocks of a panel. */
-SAF__INLINE void dot_panel(const int N, const int BITS, const shape S, const int BLOCKS,
-                           const panel *in, int rows, float *y, int64_t ldy) {
-    const bool has_min = S == PLAIN_MIN || S == BLOCK_MIN || S == NIBBLES || S == SCALED_MIN;
-    const bool has_meta = BLOCKS > 1;
-    const int plane = BITS == 8 ? WIDE_PLANE : BITS * 128;
+/* acc = the rule's two steps for one token and 32 rows. */
+SAF__INLINE void add_block(const bool has_min, const __m512 *d, const __m512 *m,
+                           const block_meta *meta, const panel *p, int t, const __m512 *s,
+                           __m512 *acc) {
+    __m512 dx = _mm512_set1_ps(p->dx[t]);
+    __m512i q_sums = broadcast4(p->sums + t);
+    SAF__UNROLL for (int r = 0; r < 2; r++) {
+        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(d[r], dx), s[r], acc[r]);
+        if (!has_min) continue;
+        __m512 u = _mm512_cvtepi32_ps(_mm512_madd_epi16(meta->min[r], q_sums));
+        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(m[r], dx), u, acc[r]);
+    }
+}
+
+SAF__INLINE void scales_load(const bool has_min, const uint8_t *super, __m512 *d, __m512 *m) {
+    SAF__UNROLL for (int r = 0; r < 2; r++) {
+        d[r] = halfs(super + 32 * r);
+        m[r] = has_min ? halfs(super + 64 + 32 * r) : d[r];
+    }
+}
+
+static inline __mmask16 live_rows(int rows, int half) {
+    int n = rows - 16 * half;
+    return (__mmask16)(n <= 0 ? 0 : n >= 16 ? 0xFFFF : (1 << n) - 1);
+}
+
+SAF__INLINE bool shape_has_min(const shape S) {
+    return S == PLAIN_MIN || S == BLOCK_MIN || S == NIBBLES || S == SCALED_MIN;
+}
+
+/* N tokens and 32 rows over all wide blocks of a panel. */
+SAF__INLINE void dot_panel(const int N, const shape S, const int BLOCKS, const panel *in, int rows,
+                           float *y, int64_t ldy) {
+    const bool has_min = shape_has_min(S);
     panel p = *in;
     __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
-    __mmask16 live[2] = {(__mmask16)((1u << (rows < 16 ? rows : 16)) - 1),
-                         (__mmask16)((1u << (rows < 16 ? 0 : rows - 16)) - 1)};
+    __mmask16 live[2] = {live_rows(rows, 0), live_rows(rows, 1)};
     __m512 acc[2 * SAF__ACT_TOKENS];
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
         p.first ? _mm512_setzero_ps()
                 : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (; p.supers > 0; p.supers--) {
-        __m512 d[2] = {halfs(p.super), halfs(p.super + 32)}, m[2] = {d[0], d[1]};
-        if (has_min) m[0] = halfs(p.super + 64), m[1] = halfs(p.super + 96);
+        __m512 d[2], m[2];
+        scales_load(has_min, p.super, d, m);
         p.super += has_min ? 128 : 64;
         for (int b = 0; b < BLOCKS; b++) {
             __m512 s[2 * SAF__ACT_TOKENS];
             block_meta meta;
-            if (BITS < 8 || BLOCKS * N == 1)
-                prefetch_ahead(p.super, plane + (has_meta ? META_BYTES : 0));
-            else
-                prefetch_next(&p);
-            meta_load(S, p.super + plane, &meta);
-            dot_block(N, BITS, S, p.super, &p, correction, &meta, s);
-            SAF__UNROLL for (int t = 0; t < N; t++) {
-                __m512 dx = _mm512_set1_ps(p.dx[t]);
-                __m512i q_sums = broadcast4(p.sums + t);
-                SAF__UNROLL for (int r = 0; r < 2; r++) {
-                    __m512 *a = &acc[2 * t + r];
-                    *a = _mm512_fmadd_ps(_mm512_mul_ps(d[r], dx), s[2 * t + r], *a);
-                    if (!has_min) continue;
-                    __m512 u = _mm512_cvtepi32_ps(_mm512_madd_epi16(meta.min[r], q_sums));
-                    *a = _mm512_fmadd_ps(_mm512_mul_ps(m[r], dx), u, *a);
-                }
-            }
-            p.super += plane + (has_meta ? META_BYTES : 0);
+            prefetch_next(&p);
+            meta_load(S, p.super + WIDE_PLANE, &meta);
+            dot_block(N, 8, S, p.super, &p, correction, &meta, s);
+            SAF__UNROLL for (int t = 0; t < N; t++)
+                add_block(has_min, d, m, &meta, &p, t, s + 2 * t, acc + 2 * t);
+            p.super += WIDE_PLANE + (BLOCKS > 1 ? META_BYTES : 0);
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
             p.sums += N;
@@ -143,30 +158,75 @@ SAF__INLINE void dot_panel(const int N, const int BITS, const shape S, const int
         _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
-#define KERNEL(name, tokens, bits, shape_, blocks)                        \
-    static void name(const panel *p, int rows, float *y, int64_t ldy) {   \
-        dot_panel((tokens), (bits), (shape_), (blocks), p, rows, y, ldy); \
+/* One token and TILES tiles of 32 rows, side by side, straight from the packed planes. */
+SAF__INLINE void dot_one(const int TILES, const int BITS, const shape S, const int BLOCKS,
+                         const panel *in, const uint8_t *const *tiles, int rows, float *const *y) {
+    const bool has_min = shape_has_min(S);
+    const int block_bytes = BITS * 128 + (BLOCKS > 1 ? META_BYTES : 0);
+    panel p = *in;
+    __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
+    const uint8_t *at[SAF__STREAMS];
+    __m512 acc[2 * SAF__STREAMS], d[2 * SAF__STREAMS], m[2 * SAF__STREAMS];
+    SAF__UNROLL for (int i = 0; i < TILES; i++) {
+        at[i] = tiles[i];
+        acc[2 * i] = acc[2 * i + 1] = _mm512_setzero_ps();
     }
-/* One token, straight from the packed planes. */
-KERNEL(one_q8_0, 1, 8, PLAIN, 1)
-KERNEL(one_q4_0, 1, 4, PLAIN, 1)
-KERNEL(one_q4_1, 1, 4, PLAIN_MIN, 1)
-KERNEL(one_q5_0, 1, 5, PLAIN, 1)
-KERNEL(one_q5_1, 1, 5, PLAIN_MIN, 1)
-KERNEL(one_q2_k, 1, 2, NIBBLES, 8)
-KERNEL(one_q3_k, 1, 3, HALVES, 8)
-KERNEL(one_q4_k, 1, 4, BLOCK_MIN, 8)
-KERNEL(one_q5_k, 1, 5, BLOCK_MIN, 8)
-KERNEL(one_q6_k, 1, 6, HALVES, 8)
+    for (; p.supers > 0; p.supers--) {
+        SAF__UNROLL for (int i = 0; i < TILES; i++) {
+            scales_load(has_min, at[i], d + 2 * i, m + 2 * i);
+            at[i] += has_min ? 128 : 64;
+        }
+        for (int b = 0; b < BLOCKS; b++) {
+            SAF__UNROLL for (int i = 0; i < TILES; i++) {
+                __m512 s[2];
+                block_meta meta;
+                prefetch_ahead(at[i], block_bytes);
+                meta_load(S, at[i] + BITS * 128, &meta);
+                dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
+                add_block(has_min, d + 2 * i, m + 2 * i, &meta, &p, 0, s, acc + 2 * i);
+                at[i] += block_bytes;
+            }
+            p.q += SAF_QUANT_BLOCK;
+            p.dx++;
+            p.sums++;
+        }
+    }
+    SAF__UNROLL for (int i = 0; i < 2 * TILES; i++)
+        _mm512_mask_storeu_ps(y[i / 2] + i % 2 * 16, live_rows(rows, i % 2), acc[i]);
+}
 
+typedef void (*streams_kernel)(const panel *p, const uint8_t *const *tiles, float *const *y);
+#define ONE_TOKEN(type, bits, shape_, blocks)                                                  \
+    static void one_##type(const panel *p, int rows, float *y, int64_t ldy) {                  \
+        (void)ldy;                                                                             \
+        dot_one(1, (bits), (shape_), (blocks), p, &p->super, rows, &y);                        \
+    }                                                                                          \
+    static void streams_##type(const panel *p, const uint8_t *const *tiles, float *const *y) { \
+        dot_one(SAF__STREAMS, (bits), (shape_), (blocks), p, tiles, SAF_TILE_ROWS, y);         \
+    }
+ONE_TOKEN(q8_0, 8, PLAIN, 1)
+ONE_TOKEN(q4_0, 4, PLAIN, 1)
+ONE_TOKEN(q4_1, 4, PLAIN_MIN, 1)
+ONE_TOKEN(q5_0, 5, PLAIN, 1)
+ONE_TOKEN(q5_1, 5, PLAIN_MIN, 1)
+ONE_TOKEN(q2_k, 2, NIBBLES, 8)
+ONE_TOKEN(q3_k, 3, HALVES, 8)
+ONE_TOKEN(q4_k, 4, BLOCK_MIN, 8)
+ONE_TOKEN(q5_k, 5, BLOCK_MIN, 8)
+ONE_TOKEN(q6_k, 6, HALVES, 8)
+
+#define KERNEL(name, tokens, shape_, blocks)                            \
+    static void name(const panel *p, int rows, float *y, int64_t ldy) { \
+        dot_panel((tokens), (shape_), (blocks), p, rows, y, ldy);       \
+    }
 /* One to six tokens, from wide supers. */
 #define WIDE_KERNELS(shape_, blocks)                             \
-    KERNEL(wide_##shape_##_1, 1, 8, shape_, blocks)              \
-    KERNEL(wide_##shape_##_2, 2, 8, shape_, blocks)              \
-    KERNEL(wide_##shape_##_3, 3, 8, shape_, blocks)              \
-    KERNEL(wide_##shape_##_4, 4, 8, shape_, blocks)              \
-    KERNEL(wide_##shape_##_5, 5, 8, shape_, blocks)              \
-    KERNEL(wide_##shape_##_6, 6, 8, shape_, blocks)              \
+    KERNEL(wide_##shape_##_1, 1, shape_, blocks)                 \
+    KERNEL(wide_##shape_##_2, 2, shape_, blocks)                 \
+    KERNEL(wide_##shape_##_3, 3, shape_, blocks)                 \
+    KERNEL(wide_##shape_##_4, 4, shape_, blocks)                 \
+    KERNEL(wide_##shape_##_5, 5, shape_, blocks)                 \
+    KERNEL(wide_##shape_##_6, 6, shape_, blocks)                 \
     static const panel_kernel wide_##shape_[SAF__ACT_TOKENS] = { \
         wide_##shape_##_1, wide_##shape_##_2, wide_##shape_##_3, \
         wide_##shape_##_4, wide_##shape_##_5, wide_##shape_##_6};
@@ -220,6 +280,26 @@ static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q6_K] = {one_q6_k, wide_HALVES, unpack_6, 32},
 };
 
+static const streams_kernel streams[SAF_DTYPE_COUNT] = {
+    [SAF_DTYPE_Q8_0] = streams_q8_0, [SAF_DTYPE_Q4_0] = streams_q4_0,
+    [SAF_DTYPE_Q4_1] = streams_q4_1, [SAF_DTYPE_Q5_0] = streams_q5_0,
+    [SAF_DTYPE_Q5_1] = streams_q5_1, [SAF_DTYPE_Q2_K] = streams_q2_k,
+    [SAF_DTYPE_Q3_K] = streams_q3_k, [SAF_DTYPE_Q4_K] = streams_q4_k,
+    [SAF_DTYPE_Q5_K] = streams_q5_k, [SAF_DTYPE_Q6_K] = streams_q6_k,
+};
+
+static void vnni_dot_streams(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
+                             float *const *y) {
+    const saf__form *form = saf__form_of(dtype);
+    panel p = {.supers = a->blocks / form->blocks,
+               .q = a->q,
+               .dx = a->dx,
+               .sums = a->sums,
+               .offset = form->offset,
+               .first = true};
+    streams[dtype](&p, tiles, y);
+}
+
 void saf__vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                          float *y, int64_t ldy) {
     frame_dot_quant(&types[dtype], saf__form_of(dtype), tile, a, rows, y, ldy);
@@ -228,4 +308,5 @@ void saf__vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_v
 void saf__kernels_avx512_vnni(saf__kernels *k) {
     k->name = "avx512-vnni";
     k->dot_quant = saf__vnni_dot_quant;
+    k->dot_streams = vnni_dot_streams;
 }

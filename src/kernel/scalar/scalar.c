@@ -97,6 +97,7 @@ void saf__kernels_scalar(saf__kernels *k) {
     k->by_token_from = 0;
     k->quantise = frame_quantise;
     k->dot_quant = scalar_dot_quant;
+    k->dot_streams = NULL;
     k->dot_float = scalar_dot_float;
     frame_rows_fill(k);
     frame_attention_fill(k);

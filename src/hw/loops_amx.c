@@ -1,7 +1,7 @@
 /* The tile units: a product of 16 rows of 64 bytes with 16 columns is one instruction. */
 #include "hw/loops.h"
 
-#if defined(__AMX_INT8__) && defined(__AMX_TILE__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 
 enum { TILES = 8, TILE_ROWS = 16, TILE_BYTES = 64, PRODUCTS = 4 };

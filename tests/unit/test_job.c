@@ -167,10 +167,10 @@ static void test_job_integers_serve_as_floats(void **state) {
 static void test_job_overrides_win_and_need_no_quotes(void **state) {
     (void)state;
     saf_job j = {0};
-    const char *words[] = {
-        "model.path=other model.gguf",    "generate.max_tokens=1", "generate.max_tokens=2",
-        "generate.stop=[\"a\", \"b=c\"]", "model.kv_type=q8_0",    "input.special=true",
-        "output.file=\"quoted\\t.h5\"",   "layout.stages=[3,4]"};
+    const char *words[] = {"model.path=other model.gguf",  "generate.max_tokens=1",
+                           "generate.max_tokens=2",        "generate.stop=[\"a\", \"b=c\"]",
+                           "model.kv_type=q8_0",           "input.special=true",
+                           "output.file=\"quoted\\t.h5\"", "layout.stages=[3,4]"};
     read_ok(minimal, 8, words, &j);
     assert_string_equal(j.model.path, "other model.gguf");
     assert_int_equal(j.generate.max_tokens, 2);

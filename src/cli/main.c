@@ -85,7 +85,11 @@ static void start_with_short_spins(char **argv) {
     static const char *const settings[] = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         if (getenv(settings[i])) return;
-    if (setenv(settings[0], "1000", 1) == 0) execv("/proc/self/exe", argv);
+    char self[4096]; /* by its own name, which is what ps and top show */
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0 || setenv(settings[0], "1000", 1) != 0) return;
+    self[n] = 0;
+    execv(self, argv); /* comes back only if it cannot: the spins stay long */
 }
 
 int main(int argc, char **argv) {

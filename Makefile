@@ -171,7 +171,7 @@ test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qem
 
 demo: deps ## install what is missing, build, run the main job over three ranks
 	+@$(MAKE_ALL) all
-	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive \
+	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
 
 deps: ## install the packages that saf needs (Debian)

@@ -178,7 +178,7 @@ def ask_to_stop(command, where, out):
                           "model.path=" + STORIES, "generate.max_tokens=400",
                           "generate.ignore_eos=true", "run.sequences=1", "layout.threads=1",
                           "output.file=" + out],
-                         cwd=ROOT, env=dict(ENV, SAF_KERNELS="scalar"), text=True,
+                         cwd=ROOT, env=dict(ENV, SAF=SAF, SAF_KERNELS="scalar"), text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     first = p.stderr.readline()
     p.send_signal(signal.SIGUSR1)

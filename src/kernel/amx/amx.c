@@ -135,6 +135,8 @@ SAF__INLINE void dot_tile(const int N, const shape S, const job *in, int rows, f
     __m512 acc[TOKENS];
     SAF__UNROLL for (int t = 0; t < N; t++) acc[t] =
         j.first || t >= j.tokens ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(live, y + t * ldy);
+    if (j.first) /* the lines that are written in the end, which nobody else asks for */
+        for (int t = 0; t < j.tokens; t++) __builtin_prefetch(y + t * ldy, 1, 3);
     __asm__ volatile("" ::: "memory"); /* what the tiles load has been written */
     multiply(S, w, q, sums[0]);
     for (int64_t b = 0; b < j.n_blocks; b++, w++) {

@@ -77,10 +77,10 @@ static int run_command(int argc, char **argv) {
                           argv[1]);
 }
 
-/* Threads of a rank meet some ten times a layer, mostly within microseconds. libgomp by default
- * spins at such a meeting for ten milliseconds and more, which is ruin where another process shares
- * the core: the thread that is awaited does not get to run. Its settings are read before main, so
- * saf starts itself again with about fifty microseconds, unless the user has set any. */
+/* Threads of a rank meet many times a layer, mostly within microseconds. libgomp by default spins
+ * at such a meeting for much longer, which is ruin where another process shares the core: the
+ * thread that is awaited does not get to run. Its settings are read before main, so saf starts
+ * itself again with about fifty microseconds, unless the user has set any. */
 static void start_with_short_spins(char **argv) {
     static const char *const settings[] = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)

@@ -69,6 +69,25 @@ static void test_memory_is_aligned_and_zero(void **state) {
     }
 }
 
+/* A block that begins at a large page, zeroed, its last byte usable; what cannot be is refused. */
+static void test_memory_in_huge_pages(void **state) {
+    (void)state;
+    static const size_t sizes[] = {0, 1, SAF_HUGE_PAGE - 1, SAF_HUGE_PAGE, 3 * SAF_HUGE_PAGE + 1};
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+        unsigned char *p = NULL;
+        assert_int_equal(saf_alloc_huge(sizes[k], &p), SAF_OK);
+        assert_int_equal((uintptr_t)p % SAF_HUGE_PAGE, 0);
+        for (size_t i = 0; i < sizes[k]; i += 997) assert_int_equal(p[i], 0);
+        if (sizes[k] > 0) p[sizes[k] - 1] = 7;
+        saf_free(&p);
+        assert_null(p);
+    }
+    char *q = NULL;
+    assert_int_equal(saf_alloc_huge(SIZE_MAX, &q), SAF_NO_MEMORY);
+    assert_int_equal(saf_alloc_huge(SIZE_MAX / 2, &q), SAF_NO_MEMORY);
+    assert_null(q);
+}
+
 static void test_memory_refuses_what_cannot_be(void **state) {
     (void)state;
     char *p = (char *)0x10;
@@ -129,6 +148,7 @@ int main(void) {
         cmocka_unit_test(test_integers_overflow_is_seen),
         cmocka_unit_test(test_integers_rounding),
         cmocka_unit_test(test_memory_is_aligned_and_zero),
+        cmocka_unit_test(test_memory_in_huge_pages),
         cmocka_unit_test(test_memory_refuses_what_cannot_be),
         cmocka_unit_test(test_memory_copies_a_string),
         cmocka_unit_test(test_memory_peak),

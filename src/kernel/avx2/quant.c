@@ -195,26 +195,16 @@ SAF__INLINE void dot_quarters(const int N, const int R, const variant V, panel p
             for (int r = 0; r * QUARTER < rows; r++)                    \
                 dot_quarters((tokens), 1, v, *p, r, rows, y, ldy);      \
     }
-#define WIDE_KERNELS(name, ...)                                                      \
-    KERNEL(name##_1, 1, __VA_ARGS__)                                                 \
-    KERNEL(name##_2, 2, __VA_ARGS__)                                                 \
-    KERNEL(name##_3, 3, __VA_ARGS__)                                                 \
-    KERNEL(name##_4, 4, __VA_ARGS__)                                                 \
-    KERNEL(name##_5, 5, __VA_ARGS__)                                                 \
-    KERNEL(name##_6, 6, __VA_ARGS__)                                                 \
-    static const panel_kernel name[SAF__ACT_TOKENS] = {name##_1, name##_2, name##_3, \
-                                                       name##_4, name##_5, name##_6};
-
-WIDE_KERNELS(wide_q8_0, 8, 8, 1, SAF__META_NONE, false)
-WIDE_KERNELS(wide_q4_0, 8, 4, 1, SAF__META_NONE, false)
-WIDE_KERNELS(wide_q4_1, 8, 4, 1, SAF__META_NONE, true)
-WIDE_KERNELS(wide_q5_0, 8, 5, 1, SAF__META_NONE, false)
-WIDE_KERNELS(wide_q5_1, 8, 5, 1, SAF__META_NONE, true)
-WIDE_KERNELS(wide_q2_k, 8, 2, 8, SAF__META_NIBBLES, true)
-WIDE_KERNELS(wide_q3_k, 8, 3, 8, SAF__META_HALVES, false)
-WIDE_KERNELS(wide_q4_k, 8, 4, 8, SAF__META_BLOCK, true)
-WIDE_KERNELS(wide_q5_k, 8, 5, 8, SAF__META_BLOCK, true)
-WIDE_KERNELS(wide_q6_k, 8, 6, 8, SAF__META_HALVES, false)
+SAF__WIDE_KERNELS(KERNEL, wide_q8_0, 8, 8, 1, SAF__META_NONE, false)
+SAF__WIDE_KERNELS(KERNEL, wide_q4_0, 8, 4, 1, SAF__META_NONE, false)
+SAF__WIDE_KERNELS(KERNEL, wide_q4_1, 8, 4, 1, SAF__META_NONE, true)
+SAF__WIDE_KERNELS(KERNEL, wide_q5_0, 8, 5, 1, SAF__META_NONE, false)
+SAF__WIDE_KERNELS(KERNEL, wide_q5_1, 8, 5, 1, SAF__META_NONE, true)
+SAF__WIDE_KERNELS(KERNEL, wide_q2_k, 8, 2, 8, SAF__META_NIBBLES, true)
+SAF__WIDE_KERNELS(KERNEL, wide_q3_k, 8, 3, 8, SAF__META_HALVES, false)
+SAF__WIDE_KERNELS(KERNEL, wide_q4_k, 8, 4, 8, SAF__META_BLOCK, true)
+SAF__WIDE_KERNELS(KERNEL, wide_q5_k, 8, 5, 8, SAF__META_BLOCK, true)
+SAF__WIDE_KERNELS(KERNEL, wide_q6_k, 8, 6, 8, SAF__META_HALVES, false)
 
 KERNEL(one_q4_0, 1, 4, 4, 1, SAF__META_NONE, false)
 KERNEL(one_q4_1, 1, 4, 4, 1, SAF__META_NONE, true)
@@ -235,21 +225,11 @@ SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
             (__m256i *)(wide + g * SAF__GROUP_BYTES + r * 32), codes(BITS, block, g, r));
     }
 }
-static void unpack_2(const uint8_t *block, uint8_t *wide) {
-    unpack(2, block, wide);
-}
-static void unpack_3(const uint8_t *block, uint8_t *wide) {
-    unpack(3, block, wide);
-}
-static void unpack_4(const uint8_t *block, uint8_t *wide) {
-    unpack(4, block, wide);
-}
-static void unpack_5(const uint8_t *block, uint8_t *wide) {
-    unpack(5, block, wide);
-}
-static void unpack_6(const uint8_t *block, uint8_t *wide) {
-    unpack(6, block, wide);
-}
+SAF__UNPACK(unpack_2, 2)
+SAF__UNPACK(unpack_3, 3)
+SAF__UNPACK(unpack_4, 4)
+SAF__UNPACK(unpack_5, 5)
+SAF__UNPACK(unpack_6, 6)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},

@@ -220,22 +220,12 @@ ONE_TOKEN(q6_k, 6, HALVES, 8)
         dot_panel((tokens), (shape_), (blocks), p, rows, y, ldy);       \
     }
 /* One to six tokens, from wide supers. */
-#define WIDE_KERNELS(shape_, blocks)                             \
-    KERNEL(wide_##shape_##_1, 1, shape_, blocks)                 \
-    KERNEL(wide_##shape_##_2, 2, shape_, blocks)                 \
-    KERNEL(wide_##shape_##_3, 3, shape_, blocks)                 \
-    KERNEL(wide_##shape_##_4, 4, shape_, blocks)                 \
-    KERNEL(wide_##shape_##_5, 5, shape_, blocks)                 \
-    KERNEL(wide_##shape_##_6, 6, shape_, blocks)                 \
-    static const panel_kernel wide_##shape_[SAF__ACT_TOKENS] = { \
-        wide_##shape_##_1, wide_##shape_##_2, wide_##shape_##_3, \
-        wide_##shape_##_4, wide_##shape_##_5, wide_##shape_##_6};
-WIDE_KERNELS(PLAIN, 1)
-WIDE_KERNELS(PLAIN_MIN, 1)
-WIDE_KERNELS(BLOCK_MIN, 8)
-WIDE_KERNELS(HALVES, 8)
-WIDE_KERNELS(SCALED, 8)
-WIDE_KERNELS(SCALED_MIN, 8)
+SAF__WIDE_KERNELS(KERNEL, wide_PLAIN, PLAIN, 1)
+SAF__WIDE_KERNELS(KERNEL, wide_PLAIN_MIN, PLAIN_MIN, 1)
+SAF__WIDE_KERNELS(KERNEL, wide_BLOCK_MIN, BLOCK_MIN, 8)
+SAF__WIDE_KERNELS(KERNEL, wide_HALVES, HALVES, 8)
+SAF__WIDE_KERNELS(KERNEL, wide_SCALED, SCALED, 8)
+SAF__WIDE_KERNELS(KERNEL, wide_SCALED_MIN, SCALED_MIN, 8)
 
 /* ---- unpacking ----------------------------------------------------------------------------- */
 
@@ -251,21 +241,11 @@ SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
         }
     }
 }
-static void unpack_2(const uint8_t *block, uint8_t *wide) {
-    unpack(2, block, wide);
-}
-static void unpack_3(const uint8_t *block, uint8_t *wide) {
-    unpack(3, block, wide);
-}
-static void unpack_4(const uint8_t *block, uint8_t *wide) {
-    unpack(4, block, wide);
-}
-static void unpack_5(const uint8_t *block, uint8_t *wide) {
-    unpack(5, block, wide);
-}
-static void unpack_6(const uint8_t *block, uint8_t *wide) {
-    unpack(6, block, wide);
-}
+SAF__UNPACK(unpack_2, 2)
+SAF__UNPACK(unpack_3, 3)
+SAF__UNPACK(unpack_4, 4)
+SAF__UNPACK(unpack_5, 5)
+SAF__UNPACK(unpack_6, 6)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {one_q8_0, wide_PLAIN, NULL, 128},

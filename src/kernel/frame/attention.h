@@ -374,8 +374,10 @@ static float round_q8(const float *x, int64_t n, int8_t *q) {
     }
     float amax = saf_f32_from_bits(largest);
     bool finite = largest < 0x7F800000;
-    memset(q, 0, (size_t)n);
-    if (!finite || amax < 0x1p-100f) return finite ? 0.0f : NAN;
+    if (!finite || amax < 0x1p-100f) {
+        for (int64_t i = 0; i < n; i++) q[i] = 0;
+        return finite ? 0.0f : NAN;
+    }
     float inverse = 127.0f / amax;
     for (int64_t i = 0; i < n; i++) q[i] = (int8_t)(int)rintf(x[i] * inverse);
     return amax / 127.0f;

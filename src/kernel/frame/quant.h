@@ -42,6 +42,20 @@ typedef struct {
     int wide_offset;
 } quant_type;
 
+/* Defines `name`, the table of wide kernels, and its kernels by the caller's macro
+ * kernel(name, tokens, ...). */
+#define SAF__WIDE_KERNELS(kernel, name, ...)                                                  \
+    kernel(name##_1, 1, __VA_ARGS__) kernel(name##_2, 2, __VA_ARGS__)                         \
+        kernel(name##_3, 3, __VA_ARGS__) kernel(name##_4, 4, __VA_ARGS__)                     \
+            kernel(name##_5, 5, __VA_ARGS__) kernel(                                          \
+                name##_6, 6, __VA_ARGS__) static const panel_kernel name[SAF__ACT_TOKENS] = { \
+                name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
+/* Defines `name` as what the caller's unpack(..., block, wide) does for these. */
+#define SAF__UNPACK(name, ...)                              \
+    static void name(const uint8_t *block, uint8_t *wide) { \
+        unpack(__VA_ARGS__, block, wide);                   \
+    }
+
 /* A single pass over weights from memory: unpacking keeps the processor from running far enough
  * ahead of its loads by itself. Into the second level of cache. Prefetching past the end of the
  * weights is harmless. */

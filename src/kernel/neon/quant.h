@@ -181,22 +181,12 @@ SAF__INLINE void dot_quads(const int N, const int R, const variant V, panel p, i
         for (int r = 0; r * QUAD < rows; r += together)                                   \
             dot_quads((tokens), together, v, *p, r, rows, y, ldy);                        \
     }
-#define WIDE_KERNELS(name, ...)                                                      \
-    KERNEL(name##_1, 1, __VA_ARGS__)                                                 \
-    KERNEL(name##_2, 2, __VA_ARGS__)                                                 \
-    KERNEL(name##_3, 3, __VA_ARGS__)                                                 \
-    KERNEL(name##_4, 4, __VA_ARGS__)                                                 \
-    KERNEL(name##_5, 5, __VA_ARGS__)                                                 \
-    KERNEL(name##_6, 6, __VA_ARGS__)                                                 \
-    static const panel_kernel name[SAF__ACT_TOKENS] = {name##_1, name##_2, name##_3, \
-                                                       name##_4, name##_5, name##_6};
-
-WIDE_KERNELS(wide_q8_0, 8, 128, 1, SAF__META_NONE, false)
-WIDE_KERNELS(wide_plain, 8, 0, 1, SAF__META_NONE, false)
-WIDE_KERNELS(wide_plain_min, 8, 0, 1, SAF__META_NONE, true)
-WIDE_KERNELS(wide_nibbles, 8, 0, 8, SAF__META_NIBBLES, true)
-WIDE_KERNELS(wide_halves, 8, 0, 8, SAF__META_HALVES, false)
-WIDE_KERNELS(wide_block, 8, 0, 8, SAF__META_BLOCK, true)
+SAF__WIDE_KERNELS(KERNEL, wide_q8_0, 8, 128, 1, SAF__META_NONE, false)
+SAF__WIDE_KERNELS(KERNEL, wide_plain, 8, 0, 1, SAF__META_NONE, false)
+SAF__WIDE_KERNELS(KERNEL, wide_plain_min, 8, 0, 1, SAF__META_NONE, true)
+SAF__WIDE_KERNELS(KERNEL, wide_nibbles, 8, 0, 8, SAF__META_NIBBLES, true)
+SAF__WIDE_KERNELS(KERNEL, wide_halves, 8, 0, 8, SAF__META_HALVES, false)
+SAF__WIDE_KERNELS(KERNEL, wide_block, 8, 0, 8, SAF__META_BLOCK, true)
 
 KERNEL(one_q4_0, 1, 4, 8, 1, SAF__META_NONE, false)
 KERNEL(one_q4_1, 1, 4, 0, 1, SAF__META_NONE, true)
@@ -218,17 +208,13 @@ SAF__INLINE void unpack(const int BITS, const int offset, const uint8_t *block, 
                      vreinterpretq_u8_s8(signed_codes(BITS, offset, block, g, r)));
     }
 }
-#define UNPACK(name, bits, offset)                          \
-    static void name(const uint8_t *block, uint8_t *wide) { \
-        unpack((bits), (offset), block, wide);              \
-    }
-UNPACK(unpack_2, 2, 0)
-UNPACK(unpack_3_signed, 3, 4)
-UNPACK(unpack_4, 4, 0)
-UNPACK(unpack_4_signed, 4, 8)
-UNPACK(unpack_5, 5, 0)
-UNPACK(unpack_5_signed, 5, 16)
-UNPACK(unpack_6_signed, 6, 32)
+SAF__UNPACK(unpack_2, 2, 0)
+SAF__UNPACK(unpack_3_signed, 3, 4)
+SAF__UNPACK(unpack_4, 4, 0)
+SAF__UNPACK(unpack_4_signed, 4, 8)
+SAF__UNPACK(unpack_5, 5, 0)
+SAF__UNPACK(unpack_5_signed, 5, 16)
+SAF__UNPACK(unpack_6_signed, 6, 32)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},

@@ -63,7 +63,8 @@ typedef enum {
     SAF_TAG_ACTIVATIONS, /* its rows */
     SAF_TAG_SAMPLED,     /* token ids back to the first stage */
     SAF_TAG_LOGITS,      /* logits back to the first stage */
-    SAF_TAG_WEIGHTS,
+    SAF_TAG_WEIGHTS,     /* a block of a slice */
+    SAF_TAG_LOADED,      /* how much of a slice is there */
     SAF_TAG_COUNT
 } saf_tag;
 

@@ -47,6 +47,13 @@ typedef struct {
 saf_status saf_gguf_open(const char *path, saf_gguf **out);
 void saf_gguf_close(saf_gguf **g);
 
+/* For a rank that has no such file: the headers of all parts, and the tensor that every rank reads
+ * (rope_freqs.weight), as bytes. out is replaced. Errors: IO, BAD_INPUT, NO_MEMORY. */
+saf_status saf_gguf_image_write(const saf_gguf *g, saf_buf *out);
+/* Opens what another rank wrote, with the same checks as a file. Reading other tensor data is a
+ * DEFECT, and after saf_gguf_drop_keys any data. Takes the image over, also on an error. */
+saf_status saf_gguf_image_open(const char *path, saf_buf *image, saf_gguf **out);
+
 const char *saf_gguf_path(const saf_gguf *g);
 int saf_gguf_version(const saf_gguf *g);
 int saf_gguf_parts(const saf_gguf *g);
@@ -286,10 +293,9 @@ typedef struct {
 
 typedef struct saf_slice saf_slice;
 
-/* Loads only the tensors of the range, in large sequential reads, repacked as they come.
- * `p` must outlive the slice. Errors: IO, NO_MEMORY, BAD_INPUT. */
-saf_status saf_slice_load(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
-                          saf_slice **out);
+/* All memory of a slice, filled with nothing. `p` must outlive it. Errors: NO_MEMORY, BAD_INPUT. */
+saf_status saf_slice_new(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                         saf_slice **out);
 void saf_slice_free(saf_slice **s);
 
 /* File bytes of the tensors of a range, without loading; *replicated are the bytes of a tied
@@ -297,6 +303,36 @@ void saf_slice_free(saf_slice **s);
 size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                             size_t *replicated);
 size_t saf_slice_memory_bytes(const saf_slice *s); /* as packed */
+
+/* ---- the bytes of a slice ----
+ * A slice is filled in blocks: what the file has of its tensors, in the order of the file, about
+ * SAF_BLOCK_BYTES at a time (a tile of rows and a vector are never cut). The blocks follow from the
+ * header and the range alone, so a rank that reads the file and another that has none of it mean
+ * the same by block i. */
+enum { SAF_BLOCK_BYTES = 2 << 20 };
+typedef struct saf_blocks saf_blocks;
+/* g must outlive them. */
+saf_status saf_blocks_new(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                          saf_blocks **out);
+void saf_blocks_free(saf_blocks **b);
+int64_t saf_blocks_count(const saf_blocks *b);
+size_t saf_blocks_bytes(const saf_blocks *b, int64_t block);
+size_t saf_blocks_largest(const saf_blocks *b); /* bytes of the largest one */
+size_t saf_blocks_total(const saf_blocks *b);   /* of all */
+/* From the file, into saf_blocks_bytes bytes at a multiple of 64. Errors: IO, BAD_INPUT. */
+saf_status saf_blocks_read(const saf_blocks *b, int64_t block, void *out);
+
+/* Repacks a block into its place, with all threads. Every block once, in any order. */
+void saf_slice_put(saf_slice *s, const saf_blocks *b, int64_t block, const void *bytes);
+/* Now and then, by the calling thread alone, while others go on: `bytes` of the slice are there. A
+ * status other than SAF_OK ends the reading. */
+typedef saf_status (*saf_slice_tick)(void *ctx, size_t bytes);
+/* Reads all blocks from the file, each thread one at a time. tick may be NULL.
+ * Errors: IO, NO_MEMORY, BAD_INPUT, the tick's. */
+saf_status saf_slice_read(saf_slice *s, const saf_blocks *b, saf_slice_tick tick, void *ctx);
+/* All of these for one rank by itself. */
+saf_status saf_slice_load(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                          saf_slice **out);
 
 /* ==== key-value cache ==========================================================================*/
 

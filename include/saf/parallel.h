@@ -41,6 +41,32 @@ saf_slice_range saf_layout_range(const saf_layout *layout, int32_t stage);
 /* "pipeline 3: layers 0-9 | 10-19 | 20-27 + head" */
 saf_status saf_layout_text(const saf_layout *layout, saf_buf *out);
 
+/* ---- loading ----------------------------------------------------------------------------------
+ * A rank that has the model file reads its own slice from it, and no more. Another is given the
+ * blocks of its slice, in the order of the file, by a rank that has it. */
+
+/* Who gives each rank its bytes, itself where it has the file: giver[P]. For the others a rank of
+ * the same host if one has the file, and of these the one with the fewest bytes to give, the lowest
+ * among equals. Rank 0 has the file. Collective; same result everywhere. Errors: NO_MEMORY. */
+saf_status saf_givers_choose(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
+                             const saf_layout *layout, bool has_file, int32_t *giver);
+
+/* Told to rank 0 alone, several times a second and at the end: bytes of `total` that all ranks
+ * together have by now. */
+typedef struct {
+    void *ctx;
+    void (*loaded)(void *ctx, size_t bytes, size_t total); /* NULL: nobody wants to know */
+} saf_load_events;
+
+/* Loads every rank's slice (rank = stage). A rank holds at most SAF_GIVEN_BLOCKS blocks of others.
+ * Only rank 0's events are used. Collective; a failure is everybody's, with the text of the rank
+ * where it was. After an error with *apart the ranks are at different places: the caller ends the
+ * job with saf_comm_abort. Errors: NO_MEMORY, IO, BAD_INPUT, COMM. */
+enum { SAF_GIVEN_BLOCKS = 4 };
+saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
+                           const saf_layout *layout, const int32_t *giver,
+                           const saf_load_events *events, bool *apart, saf_slice **out);
+
 /* ---- work
  * ---------------------------------------------------------------------------------------*/
 

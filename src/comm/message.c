@@ -21,6 +21,7 @@ static const char *tag_name(saf_tag tag) {
         [SAF_TAG_SAMPLED] = "sampled",
         [SAF_TAG_LOGITS] = "logits",
         [SAF_TAG_WEIGHTS] = "weights",
+        [SAF_TAG_LOADED] = "loaded",
     };
     return names[tag] ? names[tag] : "unnamed";
 }

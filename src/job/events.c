@@ -55,6 +55,22 @@ void saf__progress_draw(saf__session *s, bool last) {
     fflush(stderr);
 }
 
+/* The first call is soon enough to see the start: from then on the rate is counted. */
+void saf__loading_draw(void *ctx, size_t bytes, size_t total) {
+    saf__session *s = ctx;
+    double now = saf_clock_s();
+    bool last = bytes == total;
+    if (s->loading_s == 0) s->loading_s = now;
+    if (s->loading_over || (!last && now - s->progress_s < 0.25)) return;
+    s->progress_s = now;
+    s->loading_over = last;
+    double seconds = now - s->loading_s;
+    fprintf(stderr, "\rloading: %.0f of %.0f MB, %.0f MB/s%s", (double)bytes / 1e6,
+            (double)total / 1e6, seconds > 0 ? (double)bytes / 1e6 / seconds : 0,
+            last ? "\n" : "  ");
+    fflush(stderr);
+}
+
 void saf__event_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf_result_request *row = saf__row_of(s, &s->live[request]);

@@ -25,7 +25,8 @@ static saf_status open_results(saf__session *s) {
     SAF_TRY(saf_results_create(s->job->output.file, &s->writer));
     if (s->work.score) SAF_TRY(saf__score_prepare(s));
     s->stream = !s->options->quiet && !s->work.score && s->work.n_requests == 1;
-    s->progress = !s->options->quiet && !s->stream && stderr_is_terminal(s->ranks);
+    s->watched = !s->options->quiet && stderr_is_terminal(s->ranks);
+    s->progress = s->watched && !s->stream;
 out:
     return st;
 }
@@ -47,13 +48,25 @@ static saf_status compute(saf__session *s) {
     return saf_comm_agree(s->world, st);
 }
 
+/* Of all slices: what is held twice counts twice. */
+static size_t model_bytes(const saf__session *s) {
+    size_t sum = 0, replicated;
+    for (int r = 0; r < s->ranks; r++)
+        sum +=
+            saf_slice_file_bytes(s->gguf, &s->params, saf_layout_range(&s->layout, r), &replicated);
+    return sum;
+}
+
 static saf_status run_requests(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf__session_load(s));
     s->results.load_s = saf_clock_s() - s->start_s;
-    if (s->rank == 0 && !s->options->quiet)
-        saf_log(SAF_LOG_INFO, "loaded in %.2f s, %d request%s to go", s->results.load_s,
-                s->work.n_requests, s->work.n_requests == 1 ? "" : "s");
+    if (s->rank == 0 && !s->options->quiet) {
+        double mb = (double)model_bytes(s) / 1e6;
+        saf_log(SAF_LOG_INFO, "loaded %.1f MB in %.2f s (%.0f MB/s), %d request%s to go", mb,
+                s->slices_s, s->slices_s > 0 ? mb / s->slices_s : 0, s->work.n_requests,
+                s->work.n_requests == 1 ? "" : "s");
+    }
     st = compute(s);
 out:
     return st;

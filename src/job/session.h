@@ -43,6 +43,8 @@ typedef struct {
     saf_model_params params;
     saf_layout layout;
     saf_slice_range range;
+    bool has_file;  /* the model is where its path says, on this rank too */
+    int32_t *giver; /* [ranks] who gives each rank its slice: itself where it has the file */
     saf_work work;
     saf_schedule schedule;
     saf_slice *slice;
@@ -62,8 +64,12 @@ typedef struct {
     int64_t sampled_tokens;
     int64_t logits_rows; /* of /logits so far */
     saf_status status;   /* of an event that cannot return one */
+    bool watched;        /* by a person at a terminal */
     bool stream, progress;
     double progress_s;  /* when it was last drawn */
+    double slices_s;    /* loading took */
+    double loading_s;   /* when it began */
+    bool loading_over;  /* its last line was drawn */
     double log_after_s; /* of the run: the next line for the log */
 } saf__session;
 
@@ -71,6 +77,9 @@ typedef struct {
 saf_status saf__session_open(saf__session *s);
 saf_status saf__session_load(saf__session *s);
 void saf__session_close(saf__session *s);
+
+/* open.c: the model's header, the layout and who reads the file, on every rank. Collective. */
+saf_status saf__model_open(saf__session *s);
 
 /* requests.c: prompts to requests and rows of the results. Rank 0. */
 saf_status saf__requests_make(saf__session *s);
@@ -92,6 +101,7 @@ void saf__event_admitted(void *ctx, int32_t request);
 void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position);
 void saf__event_done(void *ctx, int32_t request);
 void saf__progress_draw(saf__session *s, bool last);
+void saf__loading_draw(void *ctx, size_t bytes, size_t total);
 saf_result_request *saf__row_of(saf__session *s, const saf__live *l);
 void saf__set_reason(saf_result_request *row, const char *reason);
 

@@ -107,40 +107,6 @@ static saf_status check_rank_count(const saf__session *s) {
                     pipeline, s->ranks);
 }
 
-static saf_status open_model(saf__session *s) {
-    saf_status st = SAF_OK;
-    uint8_t digest[32];
-    SAF_TRY(saf_kernels_init(NULL));
-    SAF_TRY(saf_kernels_check_float_state());
-    SAF_TRY(saf_gguf_open(s->model_path, &s->gguf));
-    SAF_TRY(saf_model_params_read(s->gguf, &s->params));
-    SAF_TRY(saf_layout_choose(s->gguf, &s->params, s->ranks,
-                              s->settings.n_stages > 0 ? s->given_stages : NULL,
-                              s->settings.n_stages, &s->layout));
-    s->range = saf_layout_range(&s->layout, s->rank);
-    SAF_TRY(saf_gguf_header_sha256(s->gguf, digest));
-    SAF_TRY(saf_alloc(65, 1, &s->model_sha256));
-    saf_hex(digest, sizeof digest, s->model_sha256);
-out:
-    return st;
-}
-
-/* Every rank reads the file itself: they must all see the same one. */
-static saf_status check_same_model(saf__session *s) {
-    saf_status st = SAF_OK;
-    saf_buf theirs = {0};
-    if (s->rank == 0) st = saf_buf_append(&theirs, s->model_sha256, 64);
-    SAF_TRY(saf_comm_agree(s->world, st));
-    SAF_TRY(saf_comm_bcast_buf(s->world, 0, &theirs));
-    if (memcmp(theirs.data, s->model_sha256, 64) != 0)
-        st = saf_fail(SAF_BAD_INPUT, "%s: another file than rank 0's (SHA-256 of the header %s)",
-                      s->model_path, s->model_sha256);
-    SAF_TRY(saf_comm_agree(s->world, st));
-out:
-    saf_buf_free(&theirs);
-    return st;
-}
-
 saf_status saf__session_open(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? check_rank_count(s) : SAF_OK));
@@ -148,8 +114,7 @@ saf_status saf__session_open(saf__session *s) {
     SAF_TRY(saf_comm_agree(s->world, st));
     SAF_TRY(share_settings(s));
     SAF_TRY(share_hosts(s));
-    SAF_TRY(saf_comm_agree(s->world, open_model(s)));
-    SAF_TRY(check_same_model(s));
+    SAF_TRY(saf__model_open(s));
     saf__bench_unlink_model(s);
     if (s->settings.kind == SAF_JOB_BENCH) {
         st = saf__bench_check(s);
@@ -168,10 +133,23 @@ out:
     return st;
 }
 
-static saf_status load(saf__session *s) {
+static saf_status load_slice(saf__session *s) {
+    bool apart;
+    double start = saf_clock_s();
+    saf_load_events events = {s, s->rank == 0 && s->watched ? saf__loading_draw : NULL};
+    saf_status st = saf_load_slices(s->world, s->gguf, &s->params, &s->layout, s->giver, &events,
+                                    &apart, &s->slice);
+    if (apart && s->ranks > 1) {
+        saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
+        saf_comm_abort(s->world, saf_status_exit_code(st));
+    }
+    s->slices_s = saf_clock_s() - start;
+    return st;
+}
+
+static saf_status make_stage(saf__session *s) {
     saf_status st = SAF_OK;
     const saf_schedule *c = &s->schedule;
-    SAF_TRY(saf_slice_load(s->gguf, &s->params, s->range, &s->slice));
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, c->sequences,
                              c->capacity, &s->kv));
     SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv, c->chunk, c->micro_batch,
@@ -182,7 +160,8 @@ out:
 
 saf_status saf__session_load(saf__session *s) {
     saf_status st = SAF_OK;
-    SAF_TRY(saf_comm_agree(s->world, load(s)));
+    SAF_TRY(load_slice(s));
+    SAF_TRY(saf_comm_agree(s->world, make_stage(s)));
     SAF_TRY(saf_comm_barrier(s->world));
 out:
     return st;
@@ -214,5 +193,6 @@ void saf__session_close(saf__session *s) {
     saf__bench_unlink_model(s);
     saf_free(&s->model_path);
     saf_free(&s->model_sha256);
+    saf_free(&s->giver);
     saf_free(&s->given_stages);
 }

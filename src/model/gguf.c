@@ -11,7 +11,7 @@
 
 #include "model/gguf.h"
 
-enum { SHA_CHUNK_BYTES = 1 << 20, PARTS_MAX = 99999 };
+enum { SHA_CHUNK_BYTES = 1 << 20 };
 
 saf_status saf__gguf_grow(void *items, int64_t n, int64_t *cap, size_t size) {
     saf_status st = SAF_OK;
@@ -28,9 +28,25 @@ out:
     return st;
 }
 
+/* Of a part without a file. */
+static saf_status read_held(const saf__gguf_part *part, uint64_t offset, size_t len,
+                            const char *what, void *out) {
+    for (int i = 0; i < 2; i++) {
+        const saf__gguf_extent *e = &part->held[i];
+        if (!e->bytes || offset < e->offset || offset - e->offset > e->len ||
+            len > e->len - (offset - e->offset))
+            continue;
+        memcpy(out, e->bytes + (offset - e->offset), len);
+        return SAF_OK;
+    }
+    return saf_fail(SAF_DEFECT, "%s: byte %llu: reading %s, but this rank has no file", part->path,
+                    (unsigned long long)offset, what);
+}
+
 saf_status saf__gguf_pread(const saf__gguf_part *part, uint64_t offset, size_t len,
                            const char *what, void *out) {
     char *to = out;
+    if (part->fd < 0) return read_held(part, offset, len, what, out);
     while (len > 0) {
         size_t ask = len < (size_t)1 << 30 ? len : (size_t)1 << 30;
         ssize_t n = pread(part->fd, to, ask, (off_t)offset);
@@ -113,7 +129,7 @@ static saf_status split_keys(const saf__gguf_keys *keys, const char *path, int64
         st = saf_fail(SAF_BAD_INPUT, "%s: one of split.no and split.count is missing", path);
         goto out;
     }
-    if (*count < 1 || *count > PARTS_MAX || *no < 0 || *no >= *count)
+    if (*count < 1 || *count > SAF__GGUF_PARTS_MAX || *no < 0 || *no >= *count)
         st = saf_fail(SAF_BAD_INPUT, "%s: split.no is %lld and split.count %lld, out of range",
                       path, (long long)*no, (long long)*count);
 out:
@@ -154,6 +170,16 @@ out:
     return st;
 }
 
+/* The file of a part, or what the image has of it. */
+static saf_status attach_part(const saf_gguf *g, int i, const char *path, saf__gguf_part *part) {
+    int count;
+    if (!g->image.data) return open_part(path, part);
+    if (!saf__gguf_image_part(&g->image, i, part, &count))
+        return saf_fail(SAF_BAD_INPUT, "%s: what came of part %d is no image of a header", path,
+                        i + 1);
+    return saf_strdup(path, &part->path);
+}
+
 static saf_status open_other_part(saf_gguf *g, int i) {
     saf_status st = SAF_OK;
     saf_buf path = {0};
@@ -167,7 +193,7 @@ static saf_status open_other_part(saf_gguf *g, int i) {
         !saf_int_from_i64((int64_t)prefix_len, &prefix))
         return saf_fail(SAF_DEFECT, "%s: no split name", first);
     SAF_TRY(saf_buf_printf(&path, "%.*s-%05d-of-%05d.gguf", prefix, first, i + 1, g->n_parts));
-    SAF_TRY(open_part(path.data, &g->parts[i]));
+    SAF_TRY(attach_part(g, i, path.data, &g->parts[i]));
     SAF_TRY(saf__gguf_parse(&g->parts[i], i, &keys, &g->tensors, &version));
     SAF_TRY(split_keys(&keys, path.data, &no, &count, &is_split));
     if (!is_split || no != i || count != g->n_parts)
@@ -214,16 +240,21 @@ out:
     return st;
 }
 
-saf_status saf_gguf_open(const char *path, saf_gguf **out) {
+/* Takes the image over, if there is one, also on an error. */
+static saf_status open_all(const char *path, saf_buf *image, saf_gguf **out) {
     saf_status st = SAF_OK;
     saf_gguf *g = NULL;
     saf__gguf_part first = {.fd = -1};
     int64_t count;
     SAF_TRY(saf_alloc(1, sizeof *g, &g));
+    if (image) {
+        g->image = *image;
+        *image = (saf_buf){0};
+    }
     SAF_TRY(saf_alloc(1, sizeof *g->parts, &g->parts));
     g->n_parts = 1;
     g->parts[0].fd = -1;
-    SAF_TRY(open_part(path, &g->parts[0]));
+    SAF_TRY(attach_part(g, 0, path, &g->parts[0]));
     SAF_TRY(saf__gguf_parse(&g->parts[0], 0, &g->keys, &g->tensors, &g->version));
     SAF_TRY(count_parts(&g->keys, path, &count));
     if (count > 1) {
@@ -244,7 +275,20 @@ out:
     if (first.fd >= 0) close(first.fd);
     saf_free(&first.path);
     saf_gguf_close(&g);
+    if (image) saf_buf_free(image);
     return st;
+}
+
+saf_status saf_gguf_open(const char *path, saf_gguf **out) {
+    return open_all(path, NULL, out);
+}
+
+saf_status saf_gguf_image_open(const char *path, saf_buf *image, saf_gguf **out) {
+    if (image->len == 0) {
+        saf_buf_free(image);
+        return saf_fail(SAF_BAD_INPUT, "%s: what came is no image of a header", path);
+    }
+    return open_all(path, image, out);
 }
 
 void saf_gguf_close(saf_gguf **g) {
@@ -258,11 +302,14 @@ void saf_gguf_close(saf_gguf **g) {
     saf_buf_free(&(*g)->tensors.names);
     saf_free(&(*g)->tensors.items);
     saf_free(&(*g)->tensors.by_name);
+    saf_buf_free(&(*g)->image);
     saf_free(g);
 }
 
 void saf_gguf_drop_keys(saf_gguf *g) {
     saf__gguf_keys_free(&g->keys);
+    for (int i = 0; i < g->n_parts; i++) memset(g->parts[i].held, 0, sizeof g->parts[i].held);
+    saf_buf_free(&g->image);
 }
 
 const char *saf_gguf_path(const saf_gguf *g) {

@@ -10,6 +10,7 @@ enum {
     SAF__GGUF_ALIGNMENT = 32,  /* where `general.alignment` is absent */
     SAF__GGUF_NAME_MAX = 64,   /* bytes of a tensor's name */
     SAF__GGUF_KEY_MAX = 65535, /* bytes of a key */
+    SAF__GGUF_PARTS_MAX = 99999,
     SAF__GGUF_HEADER_MAX =
         1 << 30 /* offsets into a header fit 32 bits; real ones are below 32 MiB */
 };
@@ -39,9 +40,16 @@ typedef struct {
     saf_gguf_tensor **by_name; /* [n] */
 } saf__gguf_tensors;
 
+/* Bytes [offset, offset + len) of a part. */
+typedef struct {
+    const char *bytes;
+    uint64_t offset, len;
+} saf__gguf_extent;
+
 typedef struct {
     char *path;
-    int fd;
+    int fd;                   /* -1: there is no file here, but what `held` has */
+    saf__gguf_extent held[2]; /* in the image: the header, and a tensor that all ranks read */
     uint64_t file_bytes, header_bytes;
 } saf__gguf_part;
 
@@ -50,6 +58,7 @@ struct saf_gguf {
     int n_parts, version;
     saf__gguf_keys keys; /* of the first part */
     saf__gguf_tensors tensors;
+    saf_buf image; /* in place of files */
 };
 
 /* Bytes of a scalar of this kind; 0 for strings and arrays. */
@@ -71,6 +80,10 @@ saf_status saf__gguf_key_i64(const saf__gguf_keys *keys, const char *path, const
 /* Reads exactly [offset, offset + len) of a part. `what` is for the message. */
 saf_status saf__gguf_pread(const saf__gguf_part *part, uint64_t offset, size_t len,
                            const char *what, void *out);
+
+/* Fills file_bytes and held of a part from an image, which stays as it is as long as they are used;
+ * *count is the number of parts. False when it is no image, or has no such part. */
+bool saf__gguf_image_part(const saf_buf *image, int number, saf__gguf_part *part, int *count);
 
 /* Makes room for one more element of `size` bytes; moves them all when it must. */
 saf_status saf__gguf_grow(void *items /* T ** */, int64_t n, int64_t *cap, size_t size);

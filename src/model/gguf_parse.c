@@ -34,6 +34,11 @@ static uint64_t left(const parser *p) {
     return p->part->file_bytes - p->pos;
 }
 
+/* Up to where the file can be read: without one, up to the end of what came of its header. */
+static uint64_t readable(const parser *p) {
+    return p->part->fd < 0 ? p->part->held[0].len : p->part->file_bytes;
+}
+
 /* Has the next `len` bytes in p->bytes. */
 static saf_status need(parser *p, uint64_t len, const char *what) {
     saf_status st = SAF_OK;
@@ -47,9 +52,14 @@ static saf_status need(parser *p, uint64_t len, const char *what) {
                  (unsigned long long)len, SAF__GGUF_HEADER_MAX >> 20);
         goto out;
     }
+    if (p->pos + len > readable(p)) {
+        st = bad(p, p->pos, "%s needs %llu bytes, but of the header only %llu came", what,
+                 (unsigned long long)len, (unsigned long long)readable(p));
+        goto out;
+    }
     while (p->bytes->len < p->pos + len) {
         char chunk[CHUNK_BYTES];
-        uint64_t rest = p->part->file_bytes - p->bytes->len;
+        uint64_t rest = readable(p) - p->bytes->len;
         size_t n = rest < sizeof chunk ? (size_t)rest : sizeof chunk;
         SAF_TRY(saf__gguf_pread(p->part, p->bytes->len, n, "the header", chunk));
         SAF_TRY(saf_buf_append(p->bytes, chunk, n));

@@ -1,13 +1,10 @@
-/* Loads the layers of one pipeline stage: each tensor read in large pieces and repacked as it
- * comes, so that no second copy of a matrix ever exists. All matrices lie in one block of large
- * pages: a decoded token reads it from end to end. */
+/* The layers of one pipeline stage: which tensors they are, and the memory for them. All matrices
+ * lie in one block of large pages: a decoded token reads it from end to end. blocks.c fills it. */
 #include "model/slice.h"
 
-#include <assert.h>
-#include <omp.h>
 #include <stdio.h>
 
-enum { PIECE_BYTES = 2 << 20, ALIGNMENT = 64 };
+enum { ALIGNMENT = 64 };
 
 /* Every tensor of a range, in the order of use, for loading and for counting alike. */
 typedef enum {
@@ -84,62 +81,7 @@ static const saf_gguf_tensor *find(const saf_gguf *g, tensor_role role, int64_t 
     return saf_gguf_tensor_find(g, name);
 }
 
-/* ---- one tensor ---------------------------------------------------------------------------- */
-
-/* A norm or bias: [n] in f32, whatever float type the file has. NULL when the file has none. */
-static saf_status load_vector(const saf_gguf *g, const saf_gguf_tensor *t, float **out) {
-    saf_status st = SAF_OK;
-    uint16_t *half = NULL;
-    float *v = NULL;
-    if (!t) return SAF_OK;
-    int64_t n = t->shape[0];
-    SAF_TRY(saf_alloc((size_t)n, sizeof *v, &v));
-    if (t->dtype == SAF_DTYPE_F32) {
-        SAF_TRY(saf_gguf_tensor_read(g, t, 0, t->bytes, v));
-    } else {
-        SAF_TRY(saf_alloc((size_t)n, sizeof *half, &half));
-        SAF_TRY(saf_gguf_tensor_read(g, t, 0, t->bytes, half));
-        for (int64_t i = 0; i < n; i++)
-            v[i] =
-                t->dtype == SAF_DTYPE_F16 ? saf_f32_from_f16(half[i]) : saf_f32_from_bf16(half[i]);
-    }
-    *out = v;
-    v = NULL;
-out:
-    saf_free(&half);
-    saf_free(&v);
-    return st;
-}
-
-/* A matrix: pieces of whole tiles are read and packed by all threads, in file order. */
-static saf_status load_matrix(const saf_gguf *g, const saf_gguf_tensor *t, saf_weight *w) {
-    int64_t R = w->rows;
-    saf_status st = SAF_OK;
-    size_t row_bytes = t->bytes / (size_t)R;
-    int64_t tiles = (int64_t)(PIECE_BYTES / (row_bytes * SAF_TILE_ROWS));
-    int64_t piece = saf_i64_max(1, tiles) * SAF_TILE_ROWS; /* rows */
-#pragma omp parallel
-    {
-        char *raw = NULL;
-        saf_status mine = saf_alloc((size_t)saf_i64_min(piece, R), row_bytes, &raw);
-#pragma omp for schedule(static, 1)
-        for (int64_t row = 0; row < R; row += piece) {
-            int64_t rows = saf_i64_min(piece, R - row);
-            if (mine != SAF_OK) continue;
-            mine =
-                saf_gguf_tensor_read(g, t, (size_t)row * row_bytes, (size_t)rows * row_bytes, raw);
-            if (mine == SAF_OK) saf_weight_pack(w, row, rows, raw);
-        }
-        saf_free(&raw);
-        if (mine != SAF_OK) {
-#pragma omp critical(saf_load_status)
-            st = mine;
-        }
-    }
-    return st;
-}
-
-/* Where a role's tensor goes: a matrix or a vector. */
+/* Where a role's tensor goes: a matrix or a vector; `l` is its layer. */
 static void target(saf_slice *s, saf__layer *l, tensor_role role, saf_weight **w, float ***v) {
     *w = NULL;
     *v = NULL;
@@ -200,77 +142,98 @@ static void target(saf_slice *s, saf__layer *l, tensor_role role, saf_weight **w
     }
 }
 
-/* Calls `visit` for every tensor of the slice. */
-typedef saf_status (*role_visitor)(const saf_gguf *g, saf_slice *s, saf__layer *l, tensor_role role,
-                                   int64_t layer);
-static saf_status each_role(const saf_gguf *g, saf_slice *s, role_visitor visit) {
-    saf_status st = SAF_OK;
-    for (int role = 0; role < ROLE_COUNT; role++)
-        if (!roles[role].per_layer) SAF_TRY(visit(g, s, NULL, (tensor_role)role, 0));
-    for (int64_t i = 0; i < s->range.layer1 - s->range.layer0; i++)
-        for (int role = 0; role < ROLE_COUNT; role++)
-            if (roles[role].per_layer)
-                SAF_TRY(visit(g, s, &s->layers[i], (tensor_role)role, s->range.layer0 + i));
-out:
-    return st;
+void saf__slice_target(saf_slice *s, const saf__slice_tensor *x, saf_weight **w, float ***v) {
+    target(s, roles[x->role].per_layer ? &s->layers[x->layer] : NULL, (tensor_role)x->role, w, v);
 }
 
-/* Shapes of a matrix; the bytes of all add up. */
-static saf_status plan_role(const saf_gguf *g, saf_slice *s, saf__layer *l, tensor_role role,
-                            int64_t layer) {
-    saf_status st = SAF_OK;
-    const saf_gguf_tensor *t = find(g, role, layer);
+static bool is_matrix(tensor_role role) {
+    static saf_slice any;
+    static saf__layer layer;
     saf_weight *w;
     float **v;
-    target(s, l, role, &w, &v);
-    if (!w || !t || !range_has(s->params, s->range, role)) return SAF_OK;
-    SAF_TRY(saf_weight_plan(t->dtype, t->ndim > 1 ? t->shape[1] : 1, t->shape[0], w));
-    size_t rounded;
-    if (!saf_size_add(w->bytes, ALIGNMENT - 1, &rounded) ||
-        !saf_size_add(s->matrix_bytes, rounded / ALIGNMENT * ALIGNMENT, &s->matrix_bytes))
-        st = saf_fail(SAF_NO_MEMORY, "%s: the matrices are too large", saf_gguf_path(g));
-out:
-    return st;
+    target(&any, &layer, role, &w, &v);
+    return w != NULL;
 }
 
-static saf_status load_role(const saf_gguf *g, saf_slice *s, saf__layer *l, tensor_role role,
-                            int64_t layer) {
-    if (!range_has(s->params, s->range, role)) return SAF_OK;
-    const saf_gguf_tensor *t = find(g, role, layer);
-    saf_weight *w;
-    float **v;
-    target(s, l, role, &w, &v);
-    if (v) {
-        s->memory_bytes += t ? (size_t)t->shape[0] * sizeof(float) : 0;
-        return load_vector(g, t, v);
-    }
-    if (!t)
+static saf_status list_role(const saf_gguf *g, tensor_role role, int64_t layer0, int64_t layer,
+                            saf__slice_list *list) {
+    const saf_gguf_tensor *t = find(g, role, layer0 + layer);
+    if (t)
+        list->items[list->n++] = (saf__slice_tensor){.t = t, .role = (int32_t)role, .layer = layer};
+    else if (is_matrix(role))
         return saf_fail(SAF_DEFECT, "%s: %s was there when the model was checked", saf_gguf_path(g),
                         roles[role].name);
-    assert(w);
-    w->data = s->matrices + s->matrix_bytes;
-    s->matrix_bytes += (size_t)saf_round_up((int64_t)w->bytes, ALIGNMENT);
-    return load_matrix(g, t, w);
+    return SAF_OK;
 }
 
-/* ---- the slice ------------------------------------------------------------------------------- */
+saf_status saf__slice_list_make(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                                saf__slice_list *out) {
+    saf_status st = SAF_OK;
+    int64_t layers = range.layer1 - range.layer0;
+    *out = (saf__slice_list){0};
+    SAF_TRY(saf_alloc((size_t)layers + 1, ROLE_COUNT * sizeof *out->items, &out->items));
+    for (int role = 0; role < ROLE_COUNT; role++)
+        if (!roles[role].per_layer && range_has(p, range, (tensor_role)role))
+            SAF_TRY(list_role(g, (tensor_role)role, 0, 0, out));
+    for (int64_t i = 0; i < layers; i++)
+        for (int role = 0; role < ROLE_COUNT; role++)
+            if (roles[role].per_layer && range_has(p, range, (tensor_role)role))
+                SAF_TRY(list_role(g, (tensor_role)role, range.layer0, i, out));
+out:
+    if (st != SAF_OK) saf_free(&out->items);
+    return st;
+}
 
-saf_status saf_slice_load(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
-                          saf_slice **out) {
+/* Shapes of the matrices, and where each lies among all of them. */
+static saf_status plan_matrices(const saf_gguf *g, saf_slice *s, const saf__slice_list *list) {
+    saf_status st = SAF_OK;
+    size_t rounded;
+    for (int64_t i = 0; i < list->n; i++) {
+        const saf_gguf_tensor *t = list->items[i].t;
+        saf_weight *w;
+        float **v;
+        saf__slice_target(s, &list->items[i], &w, &v);
+        if (!w) continue;
+        SAF_TRY(saf_weight_plan(t->dtype, t->ndim > 1 ? t->shape[1] : 1, t->shape[0], w));
+        if (!saf_size_add(w->bytes, ALIGNMENT - 1, &rounded) ||
+            !saf_size_add(s->memory_bytes, rounded / ALIGNMENT * ALIGNMENT, &s->memory_bytes)) {
+            st = saf_fail(SAF_NO_MEMORY, "%s: the matrices are too large", saf_gguf_path(g));
+            goto out;
+        }
+    }
+out:
+    return st;
+}
+
+saf_status saf_slice_new(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                         saf_slice **out) {
     saf_status st = SAF_OK;
     saf_slice *s = NULL;
+    saf__slice_list list = {0};
     SAF_TRY(saf_alloc(1, sizeof *s, &s));
     s->params = p;
     s->range = range;
     SAF_TRY(saf_alloc((size_t)(range.layer1 - range.layer0), sizeof *s->layers, &s->layers));
-    SAF_TRY(each_role(g, s, plan_role));
-    SAF_TRY(saf_alloc_huge(s->matrix_bytes, &s->matrices));
-    s->matrix_bytes = 0;
-    SAF_TRY(each_role(g, s, load_role));
-    s->memory_bytes += s->matrix_bytes;
+    SAF_TRY(saf__slice_list_make(g, p, range, &list));
+    SAF_TRY(plan_matrices(g, s, &list));
+    SAF_TRY(saf_alloc_huge(s->memory_bytes, &s->matrices));
+    char *at = s->matrices;
+    for (int64_t i = 0; i < list.n; i++) {
+        saf_weight *w;
+        float **v;
+        saf__slice_target(s, &list.items[i], &w, &v);
+        if (w) {
+            w->data = at;
+            at += saf_round_up((int64_t)w->bytes, ALIGNMENT);
+        } else {
+            SAF_TRY(saf_alloc((size_t)list.items[i].t->shape[0], sizeof **v, v));
+            s->memory_bytes += (size_t)list.items[i].t->shape[0] * sizeof **v;
+        }
+    }
     *out = s;
     s = NULL;
 out:
+    saf_free(&list.items);
     saf_slice_free(&s);
     return st;
 }

@@ -22,8 +22,23 @@ struct saf_slice {
     saf_weight head;    /* [V, D]; data NULL when tied: then the embedding serves */
     float *output_norm; /* [D] on the last stage */
     char *matrices;     /* the data of all matrices, in the order of use */
-    size_t memory_bytes, matrix_bytes;
+    size_t memory_bytes;
 };
+
+/* The tensors of a range, in the order of use. */
+typedef struct {
+    const saf_gguf_tensor *t;
+    int32_t role;
+    int64_t layer; /* from the range's first */
+} saf__slice_tensor;
+typedef struct {
+    saf__slice_tensor *items; /* to be released by saf_free */
+    int64_t n;
+} saf__slice_list;
+saf_status saf__slice_list_make(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                                saf__slice_list *out);
+/* Where a tensor of a slice goes: one of the two, the other is NULL. */
+void saf__slice_target(saf_slice *s, const saf__slice_tensor *x, saf_weight **w, float ***v);
 
 /* The matrix that turns a hidden row into logits. */
 const saf_weight *saf__slice_head(const saf_slice *s);

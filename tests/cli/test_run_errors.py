@@ -92,7 +92,8 @@ def what_a_result_keeps(folder):
     p = saf("run", again, f"output.file={folder}/second.h5", ranks=2)
     tap.ok(p.returncode == 0 and "generate job" in p.stderr and "2 ranks" in p.stderr,
            "the kept job runs", p.stderr)
-    tap.ok(re.search(r"^saf\[0\]: loaded in [0-9.]+ s, 1 request to go$", p.stderr, re.M),
+    tap.ok(re.search(r"^saf\[0\]: loaded [0-9.]+ MB in [0-9.]+ s \([0-9]+ MB/s\), 1 request to go$",
+                     p.stderr, re.M),
            "a run says when the model is loaded", p.stderr)
     tap.ok("second.h5" in p.stderr.splitlines()[-1], "a run ends with where its results are",
            p.stderr)

@@ -1,0 +1,87 @@
+/* The model on every rank, as far as its header goes. Rank 0 has the file; another rank that has
+ * none is sent the header and, later, the tensors of its slice (src/parallel/load.c). */
+#include "job/session.h"
+
+/* Not having the file is no error but on rank 0: s->gguf stays NULL. `hash` is 65 bytes. */
+static saf_status open_here(saf__session *s, char *hash) {
+    saf_status st = SAF_OK;
+    uint8_t digest[32];
+    SAF_TRY(saf_kernels_init(NULL));
+    SAF_TRY(saf_kernels_check_float_state());
+    st = saf_gguf_open(s->model_path, &s->gguf);
+    if (st == SAF_NO_INPUT && s->rank != 0) return SAF_OK;
+    if (st != SAF_OK) goto out;
+    SAF_TRY(saf_gguf_header_sha256(s->gguf, digest));
+    saf_hex(digest, sizeof digest, hash);
+out:
+    return st;
+}
+
+/* Those who read the file must all see the same one. */
+static saf_status check_same_model(saf__session *s, const char *mine) {
+    saf_status st = SAF_OK;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, s->model_sha256, 65);
+    if (s->rank == 0) memcpy(s->model_sha256, mine, 65);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    if (s->gguf && strcmp(mine, s->model_sha256) != 0)
+        st =
+            saf_fail(SAF_BAD_INPUT,
+                     "%s: another file than rank 0's: the SHA-256 of its header is %s, of rank 0's "
+                     "%s",
+                     s->model_path, mine, s->model_sha256);
+    SAF_TRY(saf_comm_agree(s->world, st));
+out:
+    return st;
+}
+
+/* The header goes to the ranks that have no file. */
+static saf_status share_header(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_comm *takers = NULL;
+    saf_buf image = {0};
+    bool takes_part = s->rank == 0 || !s->has_file;
+    int32_t missing = !s->has_file;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &missing, 1);
+    SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_SUM, &t));
+    if (missing == 0) goto out;
+    if (s->rank == 0 && !s->options->quiet)
+        saf_log(SAF_LOG_INFO, "%d of %d ranks have no %s: others give them their layers", missing,
+                s->ranks, s->model_path);
+    SAF_TRY(saf_comm_split(s->world, takes_part ? 0 : -1, s->rank, &takers));
+    if (s->rank == 0) st = saf_gguf_image_write(s->gguf, &image);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    if (takes_part) st = saf_comm_bcast_buf(takers, 0, &image);
+    if (st == SAF_OK && !s->has_file) st = saf_gguf_image_open(s->model_path, &image, &s->gguf);
+    SAF_TRY(saf_comm_agree(s->world, st));
+out:
+    saf_comm_free(&takers);
+    saf_buf_free(&image);
+    return st;
+}
+
+static saf_status lay_out(saf__session *s) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_model_params_read(s->gguf, &s->params));
+    SAF_TRY(saf_layout_choose(s->gguf, &s->params, s->ranks,
+                              s->settings.n_stages > 0 ? s->given_stages : NULL,
+                              s->settings.n_stages, &s->layout));
+    s->range = saf_layout_range(&s->layout, s->rank);
+    SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->giver, &s->giver));
+out:
+    return st;
+}
+
+saf_status saf__model_open(saf__session *s) {
+    saf_status st = SAF_OK;
+    char hash[65] = "";
+    st = open_here(s, hash);
+    if (st == SAF_OK) st = saf_alloc(65, 1, &s->model_sha256);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    s->has_file = s->gguf != NULL;
+    SAF_TRY(check_same_model(s, hash));
+    SAF_TRY(share_header(s));
+    SAF_TRY(saf_comm_agree(s->world, lay_out(s)));
+    SAF_TRY(saf_givers_choose(s->world, s->gguf, &s->params, &s->layout, s->has_file, s->giver));
+out:
+    return st;
+}

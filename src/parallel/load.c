@@ -1,0 +1,150 @@
+/* Loading the slices of all ranks.
+ *
+ *   with the file      reads and repacks its own blocks with all threads; between two of them its
+ *                      first thread sends blocks to those that it gives to (give.c)
+ *   without            receives block after block, a few ahead, and repacks each with all threads
+ *
+ * Whatever needs memory is taken before anything is sent and agreed on, so that from then on only
+ * reading can fail; a giver tells its receivers so with an empty block. */
+#include "parallel/load.h"
+
+typedef struct {
+    char *bytes;
+    saf_comm_request *request;
+    saf_tensor t;
+} incoming;
+
+typedef struct {
+    saf_comm *comm;
+    int32_t giver;
+    saf_slice *slice;
+    saf_blocks *blocks;
+    saf__giving giving;
+    saf__loaded loaded;
+    size_t there;                     /* bytes of the slice */
+    incoming slots[SAF_GIVEN_BLOCKS]; /* without the file */
+    bool apart;
+} loader;
+
+/* ---- without the file ------------------------------------------------------------------------ */
+
+static saf_status expect_block(loader *l, int64_t block) {
+    incoming *in = &l->slots[block % SAF_GIVEN_BLOCKS];
+    if (block >= saf_blocks_count(l->blocks)) return SAF_OK;
+    in->t = saf_tensor_1d(SAF_DTYPE_U8, in->bytes, 0);
+    return saf_comm_irecv(l->comm, l->giver, SAF_TAG_WEIGHTS, saf_blocks_bytes(l->blocks, block),
+                          &in->t, &in->request);
+}
+
+/* *ended: the giver has failed, which it tells everybody later. */
+static saf_status take_block(loader *l, int64_t block, bool *ended) {
+    saf_status st = SAF_OK;
+    incoming *in = &l->slots[block % SAF_GIVEN_BLOCKS];
+    int64_t expected = (int64_t)saf_blocks_bytes(l->blocks, block);
+    SAF_TRY(saf_comm_wait(&in->request));
+    *ended = in->t.ndim == 1 && in->t.shape[0] == 0;
+    if (*ended) goto out;
+    if (in->t.ndim != 1 || in->t.shape[0] != expected) {
+        st = saf_fail(SAF_COMM, "block %lld of the slice from rank %d: %lld bytes, expected %lld",
+                      (long long)block, l->giver, (long long)in->t.shape[0], (long long)expected);
+        goto out;
+    }
+    saf_slice_put(l->slice, l->blocks, block, in->bytes);
+    l->there += (size_t)expected;
+out:
+    return st;
+}
+
+static saf_status receive_slice(loader *l) {
+    saf_status st = SAF_OK;
+    bool ended = false;
+    int64_t blocks = saf_blocks_count(l->blocks);
+    for (int64_t i = 0; i < SAF_GIVEN_BLOCKS; i++) SAF_TRY(expect_block(l, i));
+    for (int64_t i = 0; i < blocks && !ended; i++) {
+        SAF_TRY(take_block(l, i, &ended));
+        if (!ended) SAF_TRY(expect_block(l, i + SAF_GIVEN_BLOCKS));
+        SAF_TRY(saf__loaded_say(&l->loaded, l->there));
+    }
+out:
+    if (st != SAF_OK) l->apart = true;
+    for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) saf_comm_cancel(&l->slots[i].request);
+    return st;
+}
+
+/* ---- with the file --------------------------------------------------------------------------- */
+
+static saf_status between_blocks(void *ctx, size_t bytes) {
+    saf_status st = SAF_OK;
+    loader *l = ctx;
+    l->there = bytes;
+    SAF_TRY(saf__give_some(&l->giving));
+    st = saf__loaded_say(&l->loaded, bytes);
+out:
+    return st;
+}
+
+static saf_status read_slice(loader *l) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_slice_read(l->slice, l->blocks, between_blocks, l));
+    l->there = saf_blocks_total(l->blocks);
+    SAF_TRY(saf__give_rest(&l->giving));
+out:
+    if (st != SAF_OK) saf__give_up(&l->giving);
+    return st;
+}
+
+/* ---- both ------------------------------------------------------------------------------------ */
+
+static saf_status prepare(loader *l, const saf_gguf *g, const saf_model_params *p,
+                          const saf_layout *layout, const int32_t *giver) {
+    saf_status st = SAF_OK;
+    int32_t rank = saf_comm_rank(l->comm);
+    saf_slice_range range = saf_layout_range(layout, rank);
+    l->giver = giver[rank];
+    SAF_TRY(saf_blocks_new(g, p, range, &l->blocks));
+    SAF_TRY(saf_slice_new(g, p, range, &l->slice));
+    SAF_TRY(saf__giving_new(l->comm, g, p, layout, giver, &l->giving));
+    for (int i = 0; l->giver != rank && i < SAF_GIVEN_BLOCKS; i++)
+        SAF_TRY(saf_alloc(saf_blocks_largest(l->blocks), 1, &l->slots[i].bytes));
+out:
+    return st;
+}
+
+static saf_status total_bytes(saf_comm *comm, const saf_blocks *mine, size_t *out) {
+    int64_t sum = (int64_t)saf_blocks_total(mine);
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &sum, 1);
+    saf_status st = saf_comm_allreduce(comm, SAF_OP_SUM, &t);
+    *out = (size_t)sum;
+    return st;
+}
+
+saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
+                           const saf_layout *layout, const int32_t *giver,
+                           const saf_load_events *events, bool *apart, saf_slice **out) {
+    saf_status st = SAF_OK;
+    loader l = {.comm = comm};
+    size_t total;
+    *apart = false;
+    l.giving.comm = l.loaded.comm = comm;
+    SAF_TRY(saf_comm_agree(comm, prepare(&l, g, p, layout, giver)));
+    SAF_TRY(total_bytes(comm, l.blocks, &total));
+    SAF_TRY(saf__loaded_new(comm, events, total, &l.loaded));
+    st = l.giver == saf_comm_rank(comm) ? read_slice(&l) : receive_slice(&l);
+    if (!l.apart && !l.giving.apart && !l.loaded.apart) {
+        saf_status told = saf__loaded_end(&l.loaded, l.there);
+        if (st == SAF_OK) st = told;
+    }
+    *apart = l.apart || l.giving.apart || l.loaded.apart;
+    if (*apart) goto out;
+    SAF_TRY(saf_comm_agree(comm, st));
+    *out = l.slice;
+    l.slice = NULL;
+out:
+    if (*apart) return st; /* messages under way still use the buffers; the job ends */
+    saf__loaded_free(&l.loaded);
+    saf__giving_free(&l.giving);
+    for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) saf_free(&l.slots[i].bytes);
+    saf_blocks_free(&l.blocks);
+    saf_slice_free(&l.slice);
+    return st;
+}

@@ -1,0 +1,75 @@
+/* Inside of loading, for load.c (a rank's own slice), give.c (those of others) and loaded.c (how
+ * much is there). */
+#ifndef SAF_PARALLEL_LOAD_H
+#define SAF_PARALLEL_LOAD_H
+
+#include "saf/parallel.h"
+
+/* ---- give.c: the ranks that this one gives their blocks to ---- */
+
+typedef struct {
+    int32_t rank;
+    saf_blocks *blocks;
+    int64_t next;      /* block to be sent */
+    int32_t under_way; /* sent and not yet there */
+} saf__receiver;
+
+typedef struct {
+    char *bytes;
+    saf_comm_request *request;
+    saf__receiver *to;
+    int64_t block;
+    saf_status read; /* how reading it went */
+} saf__given_block;
+
+typedef struct {
+    saf_comm *comm;
+    saf__receiver *receivers; /* [n] */
+    int32_t n;
+    saf__given_block slots[SAF_GIVEN_BLOCKS];
+    bool apart; /* an error of communication */
+} saf__giving;
+
+/* Everything that needs memory. */
+saf_status saf__giving_new(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
+                           const saf_layout *layout, const int32_t *giver, saf__giving *out);
+void saf__giving_free(saf__giving *giving);
+/* Sends what can be sent without waiting. */
+saf_status saf__give_some(saf__giving *giving);
+/* Until every receiver has its slice. */
+saf_status saf__give_rest(saf__giving *giving);
+/* After a failure of this rank: the receivers that are still waiting are told that nothing comes.
+ */
+void saf__give_up(saf__giving *giving);
+
+/* ---- loaded.c: rank 0 hears how far the others are ---- */
+
+typedef struct {
+    int64_t bytes, over; /* over: nothing more is said */
+} saf__news;
+
+typedef struct {
+    saf_comm *comm;
+    bool wanted;
+    double said_s; /* when the last news left */
+    saf__news mine;
+    saf_comm_request *request;
+    /* rank 0 */
+    const saf_load_events *events;
+    saf__news *news; /* [ranks] */
+    saf_tensor *tensors;
+    saf_comm_request **requests;
+    size_t total;
+    bool apart;
+} saf__loaded;
+
+/* Collective. `total`: bytes of all slices, rank 0's counts. */
+saf_status saf__loaded_new(saf_comm *comm, const saf_load_events *events, size_t total,
+                           saf__loaded *out);
+void saf__loaded_free(saf__loaded *loaded);
+/* This rank has so many bytes now. */
+saf_status saf__loaded_say(saf__loaded *loaded, size_t bytes);
+/* This rank is through, well or not; rank 0 waits for the others. */
+saf_status saf__loaded_end(saf__loaded *loaded, size_t bytes);
+
+#endif

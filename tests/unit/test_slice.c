@@ -1,0 +1,272 @@
+/* The blocks of a slice, and the header for ranks that have no file. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "model/slice.h"
+
+#define OK(expr)                                                           \
+    do {                                                                   \
+        if ((expr) != SAF_OK) fail_msg("%s: %s", #expr, saf_error_text()); \
+    } while (0)
+
+static char path[64];
+
+/* Of several blocks, one tensor of them larger than a block; tied, with norms of q and k. */
+static int make_model(void **state) {
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/saf-slice-%d.gguf", (int)getpid());
+    saf_model_make_options o = {.arch = "qwen3",
+                                .layers = 3,
+                                .width = 320,
+                                .heads = 5,
+                                .kv_heads = 1,
+                                .head_width = 64,
+                                .ff_width = 1120,
+                                .context = 128,
+                                .vocab_size = 7001,
+                                .dtype = SAF_DTYPE_Q8_0,
+                                .tied = true,
+                                .seed = 1};
+    if (saf_kernels_init(NULL) != SAF_OK) return -1;
+    return saf_model_make(path, &o) == SAF_OK ? 0 : -1;
+}
+
+static int remove_model(void **state) {
+    (void)state;
+    return unlink(path);
+}
+
+static void same_weight(const saf_gguf *g, const char *name, const saf_weight *w) {
+    const saf_gguf_tensor *t = saf_gguf_tensor_find(g, name);
+    saf_weight whole;
+    char *raw = NULL;
+    assert_non_null(t);
+    OK(saf_weight_plan(t->dtype, t->shape[1], t->shape[0], &whole));
+    OK(saf_alloc(t->bytes, 1, &raw));
+    OK(saf_alloc(whole.bytes, 1, &whole.data));
+    OK(saf_gguf_tensor_read(g, t, 0, t->bytes, raw));
+    saf_weight_pack(&whole, 0, whole.rows, raw);
+    assert_int_equal(w->bytes, whole.bytes);
+    assert_memory_equal(w->data, whole.data, whole.bytes);
+    saf_free(&whole.data);
+    saf_free(&raw);
+}
+
+static void same_vector(const saf_gguf *g, const char *name, const float *v) {
+    const saf_gguf_tensor *t = saf_gguf_tensor_find(g, name);
+    float *whole = NULL;
+    assert_non_null(t);
+    assert_int_equal(t->dtype, SAF_DTYPE_F32);
+    OK(saf_alloc(t->bytes, 1, &whole));
+    OK(saf_gguf_tensor_read(g, t, 0, t->bytes, whole));
+    assert_memory_equal(v, whole, t->bytes);
+    saf_free(&whole);
+}
+
+/* Against every tensor read and packed as a whole. */
+static void check_slice(const saf_gguf *g, const saf_slice *s, saf_slice_range range) {
+    char name[64];
+    if (range.embedding || range.head) same_weight(g, "token_embd.weight", &s->embedding);
+    if (range.head) same_vector(g, "output_norm.weight", s->output_norm);
+    for (int64_t i = range.layer0; i < range.layer1; i++) {
+        const saf__layer *l = &s->layers[i - range.layer0];
+        const struct {
+            const char *name;
+            const saf_weight *w;
+            const float *v;
+        } all[] = {
+            {"attn_norm", NULL, l->attn_norm}, {"ffn_norm", NULL, l->ffn_norm},
+            {"attn_q_norm", NULL, l->q_norm},  {"attn_k_norm", NULL, l->k_norm},
+            {"attn_q", &l->q, NULL},           {"attn_k", &l->k, NULL},
+            {"attn_v", &l->v, NULL},           {"attn_output", &l->o, NULL},
+            {"ffn_gate", &l->gate, NULL},      {"ffn_up", &l->up, NULL},
+            {"ffn_down", &l->down, NULL},
+        };
+        for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
+            snprintf(name, sizeof name, "blk.%d.%s.weight", (int)i, all[k].name);
+            if (all[k].w)
+                same_weight(g, name, all[k].w);
+            else
+                same_vector(g, name, all[k].v);
+        }
+    }
+}
+
+static void make_image(const saf_gguf *g, saf_buf *image) {
+    OK(saf_gguf_image_write(g, image));
+    assert_true(image->len > 100);
+}
+
+static const saf_slice_range ranges[] = {
+    {0, 3, true, true}, {0, 1, true, false}, {1, 2, false, false}, {2, 3, false, true}};
+
+static void test_slice_read_and_given(void **state) {
+    saf_gguf *g = NULL, *headless = NULL;
+    saf_model_params p = {0}, q = {0};
+    saf_buf image = {0};
+    (void)state;
+    OK(saf_gguf_open(path, &g));
+    make_image(g, &image);
+    OK(saf_gguf_image_open(path, &image, &headless));
+    assert_null(image.data);
+    OK(saf_model_params_read(g, &p));
+    OK(saf_model_params_read(headless, &q));
+    for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
+        saf_slice *read = NULL, *given = NULL;
+        saf_blocks *here = NULL, *there = NULL;
+        char *bytes = NULL;
+        size_t sum = 0, replicated;
+        OK(saf_slice_load(g, &p, ranges[r], &read));
+        check_slice(g, read, ranges[r]);
+        OK(saf_blocks_new(g, &p, ranges[r], &here));
+        OK(saf_blocks_new(headless, &q, ranges[r], &there));
+        OK(saf_slice_new(headless, &q, ranges[r], &given));
+        OK(saf_alloc(saf_blocks_largest(here), 1, &bytes));
+        assert_int_equal(saf_blocks_count(here), saf_blocks_count(there));
+        assert_true(saf_blocks_count(here) > (r == 0));
+        for (int64_t i = saf_blocks_count(here); i-- > 0;) {
+            assert_int_equal(saf_blocks_bytes(here, i), saf_blocks_bytes(there, i));
+            assert_true(saf_blocks_bytes(here, i) <= saf_blocks_largest(there));
+            assert_true(saf_blocks_bytes(here, i) < SAF_BLOCK_BYTES + 4096);
+            OK(saf_blocks_read(here, i, bytes));
+            saf_slice_put(given, there, i, bytes);
+            sum += saf_blocks_bytes(here, i);
+        }
+        assert_int_equal(sum, saf_blocks_total(here));
+        size_t file_bytes = saf_slice_file_bytes(g, &p, ranges[r], &replicated);
+        assert_in_range(sum, file_bytes, file_bytes + 64 * 14 * 3);
+        check_slice(g, given, ranges[r]);
+        assert_int_equal(saf_slice_memory_bytes(given), saf_slice_memory_bytes(read));
+        assert_int_equal(saf_blocks_read(there, 0, bytes), SAF_DEFECT);
+        saf_free(&bytes);
+        saf_blocks_free(&here);
+        saf_blocks_free(&there);
+        saf_slice_free(&read);
+        saf_slice_free(&given);
+    }
+    saf_model_params_free(&p);
+    saf_model_params_free(&q);
+    saf_gguf_close(&g);
+    saf_gguf_close(&headless);
+}
+
+typedef struct {
+    size_t last;
+    int calls, fail_at;
+} ticks;
+
+static saf_status count_tick(void *ctx, size_t bytes) {
+    ticks *t = ctx;
+    assert_true(bytes > t->last);
+    t->last = bytes;
+    return ++t->calls == t->fail_at ? saf_fail(SAF_FAILED, "enough") : SAF_OK;
+}
+
+static void test_slice_read_tells_how_far_it_is(void **state) {
+    saf_gguf *g = NULL;
+    saf_model_params p = {0};
+    saf_blocks *b = NULL;
+    saf_slice *s = NULL;
+    ticks all = {0}, some = {.fail_at = 1};
+    (void)state;
+    OK(saf_gguf_open(path, &g));
+    OK(saf_model_params_read(g, &p));
+    OK(saf_blocks_new(g, &p, ranges[0], &b));
+    OK(saf_slice_new(g, &p, ranges[0], &s));
+    OK(saf_slice_read(s, b, count_tick, &all));
+    assert_in_range(all.calls, 0, saf_blocks_count(b));
+    if (all.calls == saf_blocks_count(b)) assert_int_equal(all.last, saf_blocks_total(b));
+    /* With several threads the first may get no block at all. */
+    saf_status st = saf_slice_read(s, b, count_tick, &some);
+    assert_int_equal(st, some.calls > 0 ? SAF_FAILED : SAF_OK);
+    saf_blocks_free(&b);
+    saf_slice_free(&s);
+    saf_model_params_free(&p);
+    saf_gguf_close(&g);
+}
+
+/* The file becomes shorter after it was opened: whoever reads says so. */
+static void test_slice_of_a_file_cut_short(void **state) {
+    saf_gguf *g = NULL;
+    saf_model_params p = {0};
+    saf_slice *s = NULL;
+    char copy[80], command[200];
+    (void)state;
+    snprintf(copy, sizeof copy, "%s.copy", path);
+    snprintf(command, sizeof command, "cp '%s' '%s'", path, copy);
+    assert_int_equal(system(command), 0);
+    OK(saf_gguf_open(copy, &g));
+    OK(saf_model_params_read(g, &p));
+    assert_int_equal(truncate(copy, (off_t)saf_gguf_file_bytes(g) - 1000), 0);
+    assert_int_equal(saf_slice_load(g, &p, ranges[0], &s), SAF_BAD_INPUT);
+    assert_non_null(strstr(saf_error_text(), "has become shorter"));
+    assert_null(s);
+    saf_model_params_free(&p);
+    saf_gguf_close(&g);
+    assert_int_equal(unlink(copy), 0);
+}
+
+static void test_image_damaged(void **state) {
+    saf_gguf *g = NULL, *other = NULL;
+    saf_buf image = {0}, copy = {0};
+    (void)state;
+    OK(saf_gguf_open(path, &g));
+    make_image(g, &image);
+    for (size_t len = 0; len < image.len; len += len < 200 ? 1 : 97) {
+        OK(saf_buf_append(&copy, image.data, len));
+        assert_int_equal(saf_gguf_image_open(path, &copy, &other), SAF_BAD_INPUT);
+        assert_null(other);
+        assert_null(copy.data);
+    }
+    for (size_t at = 0; at < 24 + 8 + 24; at++) { /* numbers of the image itself */
+        for (int bit = 0; bit < 8; bit++) {
+            OK(saf_buf_append(&copy, image.data, image.len));
+            copy.data[at] ^= (char)(1 << bit);
+            saf_status st = saf_gguf_image_open(path, &copy, &other);
+            if (st != SAF_OK) assert_int_equal(st, SAF_BAD_INPUT);
+            saf_gguf_close(&other);
+        }
+    }
+    saf_buf_free(&image);
+    saf_gguf_close(&g);
+}
+
+static void test_image_keeps_the_header(void **state) {
+    saf_gguf *g = NULL, *other = NULL;
+    saf_buf image = {0};
+    uint8_t a[32], b[32];
+    char byte;
+    (void)state;
+    OK(saf_gguf_open(path, &g));
+    make_image(g, &image);
+    OK(saf_gguf_image_open(path, &image, &other));
+    assert_int_equal(saf_gguf_tensor_count(other), saf_gguf_tensor_count(g));
+    assert_int_equal(saf_gguf_file_bytes(other), saf_gguf_file_bytes(g));
+    OK(saf_gguf_header_sha256(g, a));
+    OK(saf_gguf_header_sha256(other, b));
+    assert_memory_equal(a, b, sizeof a);
+    const saf_gguf_tensor *t = saf_gguf_tensor_find(other, "token_embd.weight");
+    assert_int_equal(saf_gguf_tensor_read(other, t, 0, 1, &byte), SAF_DEFECT);
+    saf_gguf_drop_keys(other);
+    assert_int_equal(saf_gguf_header_sha256(other, b), SAF_DEFECT);
+    saf_gguf_close(&g);
+    saf_gguf_close(&other);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_slice_read_and_given),
+        cmocka_unit_test(test_slice_read_tells_how_far_it_is),
+        cmocka_unit_test(test_slice_of_a_file_cut_short),
+        cmocka_unit_test(test_image_damaged),
+        cmocka_unit_test(test_image_keeps_the_header),
+    };
+    return cmocka_run_group_tests(tests, make_model, remove_model);
+}

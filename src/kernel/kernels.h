@@ -64,6 +64,20 @@ typedef struct {
     float max[SAF__ATTN_ROWS], sum[SAF__ATTN_ROWS]; /* set by the call */
 } saf__attn_rows;
 
+/* A part of a product with float weights: tokens and columns of the activations that stay in a
+ * core's caches while its tiles of weights pass by. */
+typedef struct {
+    saf_dtype dtype;
+    const uint8_t *tile; /* [cols, 32] */
+    const uint8_t *next; /* what the next call reads, to be fetched meanwhile */
+    const float *x;
+    int64_t ldx, tokens, cols;
+    int rows;
+    bool more; /* y has the sums of the columns before these */
+    float *y;
+    int64_t ldy;
+} saf__float_part;
+
 typedef struct {
     const char *name;
     /* From how many tokens on dot_quant wants activations by_token; 0: never. */
@@ -77,8 +91,7 @@ typedef struct {
      * one. */
     void (*dot_streams)(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
                         float *const *y);
-    void (*dot_float)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
-                      float *y, int64_t ldy);
+    void (*dot_float)(const saf__float_part *part);
 
     void (*rms_norm)(const float *x, const float *weight, float eps, int64_t n, float *y);
     void (*add)(const float *x, int64_t n, float *y);

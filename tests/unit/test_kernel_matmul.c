@@ -153,6 +153,22 @@ static void test_matmul_follows_the_rule_on_long_rows(void **state) {
     }
 }
 
+/* Float weights go by panels of 256 columns within parts of up to 84 tokens and of so many columns
+ * that a cache holds the part. */
+static void test_matmul_follows_the_rule_across_panels_and_parts(void **state) {
+    (void)state;
+    static const struct {
+        int64_t rows, cols, tokens;
+    } shapes[] = {{33, 255, 12}, {33, 256, 13}, {47, 257, 25},  {65, 513, 83},  {65, 256, 84},
+                  {48, 300, 85}, {16, 40, 169}, {40, 1281, 61}, {49, 1300, 90}, {33, 1025, 84}};
+    for (int i = 0; i < WEIGHT_TYPES; i++) {
+        if (saf_dtype_is_quantised(weight_types[i])) continue;
+        for (size_t n = 0; n < sizeof shapes / sizeof *shapes; n++)
+            check(weight_types[i], shapes[n].rows, shapes[n].cols, shapes[n].tokens, FILL_USUAL,
+                  X_USUAL);
+    }
+}
+
 static void test_matmul_follows_the_rule_on_adversarial_values(void **state) {
     (void)state;
     for (int i = 0; i < WEIGHT_TYPES; i++) {
@@ -244,6 +260,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul_follows_the_rule_on_ragged_shapes),
         cmocka_unit_test(test_matmul_follows_the_rule_on_long_rows),
+        cmocka_unit_test(test_matmul_follows_the_rule_across_panels_and_parts),
         cmocka_unit_test(test_matmul_follows_the_rule_on_adversarial_values),
         cmocka_unit_test(test_matmul_is_close_to_the_float_product),
         cmocka_unit_test(test_matmul_does_not_depend_on_threads_or_company),

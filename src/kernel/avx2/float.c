@@ -5,8 +5,8 @@
 #include "kernel/frame/inline.h"
 #include "kernel/frame/quantise.h"
 
-/* Columns of one pass over all tokens: their weights stay in the first-level cache. */
-enum { PANEL_COLS = 128, PASS_TOKENS = 3, ROWS = 8 };
+enum { ROWS = 8, PASS_TOKENS = 6, PASS_ROWS = 2 * ROWS };
+#include "kernel/frame/floats.h"
 
 SAF__INLINE __m256 weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F32) return _mm256_loadu_ps((const float *)(const void *)at);
@@ -14,75 +14,71 @@ SAF__INLINE __m256 weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F16) return _mm256_cvtph_ps(half);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
-typedef struct {
-    const uint8_t *tile;
-    const float *x;
-    int64_t ldx, k0, k1;
-    int rows;
-    float *y;
-    int64_t ldy;
-} panel;
 
-/* N tokens and R registers of rows from row r0 over columns [k0, k1). */
-SAF__INLINE void dot_panel(const saf_dtype D, const int N, const int R, const panel *p, int r0) {
-    const int width = D == SAF_DTYPE_F32 ? 4 : 2;
-    __m256 acc[12];
-    SAF__UNROLL for (int i = 0; i < N * R; i++) {
-        int row = r0 + i % R * ROWS;
-        acc[i] = p->k0 == 0 ? _mm256_setzero_ps()
-                            : _mm256_maskload_ps(p->y + i / R * p->ldy + row,
-                                                 saf__live_lanes(p->rows - row));
-    }
-    for (int64_t k = p->k0; k < p->k1; k++) {
-        const uint8_t *at = p->tile + (k * SAF_TILE_ROWS + r0) * width;
-        __m256 w[4];
-        SAF__UNROLL for (int r = 0; r < R; r++) w[r] = weights_load(D, at + r * ROWS * width);
-        SAF__UNROLL for (int t = 0; t < N; t++) {
-            __m256 xt = _mm256_set1_ps(p->x[t * p->ldx + k]);
-            SAF__UNROLL for (int r = 0; r < R; r++) acc[t * R + r] =
-                _mm256_fmadd_ps(xt, w[r], acc[t * R + r]);
-        }
-    }
-    SAF__UNROLL for (int i = 0; i < N * R; i++) {
-        int row = r0 + i % R * ROWS;
-        _mm256_maskstore_ps(p->y + i / R * p->ldy + row, saf__live_lanes(p->rows - row), acc[i]);
-    }
-}
-
-/* One token: the whole tile at once; more: three tokens by two halves of the tile. */
-SAF__INLINE void dot_tokens(const saf_dtype D, int64_t n, const panel *p) {
-    if (n == 1) {
-        dot_panel(D, 1, 4, p, 0);
-        return;
-    }
-    for (int r0 = 0; r0 < p->rows; r0 += 2 * ROWS) {
-        if (n == PASS_TOKENS)
-            dot_panel(D, PASS_TOKENS, 2, p, r0);
-        else
-            dot_panel(D, 2, 2, p, r0);
-    }
-}
-
-SAF__INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
-                          float *y, int64_t ldy) {
-    int64_t cols = a->tokens > PASS_TOKENS ? PANEL_COLS : a->cols;
-    for (int64_t k0 = 0; k0 < a->cols; k0 += cols) {
-        for (int64_t t = 0; t < a->tokens; t += PASS_TOKENS) {
-            panel p = {tile, a->x + t * a->ldx, a->ldx, k0, saf_i64_min(k0 + cols, a->cols),
-                       rows, y + t * ldy,       ldy};
-            dot_tokens(D, saf_i64_min(PASS_TOKENS, a->tokens - t), &p);
-        }
-    }
-}
-
-static void avx2_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
-                           float *y, int64_t ldy) {
-    if (dtype == SAF_DTYPE_F32)
-        dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
-    else if (dtype == SAF_DTYPE_F16)
-        dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
+static void widen(saf_dtype dtype, const uint8_t *at, int64_t n, float *out) {
+    if (dtype == SAF_DTYPE_F16)
+        for (int64_t i = 0; i < n; i += ROWS)
+            _mm256_storeu_ps(out + i, weights_load(SAF_DTYPE_F16, at + 2 * i));
     else
-        dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
+        for (int64_t i = 0; i < n; i += ROWS)
+            _mm256_storeu_ps(out + i, weights_load(SAF_DTYPE_BF16, at + 2 * i));
+}
+
+SAF__INLINE void pass_n(const int N, const float_pass *p) {
+    const __m256i live[2] = {saf__live_lanes(p->rows), saf__live_lanes(p->rows - ROWS)};
+    const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;
+    const uint8_t *ahead = p->ahead;
+    __m256 acc[2 * PASS_TOKENS];
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
+        p->more ? _mm256_maskload_ps(p->y + i / 2 * p->ldy + i % 2 * ROWS, live[i % 2])
+                : _mm256_setzero_ps();
+    for (; w < end; w += SAF_TILE_ROWS, x++, ahead += p->step) {
+        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+        __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + ROWS);
+        SAF__UNROLL for (int t = 0; t < N; t++) {
+            __m256 xt = _mm256_set1_ps(x[t * p->ldx]);
+            acc[2 * t] = _mm256_fmadd_ps(xt, w0, acc[2 * t]);
+            acc[2 * t + 1] = _mm256_fmadd_ps(xt, w1, acc[2 * t + 1]);
+        }
+    }
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++)
+        _mm256_maskstore_ps(p->y + i / 2 * p->ldy + i % 2 * ROWS, live[i % 2], acc[i]);
+}
+
+/* Every number of tokens has its own registers. */
+static void pass_tokens(const float_pass *p, int tokens) {
+    switch (tokens) {
+#define CASE(n)       \
+    case n:           \
+        pass_n(n, p); \
+        break
+        CASE(1);
+        CASE(2);
+        CASE(3);
+        CASE(4);
+        CASE(5);
+        CASE(6);
+#undef CASE
+    }
+}
+
+SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p) {
+    enum { REGISTERS = SAF_TILE_ROWS / ROWS, AHEAD_BYTES = 2048 };
+    const int width = D == SAF_DTYPE_F32 ? 4 : 2;
+    const uint8_t *at = p->tile;
+    __m256 acc[REGISTERS];
+    SAF__UNROLL for (int i = 0; i < REGISTERS; i++) acc[i] =
+        p->more ? _mm256_maskload_ps(p->y + i * ROWS, saf__live_lanes(p->rows - i * ROWS))
+                : _mm256_setzero_ps();
+    for (int64_t k = 0; k < p->cols; k++, at += SAF_TILE_ROWS * width) {
+        _mm_prefetch((const char *)at + AHEAD_BYTES, _MM_HINT_T0);
+        if (width == 4) _mm_prefetch((const char *)at + AHEAD_BYTES + 64, _MM_HINT_T0);
+        __m256 xk = _mm256_set1_ps(p->x[k]);
+        SAF__UNROLL for (int i = 0; i < REGISTERS; i++) acc[i] =
+            _mm256_fmadd_ps(xk, weights_load(D, at + i * ROWS * width), acc[i]);
+    }
+    SAF__UNROLL for (int i = 0; i < REGISTERS; i++)
+        _mm256_maskstore_ps(p->y + i * ROWS, saf__live_lanes(p->rows - i * ROWS), acc[i]);
 }
 
 /* ---- activations --------------------------------------------------------------------------- */
@@ -130,6 +126,6 @@ static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK],
 }
 
 void saf__avx2_float(saf__kernels *k) {
-    k->dot_float = avx2_dot_float;
+    k->dot_float = frame_dot_float;
     k->quantise = frame_quantise;
 }

@@ -6,8 +6,8 @@
 #include "kernel/frame/inline.h"
 #include "kernel/frame/quantise.h"
 
-/* Columns of one pass over all tokens: their weights stay in the first-level cache. */
-enum { PANEL_COLS = 128, PREFETCH_BYTES = 2048 };
+enum { PASS_TOKENS = 12, PASS_ROWS = SAF_TILE_ROWS };
+#include "kernel/frame/floats.h"
 
 SAF__INLINE __m512 weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F32) return _mm512_loadu_ps(at);
@@ -16,76 +16,83 @@ SAF__INLINE __m512 weights_load(const saf_dtype D, const uint8_t *at) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* N tokens and 32 rows over columns [k0, k1). */
-SAF__INLINE void dot_panel(const saf_dtype D, const int N, const uint8_t *tile, const float *x,
-                           int64_t ldx, int64_t k0, int64_t k1, int rows, float *y, int64_t ldy) {
-    const int width = D == SAF_DTYPE_F32 ? 4 : 2;
-    __mmask16 live[2] = {(__mmask16)((1u << (rows < 16 ? rows : 16)) - 1),
-                         (__mmask16)((1u << (rows < 16 ? 0 : rows - 16)) - 1)};
-    __m512 acc[2 * SAF__ACT_TOKENS];
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
-        k0 == 0 ? _mm512_setzero_ps()
-                : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
-    for (int64_t k = k0; k < k1; k++) {
-        const uint8_t *at = tile + k * SAF_TILE_ROWS * width;
-        if (N == 1) { /* a single pass over weights from memory */
-            _mm_prefetch((const char *)at + PREFETCH_BYTES, _MM_HINT_T0);
-            if (width == 4) _mm_prefetch((const char *)at + PREFETCH_BYTES + 64, _MM_HINT_T0);
-        }
-        __m512 w0 = weights_load(D, at), w1 = weights_load(D, at + 16 * width);
+static void widen(saf_dtype dtype, const uint8_t *at, int64_t n, float *out) {
+    if (dtype == SAF_DTYPE_F16)
+        for (int64_t i = 0; i < n; i += 16)
+            _mm512_storeu_ps(out + i, weights_load(SAF_DTYPE_F16, at + 2 * i));
+    else
+        for (int64_t i = 0; i < n; i += 16)
+            _mm512_storeu_ps(out + i, weights_load(SAF_DTYPE_BF16, at + 2 * i));
+}
+
+/* The rows of a tile, as the lanes of two registers. */
+SAF__INLINE __mmask16 live_rows(int rows, int half) {
+    int n = rows - 16 * half;
+    return (__mmask16)((1u << (n < 0 ? 0 : n < 16 ? n : 16)) - 1);
+}
+
+SAF__INLINE void pass_n(const int N, const float_pass *p) {
+    const __mmask16 live[2] = {live_rows(p->rows, 0), live_rows(p->rows, 1)};
+    const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;
+    const uint8_t *ahead = p->ahead;
+    float *y = p->y;
+    __m512 acc[2 * PASS_TOKENS];
+    SAF__UNROLL_WIDE for (int i = 0; i < 2 * N; i++) acc[i] =
+        p->more ? _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * p->ldy + i % 2 * 16)
+                : _mm512_setzero_ps();
+    for (; w < end; w += SAF_TILE_ROWS, x++, ahead += p->step) {
+        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead + 64, _MM_HINT_T0);
+        __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 16);
         SAF__UNROLL for (int t = 0; t < N; t++) {
-            __m512 xt = _mm512_set1_ps(x[t * ldx + k]);
+            __m512 xt = _mm512_set1_ps(x[t * p->ldx]);
             acc[2 * t] = _mm512_fmadd_ps(xt, w0, acc[2 * t]);
             acc[2 * t + 1] = _mm512_fmadd_ps(xt, w1, acc[2 * t + 1]);
         }
     }
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++)
-        _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
+    SAF__UNROLL_WIDE for (int i = 0; i < 2 * N; i++)
+        _mm512_mask_storeu_ps(y + i / 2 * p->ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
-SAF__INLINE void dot_tokens(const saf_dtype D, int64_t n, const uint8_t *tile, const float *x,
-                            int64_t ldx, int64_t k0, int64_t k1, int rows, float *y, int64_t ldy) {
-    switch (n) {
-        case 1:
-            dot_panel(D, 1, tile, x, ldx, k0, k1, rows, y, ldy);
-            break;
-        case 2:
-            dot_panel(D, 2, tile, x, ldx, k0, k1, rows, y, ldy);
-            break;
-        case 3:
-            dot_panel(D, 3, tile, x, ldx, k0, k1, rows, y, ldy);
-            break;
-        case 4:
-            dot_panel(D, 4, tile, x, ldx, k0, k1, rows, y, ldy);
-            break;
-        case 5:
-            dot_panel(D, 5, tile, x, ldx, k0, k1, rows, y, ldy);
-            break;
-        default:
-            dot_panel(D, 6, tile, x, ldx, k0, k1, rows, y, ldy);
-            break;
+/* Every number of tokens has its own registers. */
+static void pass_tokens(const float_pass *p, int tokens) {
+    switch (tokens) {
+#define CASE(n)       \
+    case n:           \
+        pass_n(n, p); \
+        break
+        CASE(1);
+        CASE(2);
+        CASE(3);
+        CASE(4);
+        CASE(5);
+        CASE(6);
+        CASE(7);
+        CASE(8);
+        CASE(9);
+        CASE(10);
+        CASE(11);
+        CASE(12);
+#undef CASE
     }
 }
 
-SAF__INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
-                          float *y, int64_t ldy) {
-    int64_t panel = a->tokens > SAF__ACT_TOKENS ? PANEL_COLS : a->cols;
-    for (int64_t k0 = 0; k0 < a->cols; k0 += panel) {
-        int64_t k1 = saf_i64_min(k0 + panel, a->cols);
-        for (int64_t t = 0; t < a->tokens; t += SAF__ACT_TOKENS)
-            dot_tokens(D, saf_i64_min(SAF__ACT_TOKENS, a->tokens - t), tile, a->x + t * a->ldx,
-                       a->ldx, k0, k1, rows, y + t * ldy, ldy);
+SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p) {
+    enum { AHEAD_BYTES = 2048 }; /* a single pass over weights from memory */
+    const int width = D == SAF_DTYPE_F32 ? 4 : 2;
+    const __mmask16 live[2] = {live_rows(p->rows, 0), live_rows(p->rows, 1)};
+    const uint8_t *at = p->tile;
+    __m512 acc[2];
+    SAF__UNROLL for (int i = 0; i < 2; i++) acc[i] =
+        p->more ? _mm512_maskz_loadu_ps(live[i], p->y + 16 * i) : _mm512_setzero_ps();
+    for (int64_t k = 0; k < p->cols; k++, at += SAF_TILE_ROWS * width) {
+        _mm_prefetch((const char *)at + AHEAD_BYTES, _MM_HINT_T0);
+        if (width == 4) _mm_prefetch((const char *)at + AHEAD_BYTES + 64, _MM_HINT_T0);
+        __m512 xk = _mm512_set1_ps(p->x[k]);
+        acc[0] = _mm512_fmadd_ps(xk, weights_load(D, at), acc[0]);
+        acc[1] = _mm512_fmadd_ps(xk, weights_load(D, at + 16 * width), acc[1]);
     }
-}
-
-static void avx512_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a,
-                             int rows, float *y, int64_t ldy) {
-    if (dtype == SAF_DTYPE_F32)
-        dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
-    else if (dtype == SAF_DTYPE_F16)
-        dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
-    else
-        dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
+    SAF__UNROLL for (int i = 0; i < 2; i++) _mm512_mask_storeu_ps(p->y + 16 * i, live[i], acc[i]);
 }
 
 /* ---- activations --------------------------------------------------------------------------- */
@@ -117,6 +124,6 @@ static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK],
 }
 
 void saf__avx512_float(saf__kernels *k) {
-    k->dot_float = avx512_dot_float;
+    k->dot_float = frame_dot_float;
     k->quantise = frame_quantise;
 }

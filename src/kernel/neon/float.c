@@ -5,9 +5,9 @@
 #include "kernel/frame/quantise.h"
 #include "kernel/neon/neon.h"
 
-/* Columns of one pass over all tokens: their weights stay in the first-level cache. Accumulators
- * of a pass: up to 24 of the 32 registers. */
-enum { PANEL_COLS = 128, PASS_TOKENS = 6, PASS_QUADS = 4 };
+/* Accumulators of a pass: up to 24 of the 32 registers. */
+enum { PASS_TOKENS = 6, PASS_QUADS = 4, PASS_ROWS = PASS_QUADS * QUAD };
+#include "kernel/frame/floats.h"
 
 SAF__INLINE float32x4_t weights_load(const saf_dtype D, const uint8_t *at) {
     if (D == SAF_DTYPE_F32) return vld1q_f32((const float *)(const void *)at);
@@ -15,93 +15,78 @@ SAF__INLINE float32x4_t weights_load(const saf_dtype D, const uint8_t *at) {
     return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(at)), 16));
 }
 
-typedef struct {
-    const uint8_t *tile;
-    const float *x;
-    int64_t ldx, k0, k1;
-    int rows;
-    float *y;
-    int64_t ldy;
-} panel;
-
-/* N tokens and R registers of rows from row r0 over columns [k0, k1). */
-SAF__INLINE void dot_panel(const saf_dtype D, const int N, const int R, const panel *p, int r0) {
-    const int width = D == SAF_DTYPE_F32 ? 4 : 2;
-    const int columns = R * QUAD, live = p->rows - r0;
-    float32x4_t acc[PASS_TOKENS * PASS_QUADS];
-    float part[PASS_TOKENS * SAF_TILE_ROWS], *sums = p->y + r0;
-    int64_t ld = p->ldy;
-    if (live < columns) {
-        if (p->k0 > 0) edge_load(N, live, columns, sums, ld, part);
-        sums = part, ld = columns;
-    }
-    SAF__UNROLL for (int t = 0; t < N; t++) {
-        SAF__UNROLL for (int r = 0; r < R; r++) acc[t * R + r] =
-            p->k0 == 0 ? vdupq_n_f32(0) : vld1q_f32(sums + t * ld + r * QUAD);
-    }
-    for (int64_t k = p->k0; k < p->k1; k++) {
-        const uint8_t *at = p->tile + (k * SAF_TILE_ROWS + r0) * width;
-        float32x4_t w[QUADS];
-        SAF__UNROLL for (int r = 0; r < R; r++) w[r] = weights_load(D, at + r * QUAD * width);
-        SAF__UNROLL for (int t = 0; t < N; t++) {
-            float32x4_t xt = vdupq_n_f32(p->x[t * p->ldx + k]);
-            SAF__UNROLL for (int r = 0; r < R; r++) acc[t * R + r] =
-                vfmaq_f32(acc[t * R + r], xt, w[r]);
-        }
-    }
-    SAF__UNROLL for (int t = 0; t < N; t++) {
-        SAF__UNROLL for (int r = 0; r < R; r++) vst1q_f32(sums + t * ld + r * QUAD, acc[t * R + r]);
-    }
-    if (live < columns) edge_store(N, live, columns, part, p->y + r0, p->ldy);
-}
-
-/* One token: the whole tile at once; more: a half after the other. */
-SAF__INLINE void dot_tokens(const saf_dtype D, int64_t n, const panel *p) {
-    if (n == 1) {
-        dot_panel(D, 1, QUADS, p, 0);
-        return;
-    }
-    for (int r0 = 0; r0 < p->rows; r0 += PASS_QUADS * QUAD) {
-        switch (n) {
-            case 2:
-                dot_panel(D, 2, PASS_QUADS, p, r0);
-                break;
-            case 3:
-                dot_panel(D, 3, PASS_QUADS, p, r0);
-                break;
-            case 4:
-                dot_panel(D, 4, PASS_QUADS, p, r0);
-                break;
-            case 5:
-                dot_panel(D, 5, PASS_QUADS, p, r0);
-                break;
-            default:
-                dot_panel(D, PASS_TOKENS, PASS_QUADS, p, r0);
-                break;
-        }
-    }
-}
-
-SAF__INLINE void dot_type(const saf_dtype D, const uint8_t *tile, const saf__acts_view *a, int rows,
-                          float *y, int64_t ldy) {
-    int64_t cols = a->tokens > PASS_TOKENS ? PANEL_COLS : a->cols;
-    for (int64_t k0 = 0; k0 < a->cols; k0 += cols) {
-        for (int64_t t = 0; t < a->tokens; t += PASS_TOKENS) {
-            panel p = {tile, a->x + t * a->ldx, a->ldx, k0, saf_i64_min(k0 + cols, a->cols),
-                       rows, y + t * ldy,       ldy};
-            dot_tokens(D, saf_i64_min(PASS_TOKENS, a->tokens - t), &p);
-        }
-    }
-}
-
-static void neon_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
-                           float *y, int64_t ldy) {
-    if (dtype == SAF_DTYPE_F32)
-        dot_type(SAF_DTYPE_F32, tile, a, rows, y, ldy);
-    else if (dtype == SAF_DTYPE_F16)
-        dot_type(SAF_DTYPE_F16, tile, a, rows, y, ldy);
+static void widen(saf_dtype dtype, const uint8_t *at, int64_t n, float *out) {
+    if (dtype == SAF_DTYPE_F16)
+        for (int64_t i = 0; i < n; i += QUAD)
+            vst1q_f32(out + i, weights_load(SAF_DTYPE_F16, at + 2 * i));
     else
-        dot_type(SAF_DTYPE_BF16, tile, a, rows, y, ldy);
+        for (int64_t i = 0; i < n; i += QUAD)
+            vst1q_f32(out + i, weights_load(SAF_DTYPE_BF16, at + 2 * i));
+}
+
+SAF__INLINE void pass_n(const int N, const float_pass *p) {
+    const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;
+    const uint8_t *ahead = p->ahead;
+    float part[PASS_TOKENS * PASS_ROWS], *sums = p->y;
+    int64_t ld = p->ldy;
+    float32x4_t acc[PASS_TOKENS * PASS_QUADS];
+    if (p->rows < PASS_ROWS) {
+        if (p->more) edge_load(N, p->rows, PASS_ROWS, p->y, p->ldy, part);
+        sums = part, ld = PASS_ROWS;
+    }
+    SAF__UNROLL for (int t = 0; t < N; t++) {
+        SAF__UNROLL for (int r = 0; r < PASS_QUADS; r++) acc[t * PASS_QUADS + r] =
+            p->more ? vld1q_f32(sums + t * ld + r * QUAD) : vdupq_n_f32(0);
+    }
+    for (; w < end; w += SAF_TILE_ROWS, x++, ahead += p->step) {
+        __builtin_prefetch(ahead);
+        float32x4_t wk[PASS_QUADS];
+        SAF__UNROLL for (int r = 0; r < PASS_QUADS; r++) wk[r] = vld1q_f32(w + r * QUAD);
+        SAF__UNROLL for (int t = 0; t < N; t++) {
+            float32x4_t xt = vdupq_n_f32(x[t * p->ldx]);
+            SAF__UNROLL for (int r = 0; r < PASS_QUADS; r++) acc[t * PASS_QUADS + r] =
+                vfmaq_f32(acc[t * PASS_QUADS + r], xt, wk[r]);
+        }
+    }
+    SAF__UNROLL for (int t = 0; t < N; t++) {
+        SAF__UNROLL for (int r = 0; r < PASS_QUADS; r++)
+            vst1q_f32(sums + t * ld + r * QUAD, acc[t * PASS_QUADS + r]);
+    }
+    if (p->rows < PASS_ROWS) edge_store(N, p->rows, PASS_ROWS, part, p->y, p->ldy);
+}
+
+/* Every number of tokens has its own registers. */
+static void pass_tokens(const float_pass *p, int tokens) {
+    switch (tokens) {
+#define CASE(n)       \
+    case n:           \
+        pass_n(n, p); \
+        break
+        CASE(1);
+        CASE(2);
+        CASE(3);
+        CASE(4);
+        CASE(5);
+        CASE(6);
+#undef CASE
+    }
+}
+
+SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p) {
+    const int width = D == SAF_DTYPE_F32 ? 4 : 2;
+    const uint8_t *at = p->tile;
+    float part[SAF_TILE_ROWS];
+    float32x4_t acc[QUADS];
+    if (p->more) edge_load(1, p->rows, SAF_TILE_ROWS, p->y, p->ldy, part);
+    SAF__UNROLL for (int r = 0; r < QUADS; r++) acc[r] =
+        p->more ? vld1q_f32(part + r * QUAD) : vdupq_n_f32(0);
+    for (int64_t k = 0; k < p->cols; k++, at += SAF_TILE_ROWS * width) {
+        float32x4_t xk = vdupq_n_f32(p->x[k]);
+        SAF__UNROLL for (int r = 0; r < QUADS; r++) acc[r] =
+            vfmaq_f32(acc[r], xk, weights_load(D, at + r * QUAD * width));
+    }
+    SAF__UNROLL for (int r = 0; r < QUADS; r++) vst1q_f32(part + r * QUAD, acc[r]);
+    edge_store(1, p->rows, SAF_TILE_ROWS, part, p->y, p->ldy);
 }
 
 /* ---- activations --------------------------------------------------------------------------- */
@@ -139,6 +124,6 @@ static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK],
 }
 
 void saf__neon_float(saf__kernels *k) {
-    k->dot_float = neon_dot_float;
+    k->dot_float = frame_dot_float;
     k->quantise = frame_quantise;
 }

@@ -79,16 +79,16 @@ static float float_weight(saf_dtype dtype, const uint8_t *tile, int64_t at) {
     return dtype == SAF_DTYPE_F16 ? saf_f32_from_f16(half) : saf_f32_from_bf16(half);
 }
 
-static void scalar_dot_float(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a,
-                             int rows, float *y, int64_t ldy) {
-    for (int64_t t = 0; t < a->tokens; t++) {
-        const float *x = a->x + t * a->ldx;
-        float acc[SAF_TILE_ROWS] = {0};
-        for (int64_t k = 0; k < a->cols; k++)
-            for (int i = 0; i < rows; i++)
-                acc[i] =
-                    __builtin_fmaf(x[k], float_weight(dtype, tile, k * SAF_TILE_ROWS + i), acc[i]);
-        memcpy(y + t * ldy, acc, (size_t)rows * sizeof *y);
+static void scalar_dot_float(const saf__float_part *p) {
+    for (int64_t t = 0; t < p->tokens; t++) {
+        const float *x = p->x + t * p->ldx;
+        float acc[SAF_TILE_ROWS] = {0}, *y = p->y + t * p->ldy;
+        if (p->more) memcpy(acc, y, (size_t)p->rows * sizeof *y);
+        for (int64_t k = 0; k < p->cols; k++)
+            for (int i = 0; i < p->rows; i++)
+                acc[i] = __builtin_fmaf(
+                    x[k], float_weight(p->dtype, p->tile, k * SAF_TILE_ROWS + i), acc[i]);
+        memcpy(y, acc, (size_t)p->rows * sizeof *y);
     }
 }
 

@@ -7,10 +7,11 @@
  * operation; nothing else is contracted. No libm function but sqrt, rint and fma appears in a value
  * path.
  *
- * Threads. Functions marked "team" hold an orphaned OpenMP worksharing loop with its barrier at
- * the end: called by every thread of a parallel region they share the work, called outside of
- * one they run on the caller's thread. All threads must pass the same arguments. The others are
- * for one thread.
+ * Threads. Functions marked "team", called by every thread of a parallel region, share the work and
+ * end with a barrier: each one is one meeting of the threads (saf_attention: two where threads
+ * share a sequence), and a layer is put together so that there are few. Called outside of a region
+ * they run on the caller's thread. All threads must pass the same arguments. The others are for one
+ * thread.
  *
  * Ranks: everything is local.
  */
@@ -83,11 +84,35 @@ size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols);
 void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
                   bool quantise);
 
+/* Makes y[T, K] of other rows and takes it as saf_acts_set does: each thread quantises what it just
+ * made. Team; y overlaps none of what is read unless said so.
+ *
+ * _norm: y[t,:] = (x[t,:] * (1 / sqrt(ss / K + eps))) * weight. Lane j of 16 sums x[j], x[j+16],
+ * ... squared by fma from 0; lanes fold 8-4-2-1 (lane j += lane j+8, ...). finite[t], unless
+ * `finite` is NULL, becomes false where a value of x[t,:] is not finite, and stays as it is
+ * elsewhere. */
+void saf_acts_set_norm(saf_acts *acts, const float *x, int64_t ldx, const float *weight, float eps,
+                       int64_t tokens, int64_t cols, bool quantise, bool *finite, float *y,
+                       int64_t ldy);
+/* _silu: y[t,:] = silu(gate[t,:]) * up[t,:], silu(x) = x / (1 + exp(-x)). y may be gate or up. */
+void saf_acts_set_silu(saf_acts *acts, const float *gate, const float *up, int64_t ld,
+                       int64_t tokens, int64_t cols, bool quantise, float *y, int64_t ldy);
+
 /* ---- products ------------------------------------------------------------------------------ */
 
-/* y[t, r] = sum_k x[t, k] * w[r, k], every t of the batch and r in [0, R).
- * Shapes   y[T, R], row stride ldy >= R, in elements
- * Owner    the caller keeps all; y overlaps neither
+typedef struct {
+    const saf_weight *w;
+    float *y;
+    int64_t ldy;
+    float *sum; /* NULL, or what y is added to */
+    int64_t ldsum;
+} saf_product;
+
+/* Of each of n products, y[t, r] = sum_k x[t, k] * w[r, k], every t of the batch and r in [0, R);
+ * then, where there is a sum, sum[t, r] += y[t, r]. The products read the same x, and the threads
+ * share out the tiles of all of them together.
+ * Shapes   y, sum [T, R], row strides ldy, ldsum >= R, in elements
+ * Owner    the caller keeps all; y and sum overlap nothing
  * Ranks    local; team
  * Order    quantised: blocks b of 32 of k ascending, acc starts at 0, and for each
  *            s   = sum over the two halves h of 16 of scale[r,b,h] * sum_{k in h} q[t,k] w[r,k]
@@ -103,23 +128,10 @@ void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, i
  *          float weights: acc = fma(x[t,k], w[r,k], acc), k ascending, acc starts at 0
  * Errors   none: shapes are checked where they are made
  * Source   the GGUF type definitions; DESIGN "Numbers" */
-void saf_matmul(const saf_weight *w, const saf_acts *x, float *y, int64_t ldy);
+void saf_matmul(const saf_product *products, int n, const saf_acts *x);
 
-/* ---- row-wise operations (team: rows are shared out) ---------------------------------------- */
-
-/* y[t,:] = (x[t,:] * (1 / sqrt(ss / D + eps))) * weight. Lane j of 16 sums x[j], x[j+16], ...
- * squared by fma from 0; lanes fold 8-4-2-1 (lane j += lane j+8, ...). y may be x. */
-void saf_rms_norm(const float *x, int64_t ldx, const float *weight, float eps, int64_t tokens,
-                  int64_t width, float *y, int64_t ldy);
-/* y[t,:] += x[t,:] */
-void saf_add_rows(const float *x, int64_t ldx, int64_t tokens, int64_t width, float *y,
-                  int64_t ldy);
-/* y[t,:] += bias */
-void saf_add_bias(const float *bias, int64_t tokens, int64_t width, float *y, int64_t ldy);
-/* y[t,:] = silu(gate[t,:]) * up[t,:], silu(x) = x / (1 + exp(-x)). y may be gate or up. */
-void saf_silu_mul(const float *gate, const float *up, int64_t ld, int64_t tokens, int64_t width,
-                  float *y, int64_t ldy);
-/* finite[t] = whether every value of row t is finite. */
+/* finite[t] becomes false where a value of row t is not finite, and stays as it is elsewhere. Team.
+ */
 void saf_rows_finite(const float *x, int64_t ldx, int64_t tokens, int64_t width, bool *finite);
 
 /* ---- rotary positions ------------------------------------------------------------------------*/
@@ -133,10 +145,6 @@ typedef enum {
  * by saf's own polynomials and rounded once to f32. i < half. Team. */
 void saf_rope_table(const double *inv_freq, int64_t half, double scale, const int32_t *positions,
                     int64_t tokens, float *table);
-/* Rotates the first 2*half values of each head of x[T, heads, C]: a' = a*cos - b*sin as
- * fma(a, cos, -(b*sin)), b' = fma(a, sin, b*cos). In place. Team. */
-void saf_rope_apply(saf_rope_pairs pairs, const float *table, int64_t half, int64_t tokens,
-                    int64_t heads, int64_t head_width, float *x, int64_t ldx);
 
 /* ---- key-value cache and attention ------------------------------------------------------------*/
 
@@ -166,10 +174,23 @@ typedef struct {
     int64_t pos0, tokens, row0;
 } saf_attn_seq;
 
-/* Rounds k and v [T, HKV * C] to the cache's type (f16: nearest even) into their positions. Team.
- */
-void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
-                  int64_t head_width, const float *k, const float *v, int64_t ld);
+/* What becomes of each head of q and k, and of v, before attention. */
+typedef struct {
+    const float *q_bias, *k_bias, *v_bias; /* [H * C], [HKV * C] twice, or NULL: x += bias */
+    const float *q_norm, *k_norm; /* [C] or NULL: a norm over the head, as saf_acts_set_norm's */
+    float norm_eps;
+    saf_rope_pairs rope_pairs;
+    int64_t rope_half; /* 0: no rotation */
+    const float *rope; /* [T, rope_half, 2] of saf_rope_table */
+} saf_attn_heads;
+
+/* In place, of q [T, H * C] and k, v [T, HKV * C], strides ldq, ld: bias, norm, then the first 2 *
+ * rope_half values of each head rotated, a' = fma(a, cos, -(b * sin)), b' = fma(a, sin, b * cos)
+ * for each pair. And k and v rounded to the cache's type (f16: nearest even) into their positions.
+ * Team. */
+void saf_attn_store(const saf_attn_heads *how, saf_kv_type type, const saf_attn_seq *seqs,
+                    int64_t n_seqs, int64_t heads, int64_t kv_heads, int64_t head_width, float *q,
+                    int64_t ldq, float *k, float *v, int64_t ld);
 
 /* Where threads leave what they have of a sequence whose keys several of them share: enough for
  * the largest team that a parallel region may get now, for sequences of one row (and of more where
@@ -182,7 +203,7 @@ size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_widt
                               int64_t capacity);
 
 /* out[t, h, :] = softmax over positions p <= position(t) of (q[t,h].k[p,g]) * scale, times v[p,g],
- * with g = h * HKV / H. Reads keys and values from the cache only: saf_kv_store comes first.
+ * with g = h * HKV / H. Reads keys and values from the cache only: saf_attn_store comes first.
  * Shapes   q, out [T, H * C], strides ldq, ldo; C <= SAF_MAX_HEAD_WIDTH
  * Owner    the caller keeps all; scratch may be NULL: then no sequence is shared by threads
  * Ranks    local; team

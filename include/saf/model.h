@@ -379,8 +379,8 @@ typedef struct {
  *   x       [T, D] activations: in (unless this is the first stage, which looks up ids) and out
  *   faults  [n_runs]: set for every run: its earliest position that is not finite, and the first
  *           layer that it left so
- * The last stage keeps the normed rows that want logits, in order of the batch, until the next
- * call. Errors: DEFECT (a batch beyond what the stage was made for); none that depend on values. */
+ * The last stage keeps the rows that want logits, in order of the batch, until the next call.
+ * Errors: DEFECT (a batch beyond what the stage was made for); none that depend on values. */
 saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults);
 
 /* logits[n, V] of the kept rows [row0, row0 + n): a large vocabulary goes in blocks. finite[n]:
@@ -393,22 +393,22 @@ void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool
 #define SAF_STEP_LIST(X)      \
     X(EMBED, "embedding")     \
     X(NORM, "norms")          \
-    X(QUANTISE, "quantising") \
     X(QKV, "q, k, v")         \
-    X(ROPE, "rotation")       \
-    X(CACHE, "cache")         \
+    X(HEADS, "heads, cache")  \
     X(ATTENTION, "attention") \
+    X(QUANTISE, "quantising") \
     X(O, "output")            \
     X(GATE_UP, "gate, up")    \
     X(SILU, "silu")           \
     X(DOWN, "down")           \
-    X(ADD, "additions")       \
     X(CHECK, "checks")        \
     X(HEAD, "head")
 
-/* Kinds of step: products by matrix (QKV, O, GATE_UP, DOWN, HEAD); quantising activations for
- * them; storing keys and values (CACHE); biases and residuals (ADD); whether rows are finite
- * (CHECK). */
+/* Kinds of step, each up to a meeting of the threads: looking up tokens and the angles of their
+ * positions (EMBED); norms, what comes out of attention (QUANTISE) and SiLU, each with quantising
+ * for the products that follow (QKV, O, GATE_UP, DOWN, HEAD); O and DOWN with adding to the rows;
+ * biases, norms and rotation of heads, and storing keys and values (HEADS); whether the last
+ * layer's rows and the logits are finite (CHECK). */
 typedef enum {
 #define X(name, text) SAF_STEP_##name,
     SAF_STEP_LIST(X)

@@ -1,6 +1,6 @@
 /* kernels.h: the table of kernels, one a unit of work. saf__kernels_scalar fills it with the plain
  * reference; each instruction set then overrides what it does better. The worksharing loops and
- * the shapes live in matmul.c, rows.c and attention.c, once for all. */
+ * the shapes live in acts.c, matmul.c, rows.c, kv.c and attention.c, once for all. */
 #ifndef SAF_KERNEL_KERNELS_H
 #define SAF_KERNEL_KERNELS_H
 
@@ -93,7 +93,10 @@ typedef struct {
                         float *const *y);
     void (*dot_float)(const saf__float_part *part);
 
-    void (*rms_norm)(const float *x, const float *weight, float eps, int64_t n, float *y);
+    /* A norm in two: 1 / sqrt(mean of the squares + eps), and y = (x * scale) * weight; y may be x.
+     */
+    float (*rms_scale)(const float *x, float eps, int64_t n);
+    void (*scale_mul)(const float *x, float scale, const float *weight, int64_t n, float *y);
     void (*add)(const float *x, int64_t n, float *y);
     void (*silu_mul)(const float *gate, const float *up, int64_t n, float *y);
     bool (*finite)(const float *x, int64_t n);
@@ -119,6 +122,11 @@ void saf__kernels_avx512_vnni(saf__kernels *k);
 void saf__kernels_neon(saf__kernels *k);
 void saf__kernels_neon_dotprod(saf__kernels *k);
 void saf__kernels_amx(saf__kernels *k);
+
+/* Where the part of thread t of a team begins on a line of `total`; that of t == team, its end. */
+static inline int64_t saf__share(int64_t total, int64_t t, int64_t team) {
+    return total / team * t + total % team * t / team;
+}
 
 /* The chosen table. Tests choose again through saf_kernels_init. */
 const saf__kernels *saf__kernels_get(void);

@@ -1,4 +1,4 @@
-/* The key-value cache: its size, and storing into it. */
+/* The key-value cache: its size, and what goes into it. */
 #include <assert.h>
 #include <omp.h>
 
@@ -30,27 +30,63 @@ void *saf__kv_head_at(void *segment, saf_kv_type type, int64_t g, int64_t head_w
     return (char *)segment + (size_t)(g * SAF_KV_SEGMENT) * position_bytes(type, head_width);
 }
 
-void saf_kv_store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
-                  int64_t head_width, const float *k, const float *v, int64_t ld) {
-    /* An item is a head and sixteen positions, whose keys lie in the same cache lines. */
+/* A call of saf_attn_store. */
+typedef struct {
+    const saf__kernels *kernels;
+    const saf_attn_heads *how;
+    saf_kv_type type;
+    int64_t kv_heads, head_width, ldq, ld;
+    float *q, *k, *v;
+} store;
+
+/* One head of one row: in place what comes before attention. */
+static void make_head(const store *c, int64_t t, const float *bias, const float *norm, float *x) {
+    const saf_attn_heads *how = c->how;
+    if (bias) c->kernels->add(bias, c->head_width, x);
+    if (norm) {
+        float scale = c->kernels->rms_scale(x, how->norm_eps, c->head_width);
+        c->kernels->scale_mul(x, scale, norm, c->head_width, x);
+    }
+    c->kernels->rope(how->rope_pairs, how->rope + 2 * t * how->rope_half, how->rope_half, x);
+}
+
+static void make_query(const store *c, int64_t t, int64_t h) {
+    int64_t at = h * c->head_width;
+    make_head(c, t, c->how->q_bias ? c->how->q_bias + at : NULL, c->how->q_norm,
+              c->q + t * c->ldq + at);
+}
+
+static void store_key_value(const store *c, const saf_attn_seq *seq, int64_t p, int64_t g) {
+    int64_t t = seq->row0 + p - seq->pos0, at = g * c->head_width;
+    float *k = c->k + t * c->ld + at, *v = c->v + t * c->ld + at;
+    size_t segment = (size_t)(p / SAF_KV_SEGMENT) * seq->stride;
+    make_head(c, t, c->how->k_bias ? c->how->k_bias + at : NULL, c->how->k_norm, k);
+    if (c->how->v_bias) c->kernels->add(c->how->v_bias + at, c->head_width, v);
+    c->kernels->kv_store(k, v, c->head_width, c->type, p % SAF_KV_SEGMENT,
+                         (char *)saf__kv_head_at(seq->k, c->type, g, c->head_width) + segment,
+                         (char *)saf__kv_head_at(seq->v, c->type, g, c->head_width) + segment);
+}
+
+void saf_attn_store(const saf_attn_heads *how, saf_kv_type type, const saf_attn_seq *seqs,
+                    int64_t n_seqs, int64_t heads, int64_t kv_heads, int64_t head_width, float *q,
+                    int64_t ldq, float *k, float *v, int64_t ld) {
+    /* An item is a head and sixteen positions: keys of these lie in the same cache lines. Those of
+     * the keys and values come first, which take longer. */
     enum { BLOCK = 16 };
     assert(head_width <= SAF_MAX_HEAD_WIDTH);
-    const saf__kernels *kernels = saf__kernels_get();
+    const store c = {saf__kernels_get(), how, type, kv_heads, head_width, ldq, ld, q, k, v};
     int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0;
-    for (int64_t s = 0; s < n_seqs; s++) {
-        const saf_attn_seq *seq = &seqs[s];
+    for (const saf_attn_seq *seq = seqs; seq < seqs + n_seqs; seq++) {
         int64_t end = seq->pos0 + seq->tokens;
-        for (int64_t g = 0; g < kv_heads; g++) {
-            char *k_head = saf__kv_head_at(seq->k, type, g, head_width);
-            char *v_head = saf__kv_head_at(seq->v, type, g, head_width);
-            for (int64_t p0 = seq->pos0 / BLOCK * BLOCK; p0 < end; p0 += BLOCK) {
+        for (int64_t p0 = seq->pos0 / BLOCK * BLOCK; p0 < end; p0 += BLOCK) {
+            int64_t first = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
+            for (int64_t i = 0; i < kv_heads + heads; i++) {
                 if (item++ % team != me) continue;
-                size_t segment = (size_t)(p0 / SAF_KV_SEGMENT) * seq->stride;
-                int64_t p = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
-                for (; p < stop; p++) {
-                    int64_t at = (seq->row0 + p - seq->pos0) * ld + g * head_width;
-                    kernels->kv_store(k + at, v + at, head_width, type, p % SAF_KV_SEGMENT,
-                                      k_head + segment, v_head + segment);
+                for (int64_t p = first; p < stop; p++) {
+                    if (i < kv_heads)
+                        store_key_value(&c, seq, p, i);
+                    else
+                        make_query(&c, seq->row0 + p - seq->pos0, i - kv_heads);
                 }
             }
         }

@@ -1,90 +1,124 @@
-/* Products: which thread multiplies which tiles of 32 rows. */
+/* Products: which thread multiplies which tiles of 32 rows.
+ *
+ * The tiles of all products of a call lie on a line, each as long as it takes, and the line is cut
+ * into as many equal parts as there are threads: matrices that read the same activations need one
+ * meeting of the threads, and a matrix of few tiles does not leave some of them without work.
+ */
 #include <omp.h>
 
 #include "kernel/acts.h"
 
 typedef struct {
     const saf__kernels *kernels;
-    const saf_weight *w;
+    const saf_product *p;
     const saf__acts_view *a;
     size_t tile_bytes;
-    float *y;
-    int64_t ldy;
+    int64_t tiles, cost; /* of a tile */
 } product;
 
-static const uint8_t *tile_at(const product *p, int64_t i) {
-    return (const uint8_t *)p->w->data + (size_t)i * p->tile_bytes;
+static product product_of(const saf_product *p, const saf__acts_view *a) {
+    size_t tile_bytes = saf__tile_bytes(p->w->dtype, p->w->cols);
+    return (product){.kernels = saf__kernels_get(),
+                     .p = p,
+                     .a = a,
+                     .tile_bytes = tile_bytes,
+                     .tiles = saf_ceil_div(p->w->rows, SAF_TILE_ROWS),
+                     /* to read a byte takes as long as some sixty operations */
+                     .cost = (int64_t)tile_bytes + a->tokens * p->w->cols};
 }
 
-static int tile_rows(const product *p, int64_t i) {
-    return (int)saf_i64_min(SAF_TILE_ROWS, p->w->rows - i * SAF_TILE_ROWS);
+static const uint8_t *tile_at(const product *m, int64_t i) {
+    return (const uint8_t *)m->p->w->data + (size_t)i * m->tile_bytes;
 }
 
-static void multiply_quants(const product *p, int64_t first, int64_t end) {
+static int tile_rows(const product *m, int64_t i) {
+    return (int)saf_i64_min(SAF_TILE_ROWS, m->p->w->rows - i * SAF_TILE_ROWS);
+}
+
+static void multiply_quants(const product *m, int64_t first, int64_t end) {
     for (int64_t i = first; i < end; i++)
-        p->kernels->dot_quant(p->w->dtype, tile_at(p, i), p->a, tile_rows(p, i),
-                              p->y + i * SAF_TILE_ROWS, p->ldy);
+        m->kernels->dot_quant(m->p->w->dtype, tile_at(m, i), m->a, tile_rows(m, i),
+                              m->p->y + i * SAF_TILE_ROWS, m->p->ldy);
 }
 
 /* Float weights: the tiles pass by once for each part of the activations that fits a core's cache.
  * The columns of a part are a multiple of COLS. */
-static void multiply_floats(const product *p, int64_t first, int64_t end) {
+static void multiply_floats(const product *m, int64_t first, int64_t end) {
     enum { TOKENS = 84, COLS = 256, PART_VALUES = TOKENS * 4 * COLS };
-    const saf__acts_view *a = p->a;
+    const saf__acts_view *a = m->a;
     int64_t blocks = saf_i64_max(1, saf_ceil_div(a->tokens, TOKENS));
     int64_t tokens = saf_ceil_div(a->tokens, blocks);
     int64_t cols = PART_VALUES / saf_i64_max(1, tokens) / COLS * COLS;
-    int64_t column_bytes = (int64_t)(p->tile_bytes / (size_t)saf_i64_max(1, a->cols));
+    int64_t column_bytes = (int64_t)(m->tile_bytes / (size_t)saf_i64_max(1, a->cols));
     for (int64_t k = 0; k < a->cols; k += cols)
         for (int64_t t = 0; t < a->tokens; t += tokens)
             for (int64_t i = first; i < end; i++) {
-                saf__float_part part = {.dtype = p->w->dtype,
-                                        .tile = tile_at(p, i) + k * column_bytes,
+                saf__float_part part = {.dtype = m->p->w->dtype,
+                                        .tile = tile_at(m, i) + k * column_bytes,
                                         .x = a->x + t * a->ldx + k,
                                         .ldx = a->ldx,
                                         .tokens = saf_i64_min(tokens, a->tokens - t),
                                         .cols = saf_i64_min(cols, a->cols - k),
-                                        .rows = tile_rows(p, i),
+                                        .rows = tile_rows(m, i),
                                         .more = k > 0,
-                                        .y = p->y + t * p->ldy + i * SAF_TILE_ROWS,
-                                        .ldy = p->ldy};
-                part.next = tile_at(p, i + 1 < end ? i + 1 : first) + k * column_bytes;
-                p->kernels->dot_float(&part);
+                                        .y = m->p->y + t * m->p->ldy + i * SAF_TILE_ROWS,
+                                        .ldy = m->p->ldy};
+                part.next = tile_at(m, i + 1 < end ? i + 1 : first) + k * column_bytes;
+                m->kernels->dot_float(&part);
             }
 }
 
 /* One token over whole tiles from `first` on, as many as are a multiple of the streams: each stream
  * has its part of them. Returns the tile after them. */
-static int64_t multiply_streams(const product *p, int64_t first, int64_t end) {
+static int64_t multiply_streams(const product *m, int64_t first, int64_t end) {
     int64_t part = (end - first) / SAF__STREAMS;
     for (int64_t i = first; i < first + part; i++) {
         const uint8_t *tiles[SAF__STREAMS];
         float *y[SAF__STREAMS];
         for (int s = 0; s < SAF__STREAMS; s++) {
-            tiles[s] = tile_at(p, i + s * part);
-            y[s] = p->y + (i + s * part) * SAF_TILE_ROWS;
+            tiles[s] = tile_at(m, i + s * part);
+            y[s] = m->p->y + (i + s * part) * SAF_TILE_ROWS;
         }
-        p->kernels->dot_streams(p->w->dtype, tiles, p->a, y);
+        m->kernels->dot_streams(m->p->w->dtype, tiles, m->a, y);
     }
     return first + part * SAF__STREAMS;
 }
 
-void saf_matmul(const saf_weight *w, const saf_acts *x, float *y, int64_t ldy) {
-    const product p = {.kernels = saf__kernels_get(),
-                       .w = w,
-                       .a = saf__acts_view_of(x),
-                       .tile_bytes = saf__tile_bytes(w->dtype, w->cols),
-                       .y = y,
-                       .ldy = ldy};
-    int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-    int64_t tiles = saf_ceil_div(w->rows, SAF_TILE_ROWS), whole = w->rows / SAF_TILE_ROWS;
-    int64_t i = tiles * me / team, end = tiles * (me + 1) / team;
+static void multiply(const product *m, int64_t first, int64_t end) {
+    const saf_weight *w = m->p->w;
     if (saf_dtype_is_quantised(w->dtype)) {
-        if (p.a->tokens == 1 && p.kernels->dot_streams)
-            i = multiply_streams(&p, i, saf_i64_min(end, whole));
-        multiply_quants(&p, i, end);
+        int64_t i = first, whole = w->rows / SAF_TILE_ROWS;
+        if (m->a->tokens == 1 && m->kernels->dot_streams)
+            i = multiply_streams(m, i, saf_i64_min(end, whole));
+        multiply_quants(m, i, end);
     } else {
-        multiply_floats(&p, i, end);
+        multiply_floats(m, first, end);
+    }
+    if (!m->p->sum) return;
+    int64_t row = first * SAF_TILE_ROWS, rows = saf_i64_min(end * SAF_TILE_ROWS, w->rows) - row;
+    for (int64_t t = 0; t < m->a->tokens; t++)
+        m->kernels->add(m->p->y + t * m->p->ldy + row, rows, m->p->sum + t * m->p->ldsum + row);
+}
+
+/* How many of a product's tiles come before `at`, counted from where it begins on the line. */
+static int64_t tiles_before(const product *m, int64_t at) {
+    if (at <= 0) return 0;
+    return saf_i64_min((at + m->cost / 2) / m->cost, m->tiles);
+}
+
+void saf_matmul(const saf_product *products, int n, const saf_acts *x) {
+    const saf__acts_view *a = saf__acts_view_of(x);
+    int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), total = 0, start = 0;
+    for (int i = 0; i < n; i++) {
+        product m = product_of(&products[i], a);
+        total += m.tiles * m.cost;
+    }
+    int64_t from = saf__share(total, me, team), to = saf__share(total, me + 1, team);
+    for (int i = 0; i < n; i++) {
+        product m = product_of(&products[i], a);
+        int64_t first = tiles_before(&m, from - start), end = tiles_before(&m, to - start);
+        if (first < end) multiply(&m, first, end);
+        start += m.tiles * m.cost;
     }
 #pragma omp barrier
 }

@@ -33,11 +33,11 @@ static void add_layer(const saf_model_params *p, const saf__layer *l, int64_t to
     int64_t q_width = p->heads * p->head_width, kv_width = p->kv_heads * p->head_width;
     add_vector(&out[SAF_STEP_NORM], l->attn_norm, p->width);
     add_vector(&out[SAF_STEP_NORM], l->ffn_norm, p->width);
-    add_vector(&out[SAF_STEP_NORM], l->q_norm, p->head_width);
-    add_vector(&out[SAF_STEP_NORM], l->k_norm, p->head_width);
-    add_vector(&out[SAF_STEP_ADD], l->q_bias, q_width);
-    add_vector(&out[SAF_STEP_ADD], l->k_bias, kv_width);
-    add_vector(&out[SAF_STEP_ADD], l->v_bias, kv_width);
+    add_vector(&out[SAF_STEP_HEADS], l->q_norm, p->head_width);
+    add_vector(&out[SAF_STEP_HEADS], l->k_norm, p->head_width);
+    add_vector(&out[SAF_STEP_HEADS], l->q_bias, q_width);
+    add_vector(&out[SAF_STEP_HEADS], l->k_bias, kv_width);
+    add_vector(&out[SAF_STEP_HEADS], l->v_bias, kv_width);
     add_product(&out[SAF_STEP_QKV], &l->q, tokens);
     add_product(&out[SAF_STEP_QKV], &l->k, tokens);
     add_product(&out[SAF_STEP_QKV], &l->v, tokens);

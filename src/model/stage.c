@@ -1,9 +1,9 @@
 /* The forward pass of one pipeline stage: llama, qwen2 and qwen3 blocks.
  *
- * One parallel region spans all layers; the kernels share their rows out inside it. Shapes, with
- * T the rows of the batch:
- *   x[T,D]  --norm--> h[T,D] --> q[T,H*C] k,v[T,HKV*C] --rope, cache--> a[T,H*C] --o--> h --> x +=
- * h x[T,D]  --norm--> h[T,D] --> gate,up[T,F] --silu--> gate --down--> h[T,D] --> x += h
+ * One parallel region spans all layers; the kernels share their work out inside it, and each call
+ * of one is one meeting of the threads: ten a layer. Shapes, with T the rows of the batch: x[T,D]
+ * --norm--> h[T,D] --> q[T,H*C] k,v[T,HKV*C] --rope, cache--> a[T,H*C] --o--> h, x += h x[T,D]
+ * --norm--> h[T,D] --> gate,up[T,F] --silu--> gate --down--> h, x += h
  */
 #include <stdlib.h>
 
@@ -17,16 +17,16 @@ struct saf_stage {
     saf_profile *profile; /* NULL unless asked for */
     double since_s;       /* the end of the step before, where there is a profile */
     int64_t max_tokens, max_runs, max_logits;
-    int64_t kept; /* rows in `last` */
     size_t bytes;
     saf_acts *acts;
     saf_attn_scratch *scratch;
-    float *h, *q, *k, *v, *a, *gate, *up;
+    float *h; /* [T or max_logits, D] */
+    float *q, *k, *v, *a, *gate, *up;
     float *rope;        /* [T, rope_half, 2] */
     float *last;        /* [max_logits, D] the rows that want logits */
     int32_t *positions; /* [T] */
-    bool *finite;       /* [T] */
-    saf_attn_seq *seqs; /* [runs] */
+    bool *finite;       /* [layers, T] whether each layer left each row so */
+    saf_attn_seq *seqs; /* [layers, runs] */
 };
 
 static saf_status take(saf_stage *s, int64_t n, size_t size, void *out) {
@@ -42,6 +42,7 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     int64_t q_width = p->heads * p->head_width, kv_width = p->kv_heads * p->head_width;
     int64_t widest = saf_i64_max(saf_i64_max(p->width, p->ff_width), q_width);
     int64_t rows = saf_i64_max(max_tokens, max_logits);
+    int64_t layers = slice->range.layer1 - slice->range.layer0;
     SAF_TRY(saf_alloc(1, sizeof *s, &s));
     s->p = p;
     s->slice = slice;
@@ -54,7 +55,7 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     SAF_TRY(saf_attn_scratch_new(p->heads, p->kv_heads, p->head_width, capacity, &s->scratch));
     s->bytes = saf_acts_bytes(rows, widest) +
                saf_attn_scratch_bytes(p->heads, p->kv_heads, p->head_width, capacity);
-    SAF_TRY(take(s, max_tokens * p->width, sizeof(float), &s->h));
+    SAF_TRY(take(s, rows * p->width, sizeof(float), &s->h));
     SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->q));
     SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->k));
     SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->v));
@@ -64,8 +65,8 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     SAF_TRY(take(s, max_tokens * p->rope_half * 2, sizeof(float), &s->rope));
     SAF_TRY(take(s, max_logits * p->width, sizeof(float), &s->last));
     SAF_TRY(take(s, max_tokens, sizeof *s->positions, &s->positions));
-    SAF_TRY(take(s, max_tokens, sizeof *s->finite, &s->finite));
-    SAF_TRY(take(s, max_runs, sizeof *s->seqs, &s->seqs));
+    SAF_TRY(take(s, layers * max_tokens, sizeof *s->finite, &s->finite));
+    SAF_TRY(take(s, layers * max_runs, sizeof *s->seqs, &s->seqs));
     *out = s;
     s = NULL;
 out:
@@ -127,127 +128,119 @@ static bool quantised(const saf_weight *w) {
     return saf_dtype_is_quantised(w->dtype);
 }
 
-static void attention_block(saf_stage *s, const saf__layer *l, int64_t layer,
-                            const saf_batch *batch, float *x) {
+/* finite: of the layer before, or NULL. */
+static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_seq *seqs,
+                            const saf_batch *batch, float *x, bool *finite) {
     const saf_model_params *p = s->p;
     int64_t T = batch->tokens, D = p->width, C = p->head_width, H = p->heads, HKV = p->kv_heads;
-    saf_rms_norm(x, D, l->attn_norm, p->norm_eps, T, D, s->h, D);
-    mark(s, SAF_STEP_NORM);
-    saf_acts_set(s->acts, s->h, D, T, D, quantised(&l->q) || quantised(&l->k) || quantised(&l->v));
-    mark(s, SAF_STEP_QUANTISE);
-    saf_matmul(&l->q, s->acts, s->q, H * C);
-    saf_matmul(&l->k, s->acts, s->k, HKV * C);
-    saf_matmul(&l->v, s->acts, s->v, HKV * C);
-    mark(s, SAF_STEP_QKV);
-    if (l->q_bias) saf_add_bias(l->q_bias, T, H * C, s->q, H * C);
-    if (l->k_bias) saf_add_bias(l->k_bias, T, HKV * C, s->k, HKV * C);
-    if (l->v_bias) saf_add_bias(l->v_bias, T, HKV * C, s->v, HKV * C);
-    mark(s, SAF_STEP_ADD);
-    if (l->q_norm) saf_rms_norm(s->q, C, l->q_norm, p->norm_eps, T * H, C, s->q, C);
-    if (l->k_norm) saf_rms_norm(s->k, C, l->k_norm, p->norm_eps, T * HKV, C, s->k, C);
-    mark(s, SAF_STEP_NORM);
-    saf_rope_apply(p->rope_pairs, s->rope, p->rope_half, T, H, C, s->q, H * C);
-    saf_rope_apply(p->rope_pairs, s->rope, p->rope_half, T, HKV, C, s->k, HKV * C);
-    mark(s, SAF_STEP_ROPE);
-#pragma omp single
-    {
-        int64_t row = 0;
-        for (int32_t i = 0; i < batch->n_runs; i++) {
-            const saf_run *run = &batch->runs[i];
-            saf_attn_seq *q = &s->seqs[i];
-            *q = (saf_attn_seq){.stride = saf__kv_cache_stride(s->kv),
-                                .pos0 = run->pos0,
-                                .tokens = run->tokens,
-                                .row0 = row};
-            saf__kv_cache_layer(s->kv, run->slot, layer, &q->k, &q->v);
-            row += run->tokens;
-        }
-    }
     saf_kv_type type = saf__kv_cache_type(s->kv);
-    saf_kv_store(type, s->seqs, batch->n_runs, HKV, C, s->k, s->v, HKV * C);
-    mark(s, SAF_STEP_CACHE);
-    saf_attention(type, s->seqs, batch->n_runs, H, HKV, C, p->attention_scale, s->q, H * C, s->a,
+    const saf_product qkv[] = {{&l->q, s->q, H * C, NULL, 0},
+                               {&l->k, s->k, HKV * C, NULL, 0},
+                               {&l->v, s->v, HKV * C, NULL, 0}};
+    const saf_product o = {&l->o, s->h, D, x, D};
+    const saf_attn_heads heads = {.q_bias = l->q_bias,
+                                  .k_bias = l->k_bias,
+                                  .v_bias = l->v_bias,
+                                  .q_norm = l->q_norm,
+                                  .k_norm = l->k_norm,
+                                  .norm_eps = p->norm_eps,
+                                  .rope_pairs = p->rope_pairs,
+                                  .rope_half = p->rope_half,
+                                  .rope = s->rope};
+    saf_acts_set_norm(s->acts, x, D, l->attn_norm, p->norm_eps, T, D,
+                      quantised(&l->q) || quantised(&l->k) || quantised(&l->v), finite, s->h, D);
+    mark(s, SAF_STEP_NORM);
+    saf_matmul(qkv, 3, s->acts);
+    mark(s, SAF_STEP_QKV);
+    saf_attn_store(&heads, type, seqs, batch->n_runs, H, HKV, C, s->q, H * C, s->k, s->v, HKV * C);
+    mark(s, SAF_STEP_HEADS);
+    saf_attention(type, seqs, batch->n_runs, H, HKV, C, p->attention_scale, s->q, H * C, s->a,
                   H * C, s->scratch);
     mark(s, SAF_STEP_ATTENTION);
     saf_acts_set(s->acts, s->a, H * C, T, H * C, quantised(&l->o));
     mark(s, SAF_STEP_QUANTISE);
-    saf_matmul(&l->o, s->acts, s->h, D);
+    saf_matmul(&o, 1, s->acts);
     mark(s, SAF_STEP_O);
-    saf_add_rows(s->h, D, T, D, x, D);
-    mark(s, SAF_STEP_ADD);
 }
 
 static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batch *batch,
                                float *x) {
     const saf_model_params *p = s->p;
     int64_t T = batch->tokens, D = p->width, F = p->ff_width;
-    saf_rms_norm(x, D, l->ffn_norm, p->norm_eps, T, D, s->h, D);
+    const saf_product gate_up[] = {{&l->gate, s->gate, F, NULL, 0}, {&l->up, s->up, F, NULL, 0}};
+    const saf_product down = {&l->down, s->h, D, x, D};
+    saf_acts_set_norm(s->acts, x, D, l->ffn_norm, p->norm_eps, T, D,
+                      quantised(&l->gate) || quantised(&l->up), NULL, s->h, D);
     mark(s, SAF_STEP_NORM);
-    saf_acts_set(s->acts, s->h, D, T, D, quantised(&l->gate) || quantised(&l->up));
-    mark(s, SAF_STEP_QUANTISE);
-    saf_matmul(&l->gate, s->acts, s->gate, F);
-    saf_matmul(&l->up, s->acts, s->up, F);
+    saf_matmul(gate_up, 2, s->acts);
     mark(s, SAF_STEP_GATE_UP);
-    saf_silu_mul(s->gate, s->up, F, T, F, s->gate, F);
+    saf_acts_set_silu(s->acts, s->gate, s->up, F, T, F, quantised(&l->down), s->gate, F);
     mark(s, SAF_STEP_SILU);
-    saf_acts_set(s->acts, s->gate, F, T, F, quantised(&l->down));
-    mark(s, SAF_STEP_QUANTISE);
-    saf_matmul(&l->down, s->acts, s->h, D);
+    saf_matmul(&down, 1, s->acts);
     mark(s, SAF_STEP_DOWN);
-    saf_add_rows(s->h, D, T, D, x, D);
-    mark(s, SAF_STEP_ADD);
+}
+
+/* ---- before and after the layers; one thread ---------------------------------------------------
+ */
+
+/* Where each layer keeps keys and values of each run. */
+static void find_sequences(saf_stage *s, const saf_batch *batch, int64_t layers) {
+    for (int64_t layer = 0; layer < layers; layer++) {
+        saf_attn_seq *seq = s->seqs + layer * batch->n_runs;
+        int64_t row = 0;
+        for (const saf_run *run = batch->runs; run < batch->runs + batch->n_runs; run++, seq++) {
+            *seq = (saf_attn_seq){.stride = saf__kv_cache_stride(s->kv),
+                                  .pos0 = run->pos0,
+                                  .tokens = run->tokens,
+                                  .row0 = row};
+            saf__kv_cache_layer(s->kv, run->slot, layer, &seq->k, &seq->v);
+            row += run->tokens;
+        }
+    }
 }
 
 /* Notes of each run the earliest row that is not finite, and the first layer that it left so: later
  * rows attend to it, but it never to them, so what is noted does not depend on where a prompt is
  * cut. */
-static void note_faults(saf_stage *s, const saf_batch *batch, int64_t layer, const float *x,
+static void note_faults(const saf_stage *s, const saf_batch *batch, int64_t layers,
                         saf_fault *faults) {
-    saf_rows_finite(x, s->p->width, batch->tokens, s->p->width, s->finite);
-#pragma omp single
-    {
-        int64_t row = 0;
-        for (int32_t i = 0; i < batch->n_runs; i++) {
-            const saf_run *run = &batch->runs[i];
-            int32_t t = 0;
-            while (t < run->tokens && s->finite[row + t]) t++;
-            if (t < run->tokens && (faults[i].run < 0 || run->pos0 + t < faults[i].position))
-                faults[i] =
-                    (saf_fault){i, (int32_t)(s->slice->range.layer0 + layer), run->pos0 + t};
-            row += run->tokens;
-        }
+    int64_t row = 0;
+    for (int32_t i = 0; i < batch->n_runs; i++) {
+        const saf_run *run = &batch->runs[i];
+        faults[i] = (saf_fault){-1, -1, -1};
+        for (int32_t t = 0; t < run->tokens && faults[i].run < 0; t++)
+            for (int64_t layer = layers - 1; layer >= 0; layer--)
+                if (!s->finite[layer * batch->tokens + row + t])
+                    faults[i] =
+                        (saf_fault){i, (int32_t)(s->slice->range.layer0 + layer), run->pos0 + t};
+        row += run->tokens;
     }
-    mark(s, SAF_STEP_CHECK);
 }
 
-/* Keeps the rows that want logits, normed. */
 static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x) {
-    const saf_model_params *p = s->p;
-    int64_t D = p->width;
-#pragma omp single
-    {
-        int64_t row = 0, n = 0;
-        for (int32_t i = 0; i < batch->n_runs; i++) {
-            const saf_run *run = &batch->runs[i];
-            for (int32_t t = run->tokens - run->logits; t < run->tokens; t++, n++)
-                memcpy(s->last + n * D, x + (row + t) * D, (size_t)D * sizeof *x);
-            row += run->tokens;
-        }
-        s->kept = n;
+    int64_t D = s->p->width, row = 0, n = 0;
+    for (const saf_run *run = batch->runs; run < batch->runs + batch->n_runs; run++) {
+        row += run->tokens;
+        memcpy(s->last + n * D, x + (row - run->logits) * D, (size_t)(run->logits * D) * sizeof *x);
+        n += run->logits;
     }
-    saf_rms_norm(s->last, D, s->slice->output_norm, p->norm_eps, s->kept, D, s->last, D);
-    mark(s, SAF_STEP_NORM);
 }
+
+/* ---- the pass ----------------------------------------------------------------------------------
+ */
 
 void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
     const saf_weight *head = saf__slice_head(s->slice);
     int64_t D = s->p->width;
+    const saf_product product = {head, logits, s->p->vocab, NULL, 0};
+    for (int64_t i = 0; i < n; i++) finite[i] = true;
     mark_begin(s);
 #pragma omp parallel
     {
-        saf_acts_set(s->acts, s->last + row0 * D, D, n, D, quantised(head));
-        mark(s, SAF_STEP_QUANTISE);
-        saf_matmul(head, s->acts, logits, s->p->vocab);
+        saf_acts_set_norm(s->acts, s->last + row0 * D, D, s->slice->output_norm, s->p->norm_eps, n,
+                          D, quantised(head), NULL, s->h, D);
+        mark(s, SAF_STEP_NORM);
+        saf_matmul(&product, 1, s->acts);
         mark(s, SAF_STEP_HEAD);
         saf_rows_finite(logits, s->p->vocab, n, s->p->vocab, finite);
         mark(s, SAF_STEP_CHECK);
@@ -257,6 +250,7 @@ void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool
 saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults) {
     const saf_model_params *p = s->p;
     const saf_slice_range range = s->slice->range;
+    int64_t T = batch->tokens, D = p->width, layers = range.layer1 - range.layer0;
     int64_t row = 0, wanted = 0;
     if (batch->tokens > s->max_tokens || batch->n_runs > s->max_runs)
         return saf_fail(SAF_DEFECT, "a batch of %d rows in %d runs exceeds %lld in %lld",
@@ -264,31 +258,35 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
                         (long long)s->max_runs);
     for (int32_t i = 0; i < batch->n_runs; i++) {
         const saf_run *run = &batch->runs[i];
-        faults[i] = (saf_fault){-1, -1, -1};
         for (int32_t t = 0; t < run->tokens; t++) s->positions[row++] = run->pos0 + t;
         wanted += run->logits;
     }
     if (range.head && wanted > s->max_logits)
         return saf_fail(SAF_DEFECT, "a batch wants %lld rows of logits, room for %lld",
                         (long long)wanted, (long long)s->max_logits);
+    find_sequences(s, batch, layers);
+    memset(s->finite, true, (size_t)(layers * T) * sizeof *s->finite);
     mark_begin(s);
 #pragma omp parallel
     {
+        bool *finite = NULL;
         if (range.embedding) {
-#pragma omp for schedule(static)
-            for (int32_t t = 0; t < batch->tokens; t++)
-                saf_weight_row(&s->slice->embedding, batch->ids[t], x + (int64_t)t * p->width);
+#pragma omp for schedule(static) nowait
+            for (int64_t t = 0; t < T; t++)
+                saf_weight_row(&s->slice->embedding, batch->ids[t], x + t * D);
         }
+        saf_rope_table(p->inv_freq, p->rope_half, p->rope_scale, s->positions, T, s->rope);
         mark(s, SAF_STEP_EMBED);
-        saf_rope_table(p->inv_freq, p->rope_half, p->rope_scale, s->positions, batch->tokens,
-                       s->rope);
-        mark(s, SAF_STEP_ROPE);
-        for (int64_t layer = 0; layer < range.layer1 - range.layer0; layer++) {
-            attention_block(s, &s->slice->layers[layer], layer, batch, x);
-            feed_forward_block(s, &s->slice->layers[layer], batch, x);
-            note_faults(s, batch, layer, x, faults);
+        for (int64_t layer = 0; layer < layers; layer++) {
+            const saf__layer *l = &s->slice->layers[layer];
+            attention_block(s, l, s->seqs + layer * batch->n_runs, batch, x, finite);
+            feed_forward_block(s, l, batch, x);
+            finite = s->finite + layer * T;
         }
-        if (range.head) keep_last_rows(s, batch, x);
+        if (finite) saf_rows_finite(x, D, T, D, finite);
+        mark(s, SAF_STEP_CHECK);
     }
+    note_faults(s, batch, layers, faults);
+    if (range.head) keep_last_rows(s, batch, x);
     return SAF_OK;
 }

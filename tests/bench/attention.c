@@ -45,12 +45,14 @@ static void attend(bench *b, const saf_attn_seq *seqs, int64_t n) {
 }
 
 static void fill(bench *b) {
+    static const saf_attn_heads as_they_are;
     int64_t ld = b->kv_heads * b->width;
 #pragma omp parallel
     for (int layer = 0; layer < LAYERS; layer++)
         for (int64_t p = 0; p < CAPACITY; p += CHUNK) {
             saf_attn_seq s = seq_at(b, layer, p, CHUNK);
-            saf_kv_store(b->type, &s, 1, b->kv_heads, b->width, b->k, b->v, ld);
+            saf_attn_store(&as_they_are, b->type, &s, 1, 0, b->kv_heads, b->width, NULL, 0, b->k,
+                           b->v, ld);
         }
 }
 

@@ -9,6 +9,13 @@ typedef struct {
     float scale, code;
 } cell;
 
+/* Keys and values into the cache as they are. */
+static void store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
+                  int64_t width, float *k, float *v, int64_t ld) {
+    static const saf_attn_heads as_they_are;
+    saf_attn_store(&as_they_are, type, seqs, n_seqs, 0, kv_heads, width, NULL, 0, k, v, ld);
+}
+
 /* Every value of x[n, width], by the cache's definition. */
 static void round_rows(saf_kv_type type, const float *x, int64_t n, int64_t width, cell *out) {
     for (int64_t i = 0; i < n * width; i++) {
@@ -90,8 +97,7 @@ static void run(setup *s, int64_t chunk, int threads, float *out) {
                             0};
 #pragma omp parallel num_threads(threads)
         {
-            saf_kv_store(s->type, &seq, 1, s->kv_heads, s->width, s->k + p * ldk, s->v + p * ldk,
-                         ldk);
+            store(s->type, &seq, 1, s->kv_heads, s->width, s->k + p * ldk, s->v + p * ldk, ldk);
             saf_attention(s->type, &seq, 1, s->heads, s->kv_heads, s->width, scale, s->q + p * ldq,
                           ldq, out + p * ldq, ldq, s->scratch);
         }
@@ -323,7 +329,7 @@ static void test_attention_takes_several_sequences_at_once(void **state) {
     saf_attn_scratch *scratch = s[1].scratch; /* the longest */
 #pragma omp parallel num_threads(3)
     {
-        saf_kv_store(SAF_KV_F16, seqs, SEQS, KV_HEADS, WIDTH, k, v, ldk);
+        store(SAF_KV_F16, seqs, SEQS, KV_HEADS, WIDTH, k, v, ldk);
         saf_attention(SAF_KV_F16, seqs, SEQS, HEADS, KV_HEADS, WIDTH, 1 / sqrtf(WIDTH), q, ldq, out,
                       ldq, scratch);
     }
@@ -412,7 +418,7 @@ static void test_attention_cache_rounds_to_f16_in_its_layout(void **state) {
                 k[i] = saf_f32_from_bits(util_u32());
                 v[i] = util_normal() * ldexpf(1, -util_below(30));
             }
-            saf_kv_store(SAF_KV_F16, &seq, 1, HEADS, WIDTH, k, v, HEADS * WIDTH);
+            store(SAF_KV_F16, &seq, 1, HEADS, WIDTH, k, v, HEADS * WIDTH);
             for (int g = 0; g < HEADS; g++)
                 for (int c = 0; c < WIDTH; c++) {
                     int at = ((g * CAPACITY / 16 + POSITION / 16) * WIDTH + c) * 16 + POSITION % 16;
@@ -444,7 +450,7 @@ static void test_attention_cache_keeps_codes_and_scales_in_groups(void **state) 
             if (round % 3 == 1) v[util_below(HEADS * WIDTH)] = NAN;
             round_rows(SAF_KV_Q8_0, k, HEADS, WIDTH, rk);
             round_rows(SAF_KV_Q8_0, v, HEADS, WIDTH, rv);
-            saf_kv_store(SAF_KV_Q8_0, &seq, 1, HEADS, WIDTH, k, v, HEADS * WIDTH);
+            store(SAF_KV_Q8_0, &seq, 1, HEADS, WIDTH, k, v, HEADS * WIDTH);
             for (int i = 0; i < HEADS * WIDTH; i++) {
                 int g = i / WIDTH, c = i % WIDTH;
                 int at = (g * CAPACITY + POSITION) / 16 * GROUP, lane = POSITION % 16;

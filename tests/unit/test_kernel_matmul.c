@@ -84,7 +84,7 @@ static void product(const saf_weight *w, saf_acts *acts, const float *x, int64_t
 #pragma omp parallel num_threads(threads)
     {
         saf_acts_set(acts, x, ldx, tokens, w->cols, quantise);
-        saf_matmul(w, acts, y, ldy);
+        saf_matmul(&(saf_product){w, y, ldy, NULL, 0}, 1, acts);
     }
 }
 
@@ -230,7 +230,7 @@ static void test_matmul_does_not_depend_on_threads_or_company(void **state) {
             bool quantise = saf_dtype_is_quantised(w.dtype);
             /* outside of a parallel region */
             saf_acts_set(acts, x, COLS, TOKENS, COLS, quantise);
-            saf_matmul(&w, acts, together, ROWS);
+            saf_matmul(&(saf_product){&w, together, ROWS, NULL, 0}, 1, acts);
             for (int n = 2; n <= 3; n++) {
                 product(&w, acts, x, COLS, TOKENS, threads, ROWS, n);
                 assert_memory_equal(together, threads, sizeof together);
@@ -241,6 +241,52 @@ static void test_matmul_does_not_depend_on_threads_or_company(void **state) {
             }
             saf_free(&w.data);
             saf_free(&raw);
+        }
+    }
+    saf_acts_free(&acts);
+}
+
+/* Matrices of other types and heights that read the same activations, and sums: as one by one. */
+static void test_matmul_takes_several_products_at_once(void **state) {
+    (void)state;
+    enum { N = 4, COLS = 512, MOST_ROWS = 300, LD = MOST_ROWS + 3, TOKENS = 20, MOST_THREADS = 7 };
+    static const int64_t rows[N] = {300, 33, 1, 96};
+    static const int64_t tokens[] = {1, 2, TOKENS};
+    static float x[TOKENS * COLS], want[N][TOKENS * LD], y[N][TOKENS * LD];
+    static float kept[TOKENS * LD], sum[TOKENS * LD];
+    saf_acts *acts = NULL;
+    assert_int_equal(saf_acts_new(TOKENS, COLS, &acts), SAF_OK);
+    util_fill(x, TOKENS * COLS, 1);
+    util_fill(kept, TOKENS * LD, 1);
+    for (int i = 0; i < WEIGHT_TYPES * 3; i++) {
+        int64_t T = tokens[i % 3];
+        uint8_t *raw[N];
+        saf_weight w[N];
+        saf_product products[N];
+        assert_int_equal(saf_kernels_init(NULL), SAF_OK);
+        memset(want, 0, sizeof want);
+        for (int m = 0; m < N; m++) {
+            saf_dtype dtype = weight_types[(i / 3 + m * 2) % WEIGHT_TYPES];
+            raw[m] = util_weights(dtype, rows[m], COLS, FILL_USUAL);
+            w[m] = util_pack(dtype, rows[m], COLS, raw[m]);
+            products[m] = (saf_product){&w[m], y[m], LD, m == 1 ? sum : NULL, LD};
+            product(&w[m], acts, x, COLS, T, want[m], LD, 1);
+        }
+        for (int threads = 1; threads <= MOST_THREADS; threads++) {
+            memset(y, 0, sizeof y);
+            memcpy(sum, kept, sizeof sum);
+#pragma omp parallel num_threads(threads)
+            {
+                saf_acts_set(acts, x, COLS, T, COLS, true);
+                saf_matmul(products, N, acts);
+            }
+            assert_memory_equal(want, y, sizeof want);
+            for (int64_t at = 0; at < TOKENS * LD; at++)
+                assert_true(sum[at] == kept[at] + want[1][at]);
+        }
+        for (int m = 0; m < N; m++) {
+            saf_free(&w[m].data);
+            saf_free(&raw[m]);
         }
     }
     saf_acts_free(&acts);
@@ -264,6 +310,7 @@ int main(void) {
         cmocka_unit_test(test_matmul_follows_the_rule_on_adversarial_values),
         cmocka_unit_test(test_matmul_is_close_to_the_float_product),
         cmocka_unit_test(test_matmul_does_not_depend_on_threads_or_company),
+        cmocka_unit_test(test_matmul_takes_several_products_at_once),
         cmocka_unit_test(test_matmul_acts_refuse_absurd_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

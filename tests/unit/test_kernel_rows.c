@@ -26,55 +26,101 @@ static void same_as_first_set(int set) {
     for (int set = 0; set < KERNEL_NAMES; set++) \
         if (saf_kernels_init(kernel_names[set]) == SAF_OK)
 
+/* Norms and gates are made on the way to a batch of activations: here for float weights. */
+static void norm(const float *x, const float *weight, float eps, int64_t tokens, int64_t n,
+                 bool *finite, float *y, int threads) {
+    saf_acts *acts = NULL;
+    assert_int_equal(saf_acts_new(tokens, n, &acts), SAF_OK);
+#pragma omp parallel num_threads(threads)
+    saf_acts_set_norm(acts, x, MAX_WIDTH, weight, eps, tokens, n, false, finite, y, MAX_WIDTH);
+    saf_acts_free(&acts);
+}
+static void gate_mul(const float *gate, const float *up, int64_t ld, int64_t tokens, int64_t n,
+                     float *y, int threads) {
+    saf_acts *acts = NULL;
+    assert_int_equal(saf_acts_new(tokens, n, &acts), SAF_OK);
+#pragma omp parallel num_threads(threads)
+    saf_acts_set_silu(acts, gate, up, ld, tokens, n, false, y, ld);
+    saf_acts_free(&acts);
+}
+
+/* The rule. */
+static float naive_rms_scale(const float *x, int64_t n, float eps) {
+    float lane[16] = {0};
+    for (int64_t k = 0; k < n; k++) lane[k % 16] = fmaf(x[k], x[k], lane[k % 16]);
+    for (int half = 8; half; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return 1 / sqrtf(lane[0] / (float)n + eps);
+}
+
 static void test_rows_rms_norm_folds_sixteen_lanes(void **state) {
     (void)state;
     for (int i = 0; i < WIDTHS; i++) {
         int64_t n = widths[i];
         fill_inputs();
         EACH_SET(set) {
-#pragma omp parallel num_threads(set + 1)
-            saf_rms_norm(in, MAX_WIDTH, other, 1e-6f, TOKENS, n, out, MAX_WIDTH);
+            norm(in, other, 1e-6f, TOKENS, n, NULL, out, set + 1);
             same_as_first_set(set);
         }
         for (int t = 0; t < TOKENS; t++) {
-            float lane[16] = {0};
             const float *x = in + t * MAX_WIDTH;
-            for (int64_t k = 0; k < n; k++) lane[k % 16] = fmaf(x[k], x[k], lane[k % 16]);
-            for (int half = 8; half; half /= 2)
-                for (int j = 0; j < half; j++) lane[j] += lane[j + half];
-            float scale = 1 / sqrtf(lane[0] / (float)n + 1e-6f);
+            float scale = naive_rms_scale(x, n, 1e-6f);
             for (int64_t k = 0; k < n; k++)
                 assert_true(out[t * MAX_WIDTH + k] == x[k] * scale * other[k]);
         }
     }
 }
 
-static void test_rows_rms_norm_may_be_in_place(void **state) {
+static void test_rows_rms_norm_says_which_rows_are_finite(void **state) {
     (void)state;
-    fill_inputs();
-    saf_rms_norm(in, MAX_WIDTH, other, 1e-5f, TOKENS, 100, out, MAX_WIDTH);
-    saf_rms_norm(in, MAX_WIDTH, other, 1e-5f, TOKENS, 100, in, MAX_WIDTH);
-    for (int t = 0; t < TOKENS; t++)
-        assert_memory_equal(in + t * MAX_WIDTH, out + t * MAX_WIDTH, 100 * sizeof *in);
+    for (int threads = 1; threads <= 3; threads++) {
+        bool finite[TOKENS] = {true, true, true, true, false};
+        fill_inputs();
+        in[0] = 3e38f; /* its square is not finite, but the row is */
+        in[1 * MAX_WIDTH + 299] = NAN;
+        in[2 * MAX_WIDTH + 0] = -INFINITY;
+        norm(in, other, 1e-6f, TOKENS, 300, finite, out, threads);
+        assert_true(finite[0] && !finite[1] && !finite[2] && finite[3] && !finite[4]);
+    }
 }
 
-static void test_rows_add_adds_rows_and_biases(void **state) {
+/* One row and several, on any number of threads: the same q as of the finished rows. */
+static void test_rows_are_quantised_as_they_are_made(void **state) {
     (void)state;
+    enum { WIDE = 1250, ROWS = 23 };
+    static float x[ROWS * WIDE], y[ROWS * WIDE], weight[WIDE], want[2][ROWS * 5], got[ROWS * 5];
+    uint8_t *raw = util_weights(SAF_DTYPE_Q8_0, 5, 1248, FILL_USUAL);
+    saf_weight w = util_pack(SAF_DTYPE_Q8_0, 5, 1248, raw);
+    saf_acts *acts = NULL;
+    assert_int_equal(saf_acts_new(ROWS, WIDE, &acts), SAF_OK);
+    util_fill(x, ROWS * WIDE, 1);
+    util_fill(weight, WIDE, 1);
+    const saf_product product = {&w, got, 5, NULL, 0};
     EACH_SET(set) {
-        for (int i = 0; i < WIDTHS; i++) {
-            util_seed = 99;
-            fill_inputs();
-            memcpy(out, other, sizeof out);
-            saf_add_rows(in, MAX_WIDTH, TOKENS, widths[i], out, MAX_WIDTH);
-            saf_add_bias(in, TOKENS, widths[i], out, MAX_WIDTH);
-            for (int t = 0; t < TOKENS; t++)
-                for (int64_t k = 0; k < MAX_WIDTH; k++) {
-                    float want = other[t * MAX_WIDTH + k];
-                    if (k < widths[i]) want = want + in[t * MAX_WIDTH + k] + in[k];
-                    assert_true(out[t * MAX_WIDTH + k] == want);
+        for (int64_t rows = 1; rows <= ROWS; rows += rows < 3 ? 1 : 10) {
+            for (int gated = 0; gated < 2; gated++) {
+                for (int threads = 0; threads <= 5; threads++) {
+                    bool at_once = threads > 0;
+                    memset(got, 0, sizeof got);
+#pragma omp parallel num_threads(at_once ? threads : 1)
+                    {
+                        if (gated)
+                            saf_acts_set_silu(acts, x, x, WIDE, rows, 1248, at_once, y, WIDE);
+                        else
+                            saf_acts_set_norm(acts, x, WIDE, weight, 1e-6f, rows, 1248, at_once,
+                                              NULL, y, WIDE);
+                        if (!at_once) saf_acts_set(acts, y, WIDE, rows, 1248, true);
+                        saf_matmul(&product, 1, acts);
+                    }
+                    if (!at_once) memcpy(want[gated], got, sizeof got);
+                    assert_memory_equal(want[gated], got, sizeof got);
                 }
+            }
         }
     }
+    saf_acts_free(&acts);
+    saf_free(&w.data);
+    saf_free(&raw);
 }
 
 static void test_rows_silu_mul_is_close_and_may_be_in_place(void **state) {
@@ -84,8 +130,7 @@ static void test_rows_silu_mul_is_close_and_may_be_in_place(void **state) {
         fill_inputs();
         in[0] = -200, in[MAX_WIDTH] = 200;
         EACH_SET(set) {
-#pragma omp parallel num_threads(set + 1)
-            saf_silu_mul(in, other, MAX_WIDTH, TOKENS, n, out, MAX_WIDTH);
+            gate_mul(in, other, MAX_WIDTH, TOKENS, n, out, set + 1);
             same_as_first_set(set);
         }
         for (int t = 0; t < TOKENS; t++)
@@ -94,7 +139,7 @@ static void test_rows_silu_mul_is_close_and_may_be_in_place(void **state) {
                 double want = g / (1 + exp(-g)) * (double)other[t * MAX_WIDTH + k];
                 assert_true(close_to(out[t * MAX_WIDTH + k], want, 1e-6));
             }
-        saf_silu_mul(in, other, MAX_WIDTH, TOKENS, n, other, MAX_WIDTH);
+        gate_mul(in, other, MAX_WIDTH, TOKENS, n, other, 1);
         for (int t = 0; t < TOKENS; t++)
             assert_memory_equal(other + t * MAX_WIDTH, out + t * MAX_WIDTH, (size_t)n * 4);
     }
@@ -106,16 +151,15 @@ static void test_rows_silu_mul_shares_wide_rows(void **state) {
     static float gate[WIDE], up[WIDE], one[WIDE], many[WIDE];
     util_fill(gate, WIDE, 3);
     util_fill(up, WIDE, 3);
-    saf_silu_mul(gate, up, WIDE, 1, WIDE, one, WIDE);
-#pragma omp parallel num_threads(3)
-    saf_silu_mul(gate, up, WIDE, 1, WIDE, many, WIDE);
+    gate_mul(gate, up, WIDE, 1, WIDE, one, 1);
+    gate_mul(gate, up, WIDE, 1, WIDE, many, 3);
     assert_memory_equal(one, many, sizeof one);
 }
 
 static void test_rows_finite_finds_any_value_that_is_not(void **state) {
     (void)state;
-    bool finite[TOKENS];
     EACH_SET(set) {
+        bool finite[TOKENS] = {true, true, true, true, true};
         fill_inputs();
         in[1 * MAX_WIDTH + 0] = NAN;
         in[2 * MAX_WIDTH + 98] = INFINITY;
@@ -124,6 +168,22 @@ static void test_rows_finite_finds_any_value_that_is_not(void **state) {
         in[0] = 0x1.fffffep127f, in[1] = 0x1p-149f;
         saf_rows_finite(in, MAX_WIDTH, TOKENS, 99, finite);
         assert_true(finite[0] && !finite[1] && !finite[2] && !finite[3] && finite[4]);
+        saf_rows_finite(out, MAX_WIDTH, TOKENS, 99, finite); /* what is false stays so */
+        assert_true(finite[0] && !finite[1] && !finite[2] && !finite[3] && finite[4]);
+    }
+}
+
+static void test_rows_finite_shares_wide_rows(void **state) {
+    (void)state;
+    enum { WIDE = 10000 };
+    static float x[2 * WIDE];
+    for (int at = 0; at < WIDE; at += 999) {
+        bool finite[2] = {true, true};
+        x[WIDE + at] = NAN;
+#pragma omp parallel num_threads(3)
+        saf_rows_finite(x, WIDE, 2, WIDE, finite);
+        assert_true(finite[0] && !finite[1]);
+        x[WIDE + at] = 0;
     }
 }
 
@@ -145,8 +205,11 @@ static void test_rows_rope_rotates_pairs(void **state) {
     for (int pairs = SAF_ROPE_ADJACENT; pairs <= SAF_ROPE_HALVES; pairs++) {
         EACH_SET(set) {
             memcpy(x, kept, sizeof x);
+            const saf_attn_heads how = {
+                .rope_pairs = (saf_rope_pairs)pairs, .rope_half = HALF, .rope = table};
+            const saf_attn_seq seq = {.tokens = TOKENS};
 #pragma omp parallel num_threads(set + 1)
-            saf_rope_apply((saf_rope_pairs)pairs, table, HALF, TOKENS, HEADS, WIDTH, x, LD);
+            saf_attn_store(&how, SAF_KV_F32, &seq, 1, HEADS, 0, WIDTH, x, LD, NULL, NULL, 0);
             if (set == 0) memcpy(one, x, sizeof x);
             assert_memory_equal(one, x, sizeof x);
         }
@@ -163,6 +226,68 @@ static void test_rows_rope_rotates_pairs(void **state) {
                 }
                 assert_true(x[t * LD + k] == want);
             }
+    }
+}
+
+/* Biases, norms and rotation of every head of q, k and v, and k and v into the cache, of two
+ * sequences side by side: step by step by the rules. */
+static void test_rows_heads_go_through_every_step(void **state) {
+    (void)state;
+    enum { HEADS = 5, KV = 2, WIDTH = 20, HALF = 6, LDQ = HEADS * WIDTH + 3, LD = KV * WIDTH + 1 };
+    enum { FIRST = 19, ROWS = FIRST + 1, POS0 = 7, SEGMENT = KV * SAF_KV_SEGMENT * WIDTH };
+    static float q[ROWS * LDQ], k[ROWS * LD], v[ROWS * LD], cache[2][2][SEGMENT];
+    static float kept_q[ROWS * LDQ], kept_k[ROWS * LD], kept_v[ROWS * LD], table[ROWS * HALF * 2];
+    float bias[3][HEADS * WIDTH], weight[2][WIDTH];
+    util_fill(kept_q, ROWS * LDQ, 1);
+    util_fill(kept_k, ROWS * LD, 1);
+    util_fill(kept_v, ROWS * LD, 1);
+    util_fill(table, ROWS * HALF * 2, 1);
+    util_fill(bias[0], 3 * HEADS * WIDTH, 1);
+    util_fill(weight[0], 2 * WIDTH, 1);
+    const saf_attn_heads how = {.q_bias = bias[0],
+                                .k_bias = bias[1],
+                                .v_bias = bias[2],
+                                .q_norm = weight[0],
+                                .k_norm = weight[1],
+                                .norm_eps = 1e-5f,
+                                .rope_pairs = SAF_ROPE_HALVES,
+                                .rope_half = HALF,
+                                .rope = table};
+    const saf_attn_seq seqs[] = {{cache[0][0], cache[0][1], 0, POS0, FIRST, 0},
+                                 {cache[1][0], cache[1][1], 0, 0, 1, FIRST}};
+    EACH_SET(set) {
+        memcpy(q, kept_q, sizeof q);
+        memcpy(k, kept_k, sizeof k);
+        memcpy(v, kept_v, sizeof v);
+        memset(cache, 0, sizeof cache);
+#pragma omp parallel num_threads(set + 1)
+        saf_attn_store(&how, SAF_KV_F32, seqs, 2, HEADS, KV, WIDTH, q, LDQ, k, v, LD);
+        for (int t = 0; t < ROWS; t++) {
+            for (int h = 0; h < HEADS + KV; h++) {
+                bool key = h >= HEADS;
+                int g = key ? h - HEADS : h, p = t < FIRST ? POS0 + t : 0;
+                const float *from =
+                    key ? kept_k + t * LD + g * WIDTH : kept_q + t * LDQ + g * WIDTH;
+                const float *got = key ? k + t * LD + g * WIDTH : q + t * LDQ + g * WIDTH;
+                float x[WIDTH], want[WIDTH];
+                for (int c = 0; c < WIDTH; c++) x[c] = from[c] + bias[key][g * WIDTH + c];
+                float scale = naive_rms_scale(x, WIDTH, 1e-5f);
+                for (int c = 0; c < WIDTH; c++) want[c] = x[c] = x[c] * scale * weight[key][c];
+                for (int c = 0; c < HALF; c++) {
+                    const float *cs = table + 2 * (t * HALF + c);
+                    want[c] = fmaf(x[c], cs[0], -(x[c + HALF] * cs[1]));
+                    want[c + HALF] = fmaf(x[c], cs[1], x[c + HALF] * cs[0]);
+                }
+                assert_memory_equal(want, got, sizeof want);
+                for (int c = 0; key && c < WIDTH; c++) {
+                    const float(*to)[SEGMENT] = cache[t >= FIRST];
+                    int at = ((g * 16 + p / 16) * WIDTH + c) * 16 + p % 16;
+                    float value = kept_v[t * LD + g * WIDTH + c] + bias[2][g * WIDTH + c];
+                    assert_true(to[0][at] == want[c]);
+                    assert_true(to[1][(g * SAF_KV_SEGMENT + p) * WIDTH + c] == value);
+                }
+            }
+        }
     }
 }
 
@@ -218,27 +343,28 @@ static void test_rows_exp_shifted_is_exp_of_the_difference(void **state) {
 
 /* All row operations at once on values of every kind; the vocabulary's as well. */
 static int hard_rows(int64_t n, float *y) {
-    enum { STEPS = 7 };
+    enum { STEPS = 6 };
     float *at[STEPS];
     for (int i = 0; i < STEPS; i++) at[i] = y + i * MAX_WIDTH;
-    saf_rms_norm(in, n, other, 1e-6f, 1, n, at[0], n);
-    memcpy(at[1], other, (size_t)n * sizeof *other);
-    saf_add_rows(in, n, 1, n, at[1], n);
-    saf_silu_mul(in, other, n, 1, n, at[2], n);
-    saf_exp_shifted(in, 0.5f, n, at[3]);
-    memcpy(at[4], in, (size_t)n * sizeof *in);
-    saf_rope_apply(SAF_ROPE_HALVES, other, n / 2, 1, 1, n, at[4], n);
-    at[5][0] = (float)saf_log_sum_exp(in, n);
-    at[5][1] = (float)saf_argmax(in, n);
-    bool finite;
+    const saf_attn_heads how = {
+        .q_bias = other, .rope_pairs = SAF_ROPE_HALVES, .rope_half = n / 2, .rope = other};
+    const saf_attn_seq seq = {.tokens = 1};
+    norm(in, other, 1e-6f, 1, n, NULL, at[0], 1);
+    gate_mul(in, other, n, 1, n, at[1], 1);
+    saf_exp_shifted(in, 0.5f, n, at[2]);
+    memcpy(at[3], in, (size_t)n * sizeof *in);
+    saf_attn_store(&how, SAF_KV_F32, &seq, 1, 1, 0, n, at[3], n, NULL, NULL, 0);
+    at[4][0] = (float)saf_log_sum_exp(in, n);
+    at[4][1] = (float)saf_argmax(in, n);
+    bool finite = true;
     saf_rows_finite(in, n, 1, n, &finite);
-    at[6][0] = finite;
+    at[5][0] = finite;
     return STEPS * MAX_WIDTH;
 }
 
 static void test_rows_every_set_agrees_on_hard_values(void **state) {
     (void)state;
-    static float want[7 * MAX_WIDTH], got[7 * MAX_WIDTH];
+    static float want[6 * MAX_WIDTH], got[6 * MAX_WIDTH];
     for (int round = 0; round < 400; round++) {
         int64_t n = round < WIDTHS ? widths[round] : 1 + util_below(MAX_WIDTH);
         for (int64_t k = 0; k < n; k++) in[k] = util_hard(round % 4 == 0);
@@ -320,12 +446,14 @@ static void test_rows_float_state_notices_flushed_denormals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_rms_norm_folds_sixteen_lanes),
-        cmocka_unit_test(test_rows_rms_norm_may_be_in_place),
-        cmocka_unit_test(test_rows_add_adds_rows_and_biases),
+        cmocka_unit_test(test_rows_rms_norm_says_which_rows_are_finite),
+        cmocka_unit_test(test_rows_are_quantised_as_they_are_made),
         cmocka_unit_test(test_rows_silu_mul_is_close_and_may_be_in_place),
         cmocka_unit_test(test_rows_silu_mul_shares_wide_rows),
         cmocka_unit_test(test_rows_finite_finds_any_value_that_is_not),
+        cmocka_unit_test(test_rows_finite_shares_wide_rows),
         cmocka_unit_test(test_rows_rope_rotates_pairs),
+        cmocka_unit_test(test_rows_heads_go_through_every_step),
         cmocka_unit_test(test_rows_log_sum_exp_is_close),
         cmocka_unit_test(test_rows_argmax_takes_the_first_of_equals),
         cmocka_unit_test(test_rows_exp_shifted_is_exp_of_the_difference),

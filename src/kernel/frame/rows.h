@@ -5,7 +5,7 @@
 #include "kernel/frame/lanes.h"
 #include "kernel/kernels.h"
 
-static void frame_rms_norm(const float *x, const float *weight, float eps, int64_t n, float *y) {
+static float frame_rms_scale(const float *x, float eps, int64_t n) {
     v16 sums = v16_set1(0.0f);
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
@@ -16,9 +16,13 @@ static void frame_rms_norm(const float *x, const float *weight, float eps, int64
         v16 v = v16_load_n(x + i, n - i);
         sums = v16_fma(v, v, sums);
     }
-    float scale = 1.0f / sqrtf(v16_fold_sum(sums) / (float)n + eps);
+    return 1.0f / sqrtf(v16_fold_sum(sums) / (float)n + eps);
+}
+
+static void frame_scale_mul(const float *x, float scale, const float *weight, int64_t n, float *y) {
     v16 scales = v16_set1(scale);
-    for (i = 0; i + LANES <= n; i += LANES)
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
         v16_store(y + i, v16_mul(v16_mul(v16_load(x + i), scales), v16_load(weight + i)));
     for (; i < n; i++) y[i] = x[i] * scale * weight[i];
 }
@@ -91,7 +95,8 @@ static float frame_exp_sum(const float *x, float shift, int64_t n) {
 }
 
 static void frame_rows_fill(saf__kernels *k) {
-    k->rms_norm = frame_rms_norm;
+    k->rms_scale = frame_rms_scale;
+    k->scale_mul = frame_scale_mul;
     k->add = frame_add;
     k->silu_mul = frame_silu_mul;
     k->finite = frame_finite;

@@ -31,7 +31,8 @@ const saf__field saf__fields[] = {
     {"job", ALL, .type = SAF__FIELD_ENUM, AT(kind), .choices = kind_names, .required = true,
      .help = "the kind of job"},
     {"model.path", BOTH, STRING, AT(model.path), .required = true,
-     .help = "the model: a GGUF file; of a split one, the first part (-00001-of-)"},
+     .help = "the model: a GGUF file; of a split one, the first part (-00001-of-); only rank 0 needs "
+             "it"},
     {"model.path", BENCH, STRING, AT(model.path), .absent = "made as model.shape says",
      .help = "the model to measure, a GGUF file; or model.shape"},
     {"model.shape", BENCH, STRING, AT(model.shape), .absent = "a file, model.path",

@@ -45,7 +45,8 @@ static saf_status share_header(saf__session *s) {
     SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_SUM, &t));
     if (missing == 0) goto out;
     if (s->rank == 0 && !s->options->quiet)
-        saf_log(SAF_LOG_INFO, "%d of %d ranks have no %s: others give them their layers", missing,
+        saf_log(SAF_LOG_INFO,
+                "%d of %d ranks without %s: their layers come from those that have it", missing,
                 s->ranks, s->model_path);
     SAF_TRY(saf_comm_split(s->world, takes_part ? 0 : -1, s->rank, &takers));
     if (s->rank == 0) st = saf_gguf_image_write(s->gguf, &image);

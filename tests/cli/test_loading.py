@@ -87,7 +87,7 @@ with scratch() as folder:
             if all(has):
                 without = table
             check_bytes(label, has, table, without)
-            tap.equal("have no model.gguf" in done.stderr, not all(has), f"{label}: said in the log")
+            tap.equal("ranks without model.gguf" in done.stderr, not all(has), f"{label}: said in the log")
     if tap.equal(run([full, empty], job, "--dry-run").returncode, 0, "--dry-run without the file"):
         tap.ok("rank" in run([full, empty], job, "--dry-run").stdout, "and it shows the plan")
 

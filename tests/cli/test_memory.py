@@ -2,12 +2,13 @@
 and no rank takes more memory than its slice, its cache and 64 MiB."""
 import json
 import os
+import subprocess
 import sys
 
 import h5py
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import Tap, job_file, saf, scratch, watched  # noqa: E402
+from saftest import ENV, SAF, Tap, job_file, saf, scratch, watched  # noqa: E402
 
 tap = Tap()
 JOB = """job = "generate";
@@ -17,6 +18,18 @@ generate: {{ max_tokens = 8; ignore_eos = true; }};
 layout: {{ threads = 1; }};
 output: {{ file = "{folder}/out.h5"; }};
 """
+
+
+def run_given(ranks, folder, job):
+    """A run in which only rank 0 starts in the folder of the model and so finds it."""
+    nowhere = os.path.join(folder, "nowhere")
+    os.makedirs(nowhere, exist_ok=True)
+    line = ["mpirun", "--oversubscribe", "--bind-to", "none"]
+    for place, n in ((folder, 1), (nowhere, ranks - 1)):
+        line += ["-np", str(n), "-wdir", place, SAF, "run", job, "--quiet", "model.path=model.gguf", ":"]
+    return subprocess.run(line[:-1], env=ENV, text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+
 
 with scratch() as folder:
     for tied in (False, True):
@@ -31,9 +44,10 @@ with scratch() as folder:
         if not tied:
             tap.ok(os.path.getsize(path) > 600e6, "it is larger than 600 MB")
         job = job_file(folder, JOB.format(path=path, folder=folder))
-        for ranks in (1, 2, 3):
-            run = saf("run", job, "--quiet", ranks=ranks, timeout=300)
-            label = f"tied {tied}, {ranks} ranks"
+        for ranks, given in ((1, False), (2, False), (3, False), (3, True)):
+            label = f"tied {tied}, {ranks} ranks" + (", rank 0 alone has the file" if given else "")
+            run = run_given(ranks, folder, job) if given else saf("run", job, "--quiet",
+                                                                  ranks=ranks, timeout=300)
             if not tap.ok(run.returncode == 0, label + ": runs", run.stderr):
                 continue
             with h5py.File(os.path.join(folder, "out.h5")) as f:

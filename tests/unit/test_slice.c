@@ -213,6 +213,88 @@ static void test_slice_of_a_file_cut_short(void **state) {
     assert_int_equal(unlink(copy), 0);
 }
 
+/* Copies tensors [first, last) of g; `factors`: and rotary factors. */
+static void write_part(const saf_gguf *g, const char *to, int no, int64_t first, int64_t last,
+                       bool factors) {
+    saf_gguf_writer *w = NULL;
+    char *raw = NULL;
+    float ones[32];
+    const int64_t n = 32;
+    for (int i = 0; i < 32; i++) ones[i] = 1.0f + (float)i / 64;
+    OK(saf_gguf_writer_open(to, &w));
+    for (int64_t i = 0; no == 0 && i < saf_gguf_key_count(g); i++) {
+        saf_gguf_kind kind, element;
+        int64_t length;
+        OK(saf_gguf_write_copy(w, g, saf_gguf_key(g, i, &kind, &element, &length)));
+    }
+    OK(saf_gguf_write_int(w, "split.no", SAF_GGUF_U16, no));
+    OK(saf_gguf_write_int(w, "split.count", SAF_GGUF_U16, 2));
+    OK(saf_gguf_write_int(w, "split.tensors.count", SAF_GGUF_I32, saf_gguf_tensor_count(g) + 1));
+    for (int64_t i = first; i < last; i++) {
+        const saf_gguf_tensor *t = saf_gguf_tensor_at(g, i);
+        OK(saf_gguf_declare(w, t->name, t->dtype, t->ndim, t->shape));
+    }
+    if (factors) OK(saf_gguf_declare(w, "rope_freqs.weight", SAF_DTYPE_F32, 1, &n));
+    for (int64_t i = first; i < last; i++) {
+        const saf_gguf_tensor *t = saf_gguf_tensor_at(g, i);
+        OK(saf_alloc(t->bytes, 1, &raw));
+        OK(saf_gguf_tensor_read(g, t, 0, t->bytes, raw));
+        OK(saf_gguf_write_data(w, raw, t->bytes));
+        saf_free(&raw);
+    }
+    if (factors) OK(saf_gguf_write_data(w, ones, sizeof ones));
+    OK(saf_gguf_writer_finish(w));
+    saf_gguf_writer_free(&w);
+}
+
+/* A model in two files, the second with the rotary factors that all ranks read. */
+static void test_slice_of_split_files(void **state) {
+    saf_gguf *g = NULL, *split = NULL, *headless = NULL;
+    saf_model_params p = {0}, q = {0};
+    saf_buf image = {0};
+    char parts[2][96];
+    (void)state;
+    OK(saf_gguf_open(path, &g));
+    for (int i = 0; i < 2; i++) {
+        int64_t n = saf_gguf_tensor_count(g), half = n / 2;
+        snprintf(parts[i], sizeof parts[i], "%s-0000%d-of-00002.gguf", path, i + 1);
+        write_part(g, parts[i], i, i ? half : 0, i ? n : half, i == 1);
+    }
+    OK(saf_gguf_open(parts[0], &split));
+    make_image(split, &image);
+    OK(saf_gguf_image_open(parts[0], &image, &headless));
+    assert_int_equal(saf_gguf_parts(headless), 2);
+    OK(saf_model_params_read(split, &p));
+    OK(saf_model_params_read(headless, &q));
+    assert_true(p.inv_freq[5] > 0 && p.inv_freq[5] < 1);
+    assert_memory_equal(p.inv_freq, q.inv_freq, (size_t)p.rope_half * sizeof *p.inv_freq);
+    for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
+        saf_blocks *b = NULL;
+        saf_slice *s = NULL;
+        char *bytes = NULL;
+        OK(saf_blocks_new(split, &p, ranges[r], &b));
+        OK(saf_slice_new(headless, &q, ranges[r], &s));
+        OK(saf_alloc(saf_blocks_largest(b), 1, &bytes));
+        for (int64_t i = 0; i < saf_blocks_count(b); i++) {
+            OK(saf_blocks_read(b, i, bytes));
+            saf_slice_put(s, b, i, bytes);
+        }
+        check_slice(g, s, ranges[r]);
+        saf_free(&bytes);
+        saf_blocks_free(&b);
+        saf_slice_free(&s);
+    }
+    saf_model_params_free(&p);
+    saf_model_params_free(&q);
+    saf_gguf_close(&headless);
+    saf_gguf_close(&split);
+    saf_gguf_close(&g);
+    /* Where one of the files is missing, all are. */
+    assert_int_equal(unlink(parts[1]), 0);
+    assert_int_equal(saf_gguf_open(parts[0], &split), SAF_NO_INPUT);
+    assert_int_equal(unlink(parts[0]), 0);
+}
+
 static void test_image_damaged(void **state) {
     saf_gguf *g = NULL, *other = NULL;
     saf_buf image = {0}, copy = {0};
@@ -265,6 +347,7 @@ int main(void) {
         cmocka_unit_test(test_slice_read_and_given),
         cmocka_unit_test(test_slice_read_tells_how_far_it_is),
         cmocka_unit_test(test_slice_of_a_file_cut_short),
+        cmocka_unit_test(test_slice_of_split_files),
         cmocka_unit_test(test_image_damaged),
         cmocka_unit_test(test_image_keeps_the_header),
     };

@@ -86,6 +86,7 @@ typedef struct {
     float scale;
     int64_t n_seqs, heads, kv_heads, head_width, ldq, ldo;
     int64_t total, me, team; /* length of the line */
+    int64_t item_rows;       /* the most of an item */
 } attn_call;
 
 /* Rows [i0, i0 + rows) of the heads [h0, h0 + group), counted token by token. */
@@ -98,7 +99,7 @@ static void measure(const attn_call *a, attn_item *it) {
     /* A position costs its rows' arithmetic and once what eight rows cost: it must come in. */
     enum { READ_COST = 8 };
     const saf_attn_seq *seq = &a->seqs[it->seq];
-    it->rows = saf_i64_min(seq->tokens * it->group - it->i0, SAF__ATTN_ROWS);
+    it->rows = saf_i64_min(seq->tokens * it->group - it->i0, a->item_rows);
     it->limit = seq->pos0 + (it->i0 + it->rows - 1) / it->group + 1;
     it->segments = saf_ceil_div(it->limit, SAF_KV_SEGMENT);
     it->length = it->limit * (it->rows + READ_COST);
@@ -129,6 +130,16 @@ static bool next_item(const attn_call *a, attn_item *it) {
     if (it->seq >= a->n_seqs) return false;
     measure(a, it);
     return true;
+}
+
+/* The more rows an item has, the less of its time goes into bringing in keys and values; but every
+ * thread is to have several, or the longest one makes the others wait. */
+static int64_t item_rows_of(const attn_call *a) {
+    enum { STEP = 12, LEAST = 2 * STEP, ITEMS = 6 };
+    int64_t rows = 0, least = saf_i64_max(saf_ceil_div(a->heads, a->kv_heads), LEAST);
+    for (int64_t i = 0; i < a->n_seqs; i++) rows += a->seqs[i].tokens;
+    rows = rows * a->heads / (a->team * ITEMS) / STEP * STEP;
+    return saf_i64_min(saf_i64_max(rows, least), SAF__ATTN_ROWS);
 }
 
 /* How many of the item's segments come before the part of thread t. */
@@ -197,11 +208,22 @@ static void fold_partials(const attn_call *a, const attn_item *it, saf__attn_row
     }
 }
 
-static void divide(const attn_call *a, const saf__attn_rows *rows) {
+static void divide(const attn_call *a, const saf__attn_rows *rows, float *const *out) {
+    for (int i = 0; i < rows->rows; i++)
+        for (int64_t c = 0; c < a->head_width; c++) out[i][c] = rows->out[i][c] / rows->sum[i];
+}
+
+/* An item that no other thread has a part of. Its rows' sums lie side by side until they are
+ * complete: the rows of `out` are far apart, and would meet in the same places of the cache. */
+static void attend_whole(const attn_call *a, const saf__kv_head *head, saf__attn_rows *rows,
+                         int64_t segments) {
+    float sums[SAF__ATTN_ROWS * SAF_MAX_HEAD_WIDTH], *out[SAF__ATTN_ROWS];
     for (int i = 0; i < rows->rows; i++) {
-        float *out = rows->out[i];
-        for (int64_t c = 0; c < a->head_width; c++) out[c] = out[c] / rows->sum[i];
+        out[i] = rows->out[i];
+        rows->out[i] = sums + i * a->head_width;
     }
+    saf__kernels_get()->attend(head, rows, 0, segments);
+    divide(a, rows, out);
 }
 
 /* Whether a cut falls inside the item. *t, the first thread whose part may begin in it, moves on
@@ -231,21 +253,21 @@ void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, i
                    int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
                    float *out, int64_t ldo, saf_attn_scratch *scratch) {
     assert(head_width <= SAF_MAX_HEAD_WIDTH);
-    attn_call a = {seqs,
-                   q,
-                   out,
-                   scratch,
-                   type,
-                   scale,
-                   n_seqs,
-                   heads,
-                   kv_heads,
-                   head_width,
-                   ldq,
-                   ldo,
-                   0,
-                   omp_get_thread_num(),
-                   omp_get_num_threads()};
+    attn_call a = {.seqs = seqs,
+                   .q = q,
+                   .out = out,
+                   .scratch = scratch,
+                   .type = type,
+                   .scale = scale,
+                   .n_seqs = n_seqs,
+                   .heads = heads,
+                   .kv_heads = kv_heads,
+                   .head_width = head_width,
+                   .ldq = ldq,
+                   .ldo = ldo,
+                   .me = omp_get_thread_num(),
+                   .team = omp_get_num_threads()};
+    a.item_rows = item_rows_of(&a);
     attn_item it = {.seq = -1}, mine = it;
     saf__attn_rows rows, cut_rows; /* cut_rows: of the item whose end others have */
     bool any_cut = false;
@@ -261,19 +283,18 @@ void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, i
         gather_rows(&a, &it, r);
         if (s0 > 0) {
             leave_partials(&a, &head, r, s0, s1);
-        } else {
+        } else if (cut) {
             saf__kernels_get()->attend(&head, r, 0, s1);
-            if (cut)
-                mine = it;
-            else
-                divide(&a, r);
+            mine = it;
+        } else {
+            attend_whole(&a, &head, r, s1);
         }
     }
 #pragma omp barrier
     if (!any_cut) return;
     if (mine.seq >= 0) {
         fold_partials(&a, &mine, &cut_rows);
-        divide(&a, &cut_rows);
+        divide(&a, &cut_rows, cut_rows.out);
     }
 #pragma omp barrier
 }

@@ -55,7 +55,7 @@ void *saf__kv_head_at(void *segment, saf_kv_type type, int64_t g, int64_t head_w
 
 /* Query rows that one call of `attend` takes, with the same key head; limit[i] = how many
  * positions row i reads, at least 1 and ascending. */
-enum { SAF__ATTN_ROWS = 36 };
+enum { SAF__ATTN_ROWS = 96 };
 typedef struct {
     int rows;
     const float *q[SAF__ATTN_ROWS];

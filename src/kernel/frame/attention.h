@@ -8,44 +8,30 @@
 #include "kernel/frame/attention_values.h"
 #include "kernel/frame/kv_store.h"
 
-SAF__INLINE void attend_pass(const saf_kv_type type, const int R, attn_state *s,
-                             const saf__kv_head *head, const attn_segment *g, saf__attn_rows *rows,
-                             int row, int64_t segment, bool first) {
-    enum { MOST = 8 };
-    const int NC = R > 8 ? 2 : LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
-    int64_t limit[PASS_ROWS];
-    attn_merge merge[PASS_ROWS] = {{0}};
-    for (int i = 0; i < R; i++)
-        limit[i] = saf_i64_min(rows->limit[row + i] - segment, SAF_KV_SEGMENT);
-    score_segment(type, R, s, head, g, row, saf_ceil_div(limit[R - 1], LANES));
-    for (int i = 0; i < R; i++) {
-        float max, sum, *old_max = &rows->max[row + i], *old_sum = &rows->sum[row + i];
-        softmax_segment(s->score[i], limit[i], &max, &sum);
-        merge[i].first = first;
-        if (merge[i].first) {
-            *old_max = max;
-            *old_sum = sum;
+/* What the rows' maxima and sums become with a segment's; merge[] says how the outputs follow. */
+static void merge_segment(attn_state *s, saf__attn_rows *rows, int row, bool first,
+                          const float *max, const float *sum) {
+    for (int i = row; i < rows->rows; i++) {
+        attn_merge *m = &s->merge[i];
+        m->first = first;
+        if (first) {
+            rows->max[i] = max[i];
+            rows->sum[i] = sum[i];
             continue;
         }
-        float merged = max > *old_max ? max : *old_max;
-        merge[i].old_factor = saf__expf(*old_max - merged);
-        merge[i].new_factor = saf__expf(max - merged);
-        *old_sum = __builtin_fmaf(*old_sum, merge[i].old_factor, sum * merge[i].new_factor);
-        *old_max = merged;
+        float merged = max[i] > rows->max[i] ? max[i] : rows->max[i];
+        m->old_factor = saf__expf(rows->max[i] - merged);
+        m->new_factor = saf__expf(max[i] - merged);
+        rows->sum[i] = __builtin_fmaf(rows->sum[i], m->old_factor, sum[i] * m->new_factor);
+        rows->max[i] = merged;
     }
-    int64_t c = 0;
-    for (; c + NC * LANES <= s->head_width; c += NC * LANES)
-        weigh_values(type, R, NC, s, g, rows, row, limit, merge, c, LANES);
-    for (; c + LANES <= s->head_width; c += LANES)
-        weigh_values(type, R, 1, s, g, rows, row, limit, merge, c, LANES);
-    if (c < s->head_width)
-        weigh_values(type, R, 1, s, g, rows, row, limit, merge, c, s->head_width - c);
 }
 
 SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__kv_head *head,
                              saf__attn_rows *rows, int64_t s0, int64_t s1) {
     int concerned = 0; /* limits ascend: the rows that a segment concerns are the last ones */
     int64_t group_bytes = group_bytes_of(type, s->head_width);
+    float max[SAF__ATTN_ROWS], sum[SAF__ATTN_ROWS];
     for (int64_t i = s0; i < s1; i++) {
         int64_t p0 = i * SAF_KV_SEGMENT;
         int64_t positions = saf_i64_min(rows->limit[rows->rows - 1] - p0, SAF_KV_SEGMENT);
@@ -56,19 +42,12 @@ SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__k
                           .group_bytes = group_bytes,
                           .fetch = true};
         g.next = i + 1 < s1 ? g.k + head->stride : NULL;
-        int row = concerned;
-        if (WIDE)
-            for (; row + 12 <= rows->rows; row += 12, g.fetch = false)
-                attend_pass(type, PASS_ROWS, s, head, &g, rows, row, p0, i == s0);
-        if (WIDE)
-            for (; row + 8 <= rows->rows; row += 8, g.fetch = false)
-                attend_pass(type, WIDE ? 8 : 4, s, head, &g, rows, row, p0, i == s0);
-        for (; row + 4 <= rows->rows; row += 4, g.fetch = false)
-            attend_pass(type, 4, s, head, &g, rows, row, p0, i == s0);
-        for (; row + 2 <= rows->rows; row += 2, g.fetch = false)
-            attend_pass(type, 2, s, head, &g, rows, row, p0, i == s0);
-        for (; row < rows->rows; row++, g.fetch = false)
-            attend_pass(type, 1, s, head, &g, rows, row, p0, i == s0);
+        for (int row = concerned; row < rows->rows; row++)
+            s->limit[row] = saf_i64_min(rows->limit[row] - p0, SAF_KV_SEGMENT);
+        score_segment(type, s, head, g, concerned, rows->rows);
+        softmax_segment(s, concerned, rows->rows, max, sum);
+        merge_segment(s, rows, concerned, i == s0, max, sum);
+        weigh_segment(type, s, g, rows->out, concerned, rows->rows);
     }
 }
 
@@ -89,8 +68,8 @@ static void frame_attend_q8(attn_state *s, const saf__kv_head *head, saf__attn_r
 static void frame_attend(const saf__kv_head *head, saf__attn_rows *rows, int64_t s0, int64_t s1) {
     attn_state s;
     s.head_width = head->head_width;
-    for (int64_t c = 0; c < head->head_width; c++)
-        for (int i = 0; i < rows->rows; i++) s.q[c * SAF__ATTN_ROWS + i] = rows->q[i][c];
+    for (int i = 0; i < rows->rows; i++)
+        memcpy(s.q[i], rows->q[i], (size_t)head->head_width * sizeof(float));
     if (head->type == SAF_KV_F16)
         frame_attend_f16(&s, head, rows, s0, s1);
     else if (head->type == SAF_KV_F32)

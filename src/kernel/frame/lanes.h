@@ -93,13 +93,10 @@ SAF__INLINE float v16_fold_max(v16 a) {
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
-/* p * 2^n, n the integer whose float carrier is t = n + SAF__EXPF_MAGIC; two exact factors. */
+/* p * 2^n, n the integer whose float carrier is t = n + SAF__EXPF_MAGIC; rounded once, as by two
+ * factors of which the first is exact. */
 SAF__INLINE v16 v16_scale(v16 p, v16 t) {
-    __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(SAF__EXPF_MAGIC_BITS));
-    __m512i half = _mm512_srai_epi32(n, 1), bias = _mm512_set1_epi32(127);
-    __m512i lo = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
-    __m512i hi = _mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, half), bias), 23);
-    return _mm512_mul_ps(_mm512_mul_ps(p, _mm512_castsi512_ps(lo)), _mm512_castsi512_ps(hi));
+    return _mm512_scalef_ps(p, _mm512_sub_ps(t, _mm512_set1_ps(SAF__EXPF_MAGIC)));
 }
 
 #elif defined SAF__LANES_AVX2
@@ -294,9 +291,8 @@ SAF__INLINE v16 v16_scale(v16 p, v16 t) {
 #error "a frame needs SAF__LANES_SCALAR, _AVX2, _AVX512 or _NEON"
 #endif
 
-/* exp of every lane: the steps of saf__expf (expf.h). */
-SAF__INLINE v16 v16_exp(v16 x) {
-    x = v16_min(v16_set1(SAF__EXPF_HIGH), x);
+/* exp of every lane, none above 0: the steps of saf__expf (expf.h) but for the upper bound. */
+SAF__INLINE v16 v16_exp_not_above_0(v16 x) {
     x = v16_max(v16_set1(SAF__EXPF_LOW), x);
     v16 magic = v16_set1(SAF__EXPF_MAGIC);
     v16 t = v16_fma(x, v16_set1(SAF__EXPF_LOG2E), magic);
@@ -311,6 +307,11 @@ SAF__INLINE v16 v16_exp(v16 x) {
     p = v16_fma(p, r, v16_set1(1.0f));
     p = v16_fma(p, r, v16_set1(1.0f));
     return v16_scale(p, t);
+}
+
+/* exp of every lane. */
+SAF__INLINE v16 v16_exp(v16 x) {
+    return v16_exp_not_above_0(v16_min(v16_set1(SAF__EXPF_HIGH), x));
 }
 
 #endif

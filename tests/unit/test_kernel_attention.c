@@ -142,7 +142,8 @@ static void test_attention_is_a_softmax_for_every_cut(void **state) {
     static const struct {
         int64_t heads, kv_heads, width, tokens;
     } shapes[] = {{4, 2, 32, 300},  {8, 1, 16, 40}, {3, 3, 8, 270},  {5, 2, 20, 60},
-                  {6, 2, 128, 530}, {2, 1, 64, 1},  {9, 1, 96, 257}, {1, 1, 512, 20}};
+                  {6, 2, 128, 530}, {2, 1, 64, 1},  {9, 1, 96, 257}, {1, 1, 512, 20},
+                  {2, 1, 48, 780},  {100, 1, 8, 40}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (int type = 0; type < KV_TYPES; type++) {
             setup s = new_setup((saf_kv_type)type, shapes[i].heads, shapes[i].kv_heads,
@@ -172,8 +173,8 @@ static void test_attention_shares_a_long_sequence(void **state) {
     (void)state;
     static const struct {
         int64_t heads, kv_heads, tokens, chunk;
-    } shapes[] = {{1, 1, 1500, 1}, {4, 2, 1300, 1}, {6, 3, 770, 1},
-                  {5, 2, 1025, 1}, {2, 2, 1400, 3}, {40, 1, 600, 1}};
+    } shapes[] = {{1, 1, 1500, 1}, {4, 2, 1300, 1}, {6, 3, 770, 1},  {5, 2, 1025, 1},
+                  {2, 2, 1400, 3}, {40, 1, 600, 1}, {100, 1, 520, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         setup s = new_setup(SAF_KV_F16, shapes[i].heads, shapes[i].kv_heads, 24, shapes[i].tokens);
         int64_t ld = s.heads * s.width;

@@ -58,14 +58,20 @@ typedef struct {
     void (*loaded)(void *ctx, size_t bytes, size_t total); /* NULL: nobody wants to know */
 } saf_load_events;
 
+/* How it went for this rank. */
+typedef struct {
+    double slice_s; /* until its slice was there */
+    bool apart;     /* an error left the ranks at different places, as in saf_engine_times */
+} saf_load_times;
+
 /* Loads every rank's slice (rank = stage). A rank holds at most SAF_GIVEN_BLOCKS blocks of others.
  * Only rank 0's events are used. Collective; a failure is everybody's, with the text of the rank
- * where it was. After an error with *apart the ranks are at different places: the caller ends the
- * job with saf_comm_abort. Errors: NO_MEMORY, IO, BAD_INPUT, COMM. */
+ * where it was. After an error with times->apart the caller ends the job with saf_comm_abort.
+ * Errors: NO_MEMORY, IO, BAD_INPUT, COMM. */
 enum { SAF_GIVEN_BLOCKS = 4 };
 saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
                            const saf_layout *layout, const int32_t *giver,
-                           const saf_load_events *events, bool *apart, saf_slice **out);
+                           const saf_load_events *events, saf_load_times *times, saf_slice **out);
 
 /* ---- work
  * ---------------------------------------------------------------------------------------*/

@@ -26,6 +26,7 @@ static saf_status rank_cells(saf__grid *g, const saf_result_rank *k) {
     SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->weight_bytes)));
     SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->memory_kv_bytes)));
     SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->peak_memory_bytes)));
+    SAF_TRY(saf__grid_cell(g, "%.2f", k->load_s));
     SAF_TRY(saf__grid_cell(g, "%.1f", 100 * k->busy));
     SAF_TRY(saf__grid_cell(g, "%.2f", k->wait_s));
     SAF_TRY(saf__grid_cell(g, "%.2f", mib(k->bytes_sent)));
@@ -40,11 +41,14 @@ saf_status saf__report_ranks(FILE *out, const saf_results *r) {
     saf_status st = SAF_OK;
     SAF_TRY(saf__grid_begin(&g,
                             "rank|<host|stage|<layers|<kernels|threads|weights MiB|KV MiB|"
-                            "peak MiB|busy %|wait s|sent MiB|received MiB"));
+                            "peak MiB|load s|busy %|wait s|sent MiB|received MiB"));
     for (int64_t i = 0; i < r->n_ranks; i++) SAF_TRY(rank_cells(&g, &r->ranks[i]));
     SAF_TRY(saf__grid_print(&g, out));
     for (int64_t i = 0; i < r->n_ranks; i++) {
         const saf_result_rank *k = &r->ranks[i];
+        if (k->giver != k->rank)
+            fprintf(out, "rank %d had no model file: its weights came from rank %d\n", (int)k->rank,
+                    (int)k->giver);
         if (k->replicated_bytes <= 0) continue;
         saf_buf_clear(&names);
         SAF_TRY(saf__show_text(&names, k->replicated, LINE_CHARS));

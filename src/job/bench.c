@@ -131,6 +131,7 @@ static saf_status measure(saf__bench *b) {
     saf_log(SAF_LOG_INFO, "loading %d times", b->repeats + 1);
     SAF_TRY(saf__bench_load(s, b->repeats, b->load_s, b->copies_s));
     SAF_TRY(saf__median(b->load_s, b->repeats, &s->results.load_s));
+    s->slice_s = s->results.load_s;
     b->n_phases = shapes_of(s->job, shapes);
     SAF_TRY(saf_alloc(repeats * (size_t)b->n_phases, sizeof *b->samples, &b->samples));
     SAF_TRY(saf_hw_yardstick_new((size_t)s->job->bench.read_mib << 20, &b->yardstick));

@@ -134,15 +134,16 @@ out:
 }
 
 static saf_status load_slice(saf__session *s) {
-    bool apart;
+    saf_load_times times;
     double start = saf_clock_s();
     saf_load_events events = {s, s->rank == 0 && s->watched ? saf__loading_draw : NULL};
     saf_status st = saf_load_slices(s->world, s->gguf, &s->params, &s->layout, s->giver, &events,
-                                    &apart, &s->slice);
-    if (apart && s->ranks > 1) {
+                                    &times, &s->slice);
+    if (times.apart && s->ranks > 1) {
         saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
         saf_comm_abort(s->world, saf_status_exit_code(st));
     }
+    s->slice_s = times.slice_s;
     s->slices_s = saf_clock_s() - start;
     return st;
 }

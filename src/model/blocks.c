@@ -1,5 +1,6 @@
 /* The bytes of a slice in the order of the file: cutting them into blocks, reading, repacking. Each
  * block is repacked as it comes, so that no second copy of a matrix ever exists. */
+#include <assert.h>
 #include <omp.h>
 #include <stdlib.h>
 
@@ -92,6 +93,7 @@ saf_status saf_blocks_new(const saf_gguf *g, const saf_model_params *p, saf_slic
     for (int64_t i = 0; i < b->list.n; i++) most += most_pieces(b->list.items[i].t);
     SAF_TRY(saf_alloc((size_t)most, sizeof *b->pieces, &b->pieces));
     SAF_TRY(saf_alloc((size_t)most, sizeof *b->items, &b->items));
+    assert(b->pieces && b->items); /* or one would have failed */
     for (int64_t i = 0; i < b->list.n; i++) {
         const saf__slice_tensor *x = &b->list.items[i];
         for (int64_t row = 0; row < rows_of(x->t);) {

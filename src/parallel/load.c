@@ -21,7 +21,8 @@ typedef struct {
     saf_blocks *blocks;
     saf__giving giving;
     saf__loaded loaded;
-    size_t there;                     /* bytes of the slice */
+    size_t there; /* bytes of the slice */
+    double start_s, slice_s;
     incoming slots[SAF_GIVEN_BLOCKS]; /* without the file */
     bool apart;
 } loader;
@@ -65,6 +66,7 @@ static saf_status receive_slice(loader *l) {
         if (!ended) SAF_TRY(expect_block(l, i + SAF_GIVEN_BLOCKS));
         SAF_TRY(saf__loaded_say(&l->loaded, l->there));
     }
+    l->slice_s = saf_clock_s() - l->start_s;
 out:
     if (st != SAF_OK) l->apart = true;
     for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) saf_comm_cancel(&l->slots[i].request);
@@ -87,6 +89,7 @@ static saf_status read_slice(loader *l) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_slice_read(l->slice, l->blocks, between_blocks, l));
     l->there = saf_blocks_total(l->blocks);
+    l->slice_s = saf_clock_s() - l->start_s;
     SAF_TRY(saf__give_rest(&l->giving));
 out:
     if (st != SAF_OK) saf__give_up(&l->giving);
@@ -120,11 +123,11 @@ static saf_status total_bytes(saf_comm *comm, const saf_blocks *mine, size_t *ou
 
 saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
                            const saf_layout *layout, const int32_t *giver,
-                           const saf_load_events *events, bool *apart, saf_slice **out) {
+                           const saf_load_events *events, saf_load_times *times, saf_slice **out) {
     saf_status st = SAF_OK;
-    loader l = {.comm = comm};
+    loader l = {.comm = comm, .start_s = saf_clock_s()};
     size_t total;
-    *apart = false;
+    *times = (saf_load_times){0};
     l.giving.comm = l.loaded.comm = comm;
     SAF_TRY(saf_comm_agree(comm, prepare(&l, g, p, layout, giver)));
     SAF_TRY(total_bytes(comm, l.blocks, &total));
@@ -134,13 +137,14 @@ saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_pa
         saf_status told = saf__loaded_end(&l.loaded, l.there);
         if (st == SAF_OK) st = told;
     }
-    *apart = l.apart || l.giving.apart || l.loaded.apart;
-    if (*apart) goto out;
+    times->slice_s = l.slice_s;
+    times->apart = l.apart || l.giving.apart || l.loaded.apart;
+    if (times->apart) goto out;
     SAF_TRY(saf_comm_agree(comm, st));
     *out = l.slice;
     l.slice = NULL;
 out:
-    if (*apart) return st; /* messages under way still use the buffers; the job ends */
+    if (times->apart) return st; /* messages under way still use the buffers; the job ends */
     saf__loaded_free(&l.loaded);
     saf__giving_free(&l.giving);
     for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) saf_free(&l.slots[i].bytes);

@@ -65,6 +65,8 @@ static const saf__column rank_columns[] = {
     RANK(memory_weights_bytes, I64, "bytes", "memory of its weights as packed for computing"),
     RANK(memory_kv_bytes, I64, "bytes", "memory of its key-value cache"),
     RANK(peak_memory_bytes, I64, "bytes", "largest resident size of its process"),
+    RANK(giver, I32, "1", "the rank that gave it its weights; itself where it read the file"),
+    RANK(load_s, F64, "s", "time until its weights were there, opening the file left out"),
     RANK(compute_s, F64, "s", "time computing, between the first prompt token and the last result"),
     RANK(wait_s, F64, "s", "time waiting for others in the same span"),
     RANK(busy, F64, "1", "compute_s as a part of run_s, 0 to 1"),

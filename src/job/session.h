@@ -51,6 +51,7 @@ typedef struct {
     saf_kv_cache *kv;
     saf_stage *stage;
     saf_engine_times times;
+    double slice_s; /* loading this rank's slice took */
     char *model_sha256;
     /* rank 0 only */
     saf_tokenizer *tokenizer;
@@ -66,11 +67,11 @@ typedef struct {
     saf_status status;   /* of an event that cannot return one */
     bool watched;        /* by a person at a terminal */
     bool stream, progress;
-    double progress_s;        /* when it was last drawn */
-    double slice_s, slices_s; /* loading took, for this rank's slice and for all */
-    double loading_s;         /* when it began */
-    bool loading_over;        /* its last line was drawn */
-    double log_after_s;       /* of the run: the next line for the log */
+    double progress_s;  /* when it was last drawn */
+    double slices_s;    /* loading took, of all ranks */
+    double loading_s;   /* when it began */
+    bool loading_over;  /* its last line was drawn */
+    double log_after_s; /* of the run: the next line for the log */
 } saf__session;
 
 /* setup.c: agree on the job, open the model, choose the layout; then load. Collective. */

@@ -28,12 +28,14 @@ SAF__INLINE void pass_n(const int N, const float_pass *p) {
     const __m256i live[2] = {saf__live_lanes(p->rows), saf__live_lanes(p->rows - ROWS)};
     const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;
     const uint8_t *ahead = p->ahead;
+    int64_t by_turns = 0;
     __m256 acc[2 * PASS_TOKENS];
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
         p->more ? _mm256_maskload_ps(p->y + i / 2 * p->ldy + i % 2 * ROWS, live[i % 2])
                 : _mm256_setzero_ps();
     for (; w < end; w += SAF_TILE_ROWS, x++, ahead += p->step) {
-        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead + by_turns, _MM_HINT_T0);
+        by_turns = p->quarter - by_turns;
         __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + ROWS);
         SAF__UNROLL for (int t = 0; t < N; t++) {
             __m256 xt = _mm256_set1_ps(x[t * p->ldx]);

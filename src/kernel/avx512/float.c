@@ -35,14 +35,16 @@ SAF__INLINE void pass_n(const int N, const float_pass *p) {
     const __mmask16 live[2] = {live_rows(p->rows, 0), live_rows(p->rows, 1)};
     const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;
     const uint8_t *ahead = p->ahead;
+    int64_t by_turns = 0;
     float *y = p->y;
     __m512 acc[2 * PASS_TOKENS];
     SAF__UNROLL_WIDE for (int i = 0; i < 2 * N; i++) acc[i] =
         p->more ? _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * p->ldy + i % 2 * 16)
                 : _mm512_setzero_ps();
     for (; w < end; w += SAF_TILE_ROWS, x++, ahead += p->step) {
-        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
-        _mm_prefetch((const char *)ahead + 64, _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead + by_turns, _MM_HINT_T0);
+        _mm_prefetch((const char *)ahead + by_turns + 2 * p->quarter, _MM_HINT_T0);
+        by_turns = p->quarter - by_turns;
         __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 16);
         SAF__UNROLL for (int t = 0; t < N; t++) {
             __m512 xt = _mm512_set1_ps(x[t * p->ldx]);

@@ -19,10 +19,11 @@ typedef struct {
     bool more; /* y has the sums of the columns before these */
     float *y;
     int64_t ldy;
-    /* What comes after this panel, fetched meanwhile: every column `step` bytes further, a line of
-     * the cache for each 16 rows of the pass. */
+    /* What comes after this panel, fetched meanwhile, a quarter of it beside the others: memory is
+     * faster to read in several places. Each column goes on by `step` bytes and fetches, for every
+     * 16 rows of the pass, in one of two neighbouring quarters by turns. */
     const uint8_t *ahead;
-    int64_t step;
+    int64_t step, quarter;
 } float_pass;
 
 /* out[0, n), n a multiple of 32, of F16 or BF16 weights. */
@@ -34,21 +35,20 @@ SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p);
 /* All tokens over columns [k0, k0 + cols). */
 static void panel_tokens(const saf__float_part *p, const float *w, int64_t k0, int64_t cols,
                          const uint8_t *next) {
-    int64_t width = p->dtype == SAF_DTYPE_F32 ? 4 : 2;
+    int64_t column_bytes = SAF_TILE_ROWS * (p->dtype == SAF_DTYPE_F32 ? 4 : 2);
     int64_t groups = saf_ceil_div(p->tokens, PASS_TOKENS);
     int64_t tokens = saf_ceil_div(p->tokens, groups);
-    int64_t passes = groups * saf_ceil_div(p->rows, PASS_ROWS);
     float_pass pass = {.ldx = p->ldx, .cols = cols, .more = p->more || k0 > 0, .ldy = p->ldy};
-    pass.ahead = next;
-    pass.step = saf_ceil_div(SAF_TILE_ROWS * width, passes);
+    pass.quarter = cols * column_bytes / 4;
+    pass.step = saf_ceil_div(column_bytes / 4, groups);
     for (int64_t t = 0; t < p->tokens; t += tokens) {
         for (int r = 0; r < p->rows; r += PASS_ROWS) {
             pass.w = w + r;
             pass.x = p->x + t * p->ldx + k0;
+            pass.ahead = next + r / 16 * 2 * pass.quarter + t / tokens * cols * pass.step;
             pass.rows = (int)saf_i64_min(PASS_ROWS, p->rows - r);
             pass.y = p->y + t * p->ldy + r;
             pass_tokens(&pass, (int)saf_i64_min(tokens, p->tokens - t));
-            pass.ahead += cols * pass.step;
         }
     }
 }

@@ -27,6 +27,7 @@ static void widen(saf_dtype dtype, const uint8_t *at, int64_t n, float *out) {
 SAF__INLINE void pass_n(const int N, const float_pass *p) {
     const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;
     const uint8_t *ahead = p->ahead;
+    int64_t by_turns = 0;
     float part[PASS_TOKENS * PASS_ROWS], *sums = p->y;
     int64_t ld = p->ldy;
     float32x4_t acc[PASS_TOKENS * PASS_QUADS];
@@ -39,7 +40,8 @@ SAF__INLINE void pass_n(const int N, const float_pass *p) {
             p->more ? vld1q_f32(sums + t * ld + r * QUAD) : vdupq_n_f32(0);
     }
     for (; w < end; w += SAF_TILE_ROWS, x++, ahead += p->step) {
-        __builtin_prefetch(ahead);
+        __builtin_prefetch(ahead + by_turns);
+        by_turns = p->quarter - by_turns;
         float32x4_t wk[PASS_QUADS];
         SAF__UNROLL for (int r = 0; r < PASS_QUADS; r++) wk[r] = vld1q_f32(w + r * QUAD);
         SAF__UNROLL for (int t = 0; t < N; t++) {

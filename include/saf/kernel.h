@@ -222,7 +222,10 @@ void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, i
                    int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
                    float *out, int64_t ldo, saf_attn_scratch *scratch);
 
-/* ---- over the vocabulary (one thread) ---------------------------------------------------------*/
+/* ---- over the vocabulary -----------------------------------------------------------------------
+ *
+ * Outside of a parallel region the first two share their segments out to a team of their own;
+ * inside of one they run on the caller's thread. */
 
 /* log(sum_v exp(logits[v])). Segments of 4096 from the start, each: maximum, then lane v%16 of 16
  * adds exp(x - max) in f32, lanes fold 8-4-2-1; segments merge in ascending order in double. */

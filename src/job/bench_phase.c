@@ -42,20 +42,26 @@ out:
     return st;
 }
 
+static saf_status pick(saf__bench_phase *p, int64_t i, saf_sampled *out) {
+    static const saf_sampling greedy = {.top_p = 1, .repeat_penalty = 1};
+    if (!p->finite[i]) return saf_fail(SAF_FAILED, "a value that is not finite left the head");
+    return saf_sampler_pick(p->samplers[omp_get_thread_num()], p->logits + i * p->params->vocab,
+                            &greedy, NULL, 0, 0, 0, out, 0, NULL);
+}
+
 /* The head and the likeliest token of each sequence, as the last stage of a job picks it. */
 static saf_status sample(saf__bench_phase *p) {
-    static const saf_sampling greedy = {.top_p = 1, .repeat_penalty = 1};
     saf_status st = SAF_OK;
-    for (int64_t row = 0; row < p->shape.sequences; row += SAF_LOGIT_ROWS) {
+    for (int64_t row = 0; row < p->shape.sequences && st == SAF_OK; row += SAF_LOGIT_ROWS) {
         int64_t n = saf_i64_min(SAF_LOGIT_ROWS, p->shape.sequences - row);
         saf_stage_logits(p->stage, row, n, p->logits, p->finite);
+        if (n == 1) {
+            st = pick(p, 0, &p->sampled[row]);
+            continue;
+        }
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++) {
-            const float *logits = p->logits + i * p->params->vocab;
-            saf_status mine =
-                p->finite[i] ? saf_sampler_pick(p->samplers[omp_get_thread_num()], logits, &greedy,
-                                                NULL, 0, 0, 0, &p->sampled[row + i], 0, NULL)
-                             : saf_fail(SAF_FAILED, "a value that is not finite left the head");
+            saf_status mine = pick(p, i, &p->sampled[row + i]);
             if (mine != SAF_OK) {
 #pragma omp critical(saf_bench_status)
                 st = mine;

@@ -50,6 +50,15 @@ static void make_head(const store *c, int64_t t, const float *bias, const float 
     c->kernels->rope(how->rope_pairs, how->rope + 2 * t * how->rope_half, how->rope_half, x);
 }
 
+/* Asks for the sixteen positions of keys that an item writes into, all lines of them. */
+static void fetch_keys(const store *c, const saf_attn_seq *seq, int64_t p0, int64_t g) {
+    size_t bytes = 16 * position_bytes(c->type, c->head_width);
+    const char *at = (const char *)saf__kv_head_at(seq->k, c->type, g, c->head_width) +
+                     (size_t)(p0 / SAF_KV_SEGMENT) * seq->stride +
+                     (size_t)(p0 % SAF_KV_SEGMENT / 16) * bytes;
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 1, 3);
+}
+
 static void make_query(const store *c, int64_t t, int64_t h) {
     int64_t at = h * c->head_width;
     make_head(c, t, c->how->q_bias ? c->how->q_bias + at : NULL, c->how->q_norm,
@@ -82,6 +91,7 @@ void saf_attn_store(const saf_attn_heads *how, saf_kv_type type, const saf_attn_
             int64_t first = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
             for (int64_t i = 0; i < kv_heads + heads; i++) {
                 if (item++ % team != me) continue;
+                if (i < kv_heads) fetch_keys(&c, seq, p0, i);
                 for (int64_t p = first; p < stop; p++) {
                     if (i < kv_heads)
                         store_key_value(&c, seq, p, i);

@@ -137,12 +137,16 @@ saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampl
     if (n_top < 0 || n_top > s->vocab)
         return saf_fail(SAF_DEFECT, "%d likeliest of %lld tokens", n_top, (long long)s->vocab);
     double total = saf_log_sum_exp(logits, s->vocab);
-    copy_finite(s, logits);
-    bool changed = penalise(s, logits, settings, history, n_history);
-    int32_t best = (int32_t)saf_argmax(s->values, s->vocab);
-    bool greedy = !(settings->temperature > 0.0);
-    s->largest = s->values[best];
+    bool greedy = !(settings->temperature > 0.0), changed = false;
+    int32_t best = (int32_t)saf_argmax(logits, s->vocab);
+    if (!greedy || settings->repeat_penalty != 1.0 ||
+        !(logits[best] > -FLT_MAX && logits[best] < FLT_MAX)) {
+        copy_finite(s, logits);
+        changed = penalise(s, logits, settings, history, n_history);
+        best = (int32_t)saf_argmax(s->values, s->vocab);
+    }
     if (!greedy) {
+        s->largest = s->values[best];
         saf__order_start(&s->order, s->values);
         best = draw(s, settings, saf_philox_uniform(settings->seed, request, (uint64_t)position));
     }

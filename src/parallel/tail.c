@@ -121,30 +121,36 @@ static void note_faults(const saf__tail *t, saf__flight *f, const row_place *pla
                 (saf_fault){places[i].run, (int32_t)t->e->p->layers, places[i].position};
 }
 
-/* Fills t->sampled or t->scores; what belongs to a fault is left out. */
+/* Fills t->sampled or t->scores of one row; what belongs to a fault is left out. */
+static saf_status evaluate_row(saf__tail *t, const saf__flight *f, row_place place, int64_t row,
+                               const float *logits) {
+    if (is_fault(f, place)) return SAF_OK;
+    if (!t->e->work->score) return sample_row(t, f, place, logits);
+    t->scores[row] = score_row(t, f, place, logits);
+    return SAF_OK;
+}
+
+/* A single row has the threads to itself: no parallel region around it, not even one of a single
+ * thread, or libgomp would start new threads for those inside. */
 static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
     saf_status st = SAF_OK;
     int64_t V = t->e->p->vocab;
-    for (int64_t row0 = 0; row0 < rows; row0 += t->block) {
+    for (int64_t row0 = 0; row0 < rows && st == SAF_OK; row0 += t->block) {
         int64_t n = saf_i64_min(t->block, rows - row0);
         saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite);
         note_faults(t, f, places + row0, n);
+        if (n == 1) {
+            st = evaluate_row(t, f, places[row0], row0, t->logits);
+            continue;
+        }
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++) {
-            row_place place = places[row0 + i];
-            const float *logits = t->logits + i * V;
-            if (is_fault(f, place)) continue;
-            if (t->e->work->score) {
-                t->scores[row0 + i] = score_row(t, f, place, logits);
-            } else {
-                saf_status mine = sample_row(t, f, place, logits);
-                if (mine != SAF_OK) {
+            saf_status mine = evaluate_row(t, f, places[row0 + i], row0 + i, t->logits + i * V);
+            if (mine != SAF_OK) {
 #pragma omp critical(saf_tail_status)
-                    st = mine;
-                }
+                st = mine;
             }
         }
-        if (st != SAF_OK) return st;
     }
     return st;
 }

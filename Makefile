@@ -72,7 +72,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
             $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
-        test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-attention \
+        test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-matmul bench-attention \
         bench-pipeline install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
@@ -202,12 +202,15 @@ asan: ## the tests under address and leak sanitizers
 ubsan: ## the tests under the undefined behaviour sanitizer
 	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
-bench: bench-model bench-attention bench-pipeline ## every benchmark
+bench: bench-model bench-matmul bench-attention bench-pipeline ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
+bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by TYPES, THREADS, TOKENS and SHAPES (RxK)
+	@for type in $${TYPES:-q8_0 q4_k}; do for t in $${THREADS:-1 2}; do for n in $${TOKENS:-1 16 512}; do \
+	for s in $${SHAPES:-3072x1024 1024x3072}; do $< $$type $$t $$n $${s%x*} $${s#*x} || exit 1; done; done; done; done
 bench-attention: $(BUILD)/bench-attention ## attention alone, beside the yardsticks
 	@for type in f16 q8_0; do for t in $${THREADS:-1 2}; do $< $$type $$t $(SHAPE) || exit 1; done; done
-$(BUILD)/bench-attention: $(BUILD)/obj/tests/bench/attention.o $(BUILD)/libsaf.a
+$(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)
 bench-pipeline: all ## two ranks against one, and against two processes that share nothing

@@ -115,12 +115,15 @@ typedef struct {
  * Owner    the caller keeps all; y and sum overlap nothing
  * Ranks    local; team
  * Order    quantised: blocks b of 32 of k ascending, acc starts at 0, and for each
- *            s   = sum over the two halves h of 16 of scale[r,b,h] * sum_{k in h} q[t,k] w[r,k]
- *                  in int32, exact, below 2^24 (scale 1 where the type has no integer scale)
- *            acc = fma(d[r,b] * dx[t,b], (float)s, acc)
+ *            s   = sum_k q[t,k] w[r,k]                              in int32, exact
+ *            acc = fma(d[r,b] * scale[r,b] * dx[t,b], (float)s, acc)
  *            and, for types with a minimum,
- *            u   = sum over h of min[r,b,h] * sum_{k in h} q[t,k]       in int32, exact
- *            acc = fma(m[r,b] * dx[t,b], (float)u, acc)
+ *            acc = fma(m[r,b] * min[r,b], dx[t,b] * (float)sum_k q[t,k], acc)
+ *          (scale 1 where the type has no integer scale); Q2_K, Q3_K and Q6_K, which have scales
+ *          and minimums for each half h of 16 columns,
+ *            s   = sum_h scale[r,b,h] * sum_{k in h} q[t,k] w[r,k]  in int32, exact, below 2^24
+ *            acc = fma(d[r,b] * dx[t,b], (float)s, acc)
+ *            acc = fma(m[r,b] * min[r,b,h], dx[t,b] * (float)sum_{k in h} q[t,k], acc), each h
  *          with w the signed integer that the type's formula multiplies by its scale
  *            Q8_0 q; Q4_0 q-8; Q5_0 q-16; Q4_1, Q5_1 q, m = +m of the file, min 1;
  *            Q2_K, Q4_K, Q5_K q, m = -dmin, min and scale the integers of the file;

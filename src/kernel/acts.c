@@ -8,6 +8,7 @@ struct saf_acts {
     int8_t *q;
     float *dx;
     int32_t *sums;
+    float *u;
 };
 
 const saf__acts_view *saf__acts_view_of(const saf_acts *acts) {
@@ -33,6 +34,7 @@ saf_status saf_acts_new(int64_t max_tokens, int64_t max_cols, saf_acts **out) {
     SAF_TRY(saf_alloc(values, sizeof *acts->q, &acts->q));
     SAF_TRY(saf_alloc(blocks, sizeof *acts->dx, &acts->dx));
     SAF_TRY(saf_alloc(blocks, sizeof *acts->sums, &acts->sums));
+    SAF_TRY(saf_alloc(blocks, sizeof *acts->u, &acts->u));
     *out = acts;
     acts = NULL;
 out:
@@ -45,13 +47,14 @@ void saf_acts_free(saf_acts **acts) {
     saf_free(&(*acts)->q);
     saf_free(&(*acts)->dx);
     saf_free(&(*acts)->sums);
+    saf_free(&(*acts)->u);
     saf_free(acts);
 }
 
 size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols) {
     size_t blocks = 0, values = 0;
     if (!acts_sizes(max_tokens, max_cols, &blocks, &values)) return SIZE_MAX;
-    return sizeof(struct saf_acts) + values + blocks * (sizeof(float) + sizeof(int32_t));
+    return sizeof(struct saf_acts) + values + blocks * (2 * sizeof(float) + sizeof(int32_t));
 }
 
 /* As few tiles as can be, about as wide as each other. */
@@ -105,7 +108,8 @@ static void set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int
         .tile = tile_tokens(tokens, by_token ? SAF__ACT_TOKENS_BY_TOKEN : SAF__ACT_TOKENS),
         .q = acts->q,
         .dx = acts->dx,
-        .sums = acts->sums};
+        .sums = acts->sums,
+        .u = acts->u};
     int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
     int64_t pieces = saf_ceil_div(a.blocks, PIECE), total = saf_ceil_div(tokens, a.tile) * pieces;
     int64_t at = saf__share(total, me, team), end = saf__share(total, me + 1, team);

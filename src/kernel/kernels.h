@@ -19,7 +19,8 @@ enum { SAF__ACT_TOKENS = 6, SAF__ACT_TOKENS_BY_TOKEN = 16 };
  *        [(t0 * blocks + b * n) * 32 + t * 32 + 4 * g + j]    by_token
  *   dx   [t0 * blocks + b * n + t]
  *   sums [t0 * blocks + b * n + t]   the sums of q over both halves of 16, as two int16: first
- *                                    half low */
+ *                                    half low
+ *   u    [t0 * blocks + b * n + t]   dx times the sum of q over the block, rounded to f32 */
 typedef struct {
     const float *x;
     int64_t ldx, tokens, cols, blocks; /* blocks = ceil(cols / 32) */
@@ -28,6 +29,7 @@ typedef struct {
     int8_t *q;
     float *dx;
     int32_t *sums;
+    float *u;
 } saf__acts_view;
 
 static inline int64_t saf__act_tile_tokens(const saf__acts_view *a, int64_t t0) {

@@ -46,6 +46,10 @@ typedef struct {
     int header_bytes, plane_bytes, block_bytes, super_bytes;
 } saf__form;
 
+/* Whether the halves of a block have scales, and minimums, of their own. */
+static inline bool saf__form_by_halves(const saf__form *form) {
+    return form->meta == SAF__META_HALVES || form->meta == SAF__META_NIBBLES;
+}
 /* NULL for a type that is not quantised or has no kernels. */
 const saf__form *saf__form_of(saf_dtype dtype);
 /* Bytes of a tile of K columns; K is a multiple of the type's block. */

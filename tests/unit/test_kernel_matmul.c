@@ -48,22 +48,31 @@ static float naive_quantise(const float *x, int64_t n, int *q) {
 
 static float naive_dot_quant(saf_dtype dtype, const uint8_t *raw, const float *x, int64_t cols) {
     int block = saf_dtype_block(dtype), q[32];
+    bool by_halves =
+        dtype == SAF_DTYPE_Q2_K || dtype == SAF_DTYPE_Q3_K || dtype == SAF_DTYPE_Q6_K;
     bool has_min = dtype == SAF_DTYPE_Q4_1 || dtype == SAF_DTYPE_Q5_1 || dtype == SAF_DTYPE_Q2_K ||
                    dtype == SAF_DTYPE_Q4_K || dtype == SAF_DTYPE_Q5_K;
     float acc = 0;
     naive_block n;
     for (int64_t k0 = 0; k0 < cols; k0 += 32) {
         const uint8_t *at = raw + k0 / block * saf_dtype_block_bytes(dtype);
-        int e0 = (int)(k0 % block), s = 0, u = 0;
+        int e0 = (int)(k0 % block), s = 0, dot = 0, sum[2] = {0, 0};
         if (e0 == 0) naive_decode(dtype, at, &n);
         float dx = naive_quantise(x + k0, 32, q);
         for (int k = 0; k < 32; k++) {
             s += n.scale[e0 + k] * n.code[e0 + k] * q[k];
-            u += n.min[e0 + k] * q[k];
+            dot += n.code[e0 + k] * q[k];
+            sum[k / 16] += q[k];
         }
-        assert_true(abs(s) < 1 << 24 && abs(u) < 1 << 24);
-        acc = fmaf(n.d * dx, (float)s, acc);
-        if (has_min) acc = fmaf(-n.dmin * dx, (float)u, acc);
+        assert_true(abs(s) < 1 << 24);
+        if (by_halves)
+            acc = fmaf(n.d * dx, (float)s, acc);
+        else
+            acc = fmaf(n.d * (float)n.scale[e0] * dx, (float)dot, acc);
+        if (has_min && !by_halves)
+            acc = fmaf(-n.dmin * (float)n.min[e0], dx * (float)(sum[0] + sum[1]), acc);
+        for (int h = 0; has_min && by_halves && h < 2; h++)
+            acc = fmaf(-n.dmin * (float)n.min[e0 + 16 * h], dx * (float)sum[h], acc);
     }
     return acc;
 }

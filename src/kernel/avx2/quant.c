@@ -79,25 +79,36 @@ SAF__INLINE __m256i pairs(__m256i low, __m256i high) {
 typedef struct {
     __m256i scale[2];   /* of each half of the columns, twice */
     __m256i correction; /* -offset * scale: of the first half, of the second */
-    __m256i min;        /* of the first half, of the second */
+    __m256 d;           /* times the scale of the block, where there is one */
+    __m256 m[2];        /* times the minimum of the block, or of each half */
 } block_meta;
 
-SAF__INLINE block_meta meta_load(const variant V, const uint8_t *meta, int r, int offset) {
+SAF__INLINE __m256 times(__m256 x, __m256i n) {
+    return _mm256_mul_ps(x, _mm256_cvtepi32_ps(n));
+}
+
+/* `header` is where the super's d begin. */
+SAF__INLINE block_meta meta_load(const variant V, const uint8_t *header, const uint8_t *meta, int r,
+                                 int offset) {
     __m256i one = _mm256_set1_epi16(1), s0, s1;
-    block_meta m = {{one, one}, _mm256_set1_epi16((int16_t)-offset), one};
+    block_meta m = {.scale = {one, one}, .correction = _mm256_set1_epi16((int16_t)-offset)};
+    m.d = halfs(header + 16 * r);
+    m.m[0] = m.m[1] = V.has_min ? halfs(header + 64 + 16 * r) : m.d;
     meta += QUARTER * r;
     if (V.meta == SAF__META_NONE) return m;
     if (V.meta == SAF__META_BLOCK) { /* these have no offset */
-        s0 = s1 = unsigned_bytes(meta);
-        m.min = unsigned_bytes(meta + 32);
-        m.min = pairs(m.min, m.min);
-    } else if (V.meta == SAF__META_HALVES) {
+        m.d = times(m.d, unsigned_bytes(meta));
+        m.m[0] = times(m.m[0], unsigned_bytes(meta + 32));
+        return m;
+    }
+    if (V.meta == SAF__META_HALVES) {
         s0 = signed_bytes(meta), s1 = signed_bytes(meta + 32);
     } else {
         __m256i a = unsigned_bytes(meta), b = unsigned_bytes(meta + 32), low;
         low = _mm256_set1_epi32(15);
         s0 = _mm256_and_si256(a, low), s1 = _mm256_and_si256(b, low);
-        m.min = pairs(_mm256_srli_epi32(a, 4), _mm256_srli_epi32(b, 4));
+        m.m[0] = times(m.m[0], _mm256_srli_epi32(a, 4));
+        m.m[1] = times(m.m[1], _mm256_srli_epi32(b, 4));
     }
     m.scale[0] = pairs(s0, s0);
     m.scale[1] = pairs(s1, s1);
@@ -139,6 +150,16 @@ SAF__INLINE void dot_block(const int N, const int R, const variant V, const uint
     }
 }
 
+/* acc + the minimum's part, for one token. */
+SAF__INLINE __m256 add_minimum(const variant V, const block_meta *meta, const panel *p, int t,
+                               __m256 acc) {
+    if (V.meta != SAF__META_NIBBLES)
+        return _mm256_fmadd_ps(meta->m[0], _mm256_set1_ps(p->u[t]), acc);
+    for (int h = 0; h < 2; h++)
+        acc = _mm256_fmadd_ps(meta->m[h], _mm256_set1_ps(half_sum(p, t, h)), acc);
+    return acc;
+}
+
 /* ---- a panel ------------------------------------------------------------------------------- */
 
 /* N tokens and R quarters of the rows, from quarter r0, over all blocks of a panel. */
@@ -152,7 +173,7 @@ SAF__INLINE void dot_quarters(const int N, const int R, const variant V, panel p
                          : _mm256_maskload_ps(y + i / R * ldy + row, saf__live_lanes(rows - row));
     }
     for (; p.supers > 0; p.supers--) {
-        const uint8_t *d = p.super + 16 * r0, *mins = d + 64;
+        const uint8_t *header = p.super;
         p.super += V.has_min ? 128 : 64;
         for (int b = 0; b < V.blocks; b++) {
             __m256i sum[SAF__ACT_TOKENS * QUARTERS];
@@ -162,21 +183,19 @@ SAF__INLINE void dot_quarters(const int N, const int R, const variant V, panel p
             else if (r0 == 0)
                 prefetch_next(&p);
             SAF__UNROLL for (int r = 0; r < R; r++) meta[r] =
-                meta_load(V, p.super + plane, r0 + r, p.offset);
+                meta_load(V, header, p.super + plane, r0 + r, p.offset);
             dot_block(N, R, V, p.super, &p, r0, meta, sum);
             SAF__UNROLL for (int i = 0; i < N * R; i++) {
                 const int t = i / R, r = i % R;
                 __m256 dx = _mm256_set1_ps(p.dx[t]), s = _mm256_cvtepi32_ps(sum[i]);
-                acc[i] = _mm256_fmadd_ps(_mm256_mul_ps(halfs(d + 16 * r), dx), s, acc[i]);
-                if (!V.has_min) continue;
-                __m256i u = _mm256_madd_epi16(meta[r].min, broadcast4(p.sums + t));
-                acc[i] = _mm256_fmadd_ps(_mm256_mul_ps(halfs(mins + 16 * r), dx),
-                                         _mm256_cvtepi32_ps(u), acc[i]);
+                acc[i] = _mm256_fmadd_ps(_mm256_mul_ps(meta[r].d, dx), s, acc[i]);
+                if (V.has_min) acc[i] = add_minimum(V, &meta[r], &p, t, acc[i]);
             }
             p.super += plane + (V.meta == SAF__META_NONE ? 0 : META_BYTES);
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
             p.sums += N;
+            p.u += N;
         }
     }
     SAF__UNROLL for (int i = 0; i < N * R; i++) {

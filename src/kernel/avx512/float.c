@@ -1,10 +1,8 @@
-/* Float products and the quantisation of activations with AVX-512. */
+/* Float products with AVX-512. */
 #include <immintrin.h>
-#include <math.h>
 
 #include "kernel/avx512/avx512.h"
 #include "kernel/frame/inline.h"
-#include "kernel/frame/quantise.h"
 
 enum { PASS_TOKENS = 12, PASS_ROWS = SAF_TILE_ROWS };
 #include "kernel/frame/floats.h"
@@ -97,35 +95,6 @@ SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p) {
     SAF__UNROLL for (int i = 0; i < 2; i++) _mm512_mask_storeu_ps(p->y + 16 * i, live[i], acc[i]);
 }
 
-/* ---- activations --------------------------------------------------------------------------- */
-
-static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK], float *dx,
-                           int32_t *sums) {
-    __mmask32 live = (__mmask32)(((uint64_t)1 << n) - 1);
-    __m512 x0 = _mm512_maskz_loadu_ps((__mmask16)live, x);
-    __m512 x1 = _mm512_maskz_loadu_ps((__mmask16)(live >> 16), x + 16);
-    __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
-    __m512i m0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
-    __m512i m1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
-    /* As integers: infinity and NaN are the largest, so the maximum tells of them. */
-    uint32_t bits = _mm512_reduce_max_epu32(_mm512_max_epu32(m0, m1));
-    float amax = saf_f32_from_bits(bits);
-    *sums = 0;
-    if (bits >= 0x7F800000 || amax < 0x1p-100f) {
-        *dx = bits >= 0x7F800000 ? NAN : 0.0f;
-        memset(q, 0, SAF_QUANT_BLOCK);
-        return;
-    }
-    *dx = amax / 127.0f;
-    __m512 inverse = _mm512_set1_ps(127.0f / amax);
-    __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse));
-    __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse));
-    *sums = saf__pack_sums(_mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1));
-    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(q0));
-    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(q1));
-}
-
 void saf__avx512_float(saf__kernels *k) {
     k->dot_float = frame_dot_float;
-    k->quantise = frame_quantise;
 }

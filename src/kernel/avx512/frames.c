@@ -9,4 +9,5 @@ void saf__kernels_avx512(saf__kernels *k) {
     frame_rows_fill(k);
     frame_attention_fill(k);
     saf__avx512_float(k);
+    saf__avx512_quantise(k);
 }

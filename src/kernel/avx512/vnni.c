@@ -2,7 +2,7 @@
  *
  * What is exact in integers is taken by whichever way is shorter:
  *   - the offset of the codes starts the sums, as -offset * sum(q);
- *   - scale * sum and the sum over two halves stay below 2^24, so f32 does them without rounding;
+ *   - the sum over two halves times their scales stays below 2^24: f32 forms it without rounding;
  *   - the small scales of Q2_K and Q3_K multiply the codes while these are unpacked.
  */
 #include <immintrin.h>
@@ -22,31 +22,41 @@ typedef enum {
     NIBBLES,    /* packed Q2_K: scale and minimum for each half block */
 } shape;
 
+SAF__INLINE bool shape_has_min(const shape S) {
+    return S == PLAIN_MIN || S == BLOCK_MIN || S == NIBBLES || S == SCALED_MIN;
+}
+
 /* ---- one block ----------------------------------------------------------------------------- */
 
 /* The scales and minima of a block, for both halves of 16 rows. */
 typedef struct {
+    __m512 d[2];        /* [half of rows] times the scale of the block, where there is one */
+    __m512 m[2][2];     /* [half of columns][half of rows] times the minimum; [0]: of the block */
     __m512 scale[2][2]; /* [half of columns][half of rows] */
-    __m512i min[2];     /* pairs: factor of the first half of columns, of the second */
 } block_meta;
 
-SAF__INLINE void meta_load(const shape S, const uint8_t *meta, block_meta *m) {
-    for (int r = 0; r < 2; r++) {
+SAF__INLINE __m512 times(__m512 x, __m512i n) {
+    return _mm512_mul_ps(x, _mm512_cvtepi32_ps(n));
+}
+
+SAF__INLINE void meta_load(const shape S, const __m512 *d, const __m512 *m, const uint8_t *meta,
+                           block_meta *to) {
+    SAF__UNROLL for (int r = 0; r < 2; r++, meta += 16) {
+        to->d[r] = d[r];
+        to->m[0][r] = to->m[1][r] = m[r];
         if (S == BLOCK_MIN) {
-            __m512i min = unsigned_bytes(meta + 32 + 16 * r);
-            m->scale[0][r] = _mm512_cvtepi32_ps(unsigned_bytes(meta + 16 * r));
-            m->min[r] = pairs(min, min);
+            to->d[r] = times(d[r], unsigned_bytes(meta));
+            to->m[0][r] = times(m[r], unsigned_bytes(meta + 32));
         } else if (S == HALVES) {
-            m->scale[0][r] = _mm512_cvtepi32_ps(signed_bytes(meta + 16 * r));
-            m->scale[1][r] = _mm512_cvtepi32_ps(signed_bytes(meta + 32 + 16 * r));
+            to->scale[0][r] = _mm512_cvtepi32_ps(signed_bytes(meta));
+            to->scale[1][r] = _mm512_cvtepi32_ps(signed_bytes(meta + 32));
         } else if (S == NIBBLES || S == SCALED_MIN) {
-            __m512i a = unsigned_bytes(meta + 16 * r), b = unsigned_bytes(meta + 32 + 16 * r);
+            __m512i a = unsigned_bytes(meta), b = unsigned_bytes(meta + 32);
             __m512i low = _mm512_set1_epi32(15);
-            m->scale[0][r] = _mm512_cvtepi32_ps(_mm512_and_si512(a, low));
-            m->scale[1][r] = _mm512_cvtepi32_ps(_mm512_and_si512(b, low));
-            m->min[r] = pairs(_mm512_srli_epi32(a, 4), _mm512_srli_epi32(b, 4));
-        } else {
-            m->min[r] = _mm512_set1_epi16(1);
+            to->scale[0][r] = _mm512_cvtepi32_ps(_mm512_and_si512(a, low));
+            to->scale[1][r] = _mm512_cvtepi32_ps(_mm512_and_si512(b, low));
+            to->m[0][r] = times(m[r], _mm512_srli_epi32(a, 4));
+            to->m[1][r] = times(m[r], _mm512_srli_epi32(b, 4));
         }
     }
 }
@@ -74,10 +84,7 @@ SAF__INLINE void dot_block(const int N, const int BITS, const shape S, const uin
         SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
             _mm512_madd_epi16(broadcast4(p->sums + t), correction);
         dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS, sum);
-        SAF__UNROLL for (int i = 0; i < 2 * N; i++) {
-            s[i] = _mm512_cvtepi32_ps(sum[i]);
-            if (S == BLOCK_MIN) s[i] = _mm512_mul_ps(s[i], m->scale[0][i % 2]);
-        }
+        SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_cvtepi32_ps(sum[i]);
         return;
     }
     __m512i low = _mm512_set1_epi32(0xFFFF);
@@ -96,16 +103,16 @@ SAF__INLINE void dot_block(const int N, const int BITS, const shape S, const uin
 /* ---- a panel ------------------------------------------------------------------------------- */
 
 /* acc = the rule's two steps for one token and 32 rows. */
-SAF__INLINE void add_block(const bool has_min, const __m512 *d, const __m512 *m,
-                           const block_meta *meta, const panel *p, int t, const __m512 *s,
-                           __m512 *acc) {
+SAF__INLINE void add_block(const shape S, const block_meta *meta, const panel *p, int t,
+                           const __m512 *s, __m512 *acc) {
+    const bool halves = S == NIBBLES || S == SCALED_MIN;
     __m512 dx = _mm512_set1_ps(p->dx[t]);
-    __m512i q_sums = broadcast4(p->sums + t);
-    SAF__UNROLL for (int r = 0; r < 2; r++) {
-        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(d[r], dx), s[r], acc[r]);
-        if (!has_min) continue;
-        __m512 u = _mm512_cvtepi32_ps(_mm512_madd_epi16(meta->min[r], q_sums));
-        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(m[r], dx), u, acc[r]);
+    SAF__UNROLL for (int r = 0; r < 2; r++) acc[r] =
+        _mm512_fmadd_ps(_mm512_mul_ps(meta->d[r], dx), s[r], acc[r]);
+    if (!shape_has_min(S)) return;
+    SAF__UNROLL for (int h = 0; h <= halves; h++) {
+        __m512 u = _mm512_set1_ps(halves ? half_sum(p, t, h) : p->u[t]);
+        SAF__UNROLL for (int r = 0; r < 2; r++) acc[r] = _mm512_fmadd_ps(meta->m[h][r], u, acc[r]);
     }
 }
 
@@ -119,10 +126,6 @@ SAF__INLINE void scales_load(const bool has_min, const uint8_t *super, __m512 *d
 static inline __mmask16 live_rows(int rows, int half) {
     int n = rows - 16 * half;
     return (__mmask16)(n <= 0 ? 0 : n >= 16 ? 0xFFFF : (1 << n) - 1);
-}
-
-SAF__INLINE bool shape_has_min(const shape S) {
-    return S == PLAIN_MIN || S == BLOCK_MIN || S == NIBBLES || S == SCALED_MIN;
 }
 
 /* N tokens and 32 rows over all wide blocks of a panel. */
@@ -144,14 +147,15 @@ SAF__INLINE void dot_panel(const int N, const shape S, const int BLOCKS, const p
             __m512 s[2 * SAF__ACT_TOKENS];
             block_meta meta;
             prefetch_next(&p);
-            meta_load(S, p.super + WIDE_PLANE, &meta);
+            meta_load(S, d, m, p.super + WIDE_PLANE, &meta);
             dot_block(N, 8, S, p.super, &p, correction, &meta, s);
             SAF__UNROLL for (int t = 0; t < N; t++)
-                add_block(has_min, d, m, &meta, &p, t, s + 2 * t, acc + 2 * t);
+                add_block(S, &meta, &p, t, s + 2 * t, acc + 2 * t);
             p.super += WIDE_PLANE + (BLOCKS > 1 ? META_BYTES : 0);
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
             p.sums += N;
+            p.u += N;
         }
     }
     SAF__UNROLL for (int i = 0; i < 2 * N; i++)
@@ -181,14 +185,15 @@ SAF__INLINE void dot_one(const int TILES, const int BITS, const shape S, const i
                 __m512 s[2];
                 block_meta meta;
                 prefetch_ahead(at[i], block_bytes);
-                meta_load(S, at[i] + BITS * 128, &meta);
+                meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
                 dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
-                add_block(has_min, d + 2 * i, m + 2 * i, &meta, &p, 0, s, acc + 2 * i);
+                add_block(S, &meta, &p, 0, s, acc + 2 * i);
                 at[i] += block_bytes;
             }
             p.q += SAF_QUANT_BLOCK;
             p.dx++;
             p.sums++;
+            p.u++;
         }
     }
     SAF__UNROLL for (int i = 0; i < 2 * TILES; i++)
@@ -275,6 +280,7 @@ static void vnni_dot_streams(saf_dtype dtype, const uint8_t *const *tiles, const
                .q = a->q,
                .dx = a->dx,
                .sums = a->sums,
+               .u = a->u,
                .offset = form->offset,
                .first = true};
     streams[dtype](&p, tiles, y);

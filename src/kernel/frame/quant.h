@@ -26,6 +26,7 @@ typedef struct {
     const int8_t *q;
     const float *dx;
     const int32_t *sums;
+    const float *u;
     const char *next; /* what comes after this panel in memory, and how many cache lines of it */
     int next_lines;   /* to ask for with every block */
     int offset;       /* of the codes */
@@ -55,6 +56,12 @@ typedef struct {
     static void name(const uint8_t *block, uint8_t *wide) { \
         unpack(__VA_ARGS__, block, wide);                   \
     }
+
+/* dx times the sum of q over half h of the block's columns. */
+SAF__INLINE float half_sum(const panel *p, int t, const int h) {
+    int32_t sums = p->sums[t];
+    return p->dx[t] * (float)(h == 0 ? (int16_t)sums : sums >> 16);
+}
 
 /* A single pass over weights from memory: unpacking keeps the processor from running far enough
  * ahead of its loads by itself. Into the second level of cache. Prefetching past the end of the
@@ -96,6 +103,7 @@ static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, 
         p->q = a->q + at * SAF_QUANT_BLOCK;
         p->dx = a->dx + at;
         p->sums = a->sums + at;
+        p->u = a->u + at;
         type->wide[n - 1](p, rows, y + t * ldy, ldy);
         p->next += p->next_lines * n_blocks * 64;
         lines -= p->next_lines * n_blocks;
@@ -111,6 +119,7 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
                .q = a->q,
                .dx = a->dx,
                .sums = a->sums,
+               .u = a->u,
                .offset = form->offset,
                .first = true};
     if (a->tokens == 1) {

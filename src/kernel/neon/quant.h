@@ -72,21 +72,25 @@ SAF__INLINE int32x4_t signed_bytes(const uint8_t *p) {
     memcpy(&word, p, sizeof word);
     return vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(word))));
 }
-/* Of quad r and half h of the columns of a block. */
+/* Of quad r and half h of the columns of a block whose halves have scales of their own. */
 SAF__INLINE int32x4_t scale_load(const saf__meta M, const uint8_t *meta, const int h, int r) {
     meta += QUAD * r;
-    if (M == SAF__META_BLOCK) return unsigned_bytes(meta);
     if (M == SAF__META_HALVES) return signed_bytes(meta + 32 * h);
     return vandq_s32(unsigned_bytes(meta + 32 * h), vdupq_n_s32(15));
 }
-/* u of the header's rule: the minima of quad r times the sums of q of both halves. */
-SAF__INLINE int32x4_t minima(const saf__meta M, const uint8_t *meta, int r, int32_t sums) {
-    int first = (int16_t)sums, second = sums >> 16;
+/* d of quad r, times the scale of the block where there is one. */
+SAF__INLINE float32x4_t block_d(const saf__meta M, const uint8_t *d, const uint8_t *meta, int r) {
+    float32x4_t x = quad_halfs(d + 8 * r);
+    return M == SAF__META_BLOCK ? x * vcvtq_f32_s32(unsigned_bytes(meta + QUAD * r)) : x;
+}
+/* m of quad r, times the minimum of the block, or of half h. */
+SAF__INLINE float32x4_t block_m(const saf__meta M, const uint8_t *m, const uint8_t *meta, int r,
+                                const int h) {
+    float32x4_t x = quad_halfs(m + 8 * r);
     meta += QUAD * r;
-    if (M == SAF__META_NONE) return vdupq_n_s32(first + second);
-    if (M == SAF__META_BLOCK) return vmulq_n_s32(unsigned_bytes(meta + 32), first + second);
-    int32x4_t u = vmulq_n_s32(vshrq_n_s32(unsigned_bytes(meta), 4), first);
-    return vmlaq_n_s32(u, vshrq_n_s32(unsigned_bytes(meta + 32), 4), second);
+    if (M == SAF__META_NONE) return x;
+    if (M == SAF__META_BLOCK) return x * vcvtq_f32_s32(unsigned_bytes(meta + 32));
+    return x * vcvtq_f32_s32(vshrq_n_s32(unsigned_bytes(meta + 32 * h), 4));
 }
 
 /* ---- one block ----------------------------------------------------------------------------- */
@@ -110,12 +114,11 @@ SAF__INLINE void dot_block(const int N, const int R, const variant V, const uint
     const int half = SAF__GROUPS / 2;
     SAF__UNROLL for (int i = 0; i < N * R; i++) s[i] = vdupq_n_s32(0);
     dot_groups(N, R, V, block, q, r0, 0, by_halves ? half : SAF__GROUPS, s);
-    if (V.meta == SAF__META_NONE) return;
+    if (!by_halves) return;
     SAF__UNROLL for (int r = 0; r < R; r++) {
         int32x4_t scale = scale_load(V.meta, meta, 0, r0 + r);
         SAF__UNROLL for (int t = 0; t < N; t++) s[t * R + r] = vmulq_s32(s[t * R + r], scale);
     }
-    if (!by_halves) return;
     int32x4_t sum[SAF__ACT_TOKENS * QUADS];
     SAF__UNROLL for (int i = 0; i < N * R; i++) sum[i] = vdupq_n_s32(0);
     dot_groups(N, R, V, block, q, r0, half, SAF__GROUPS, sum);
@@ -144,7 +147,7 @@ SAF__INLINE void dot_quads(const int N, const int R, const variant V, panel p, i
     SAF__UNROLL for (int i = 0; i < N * R; i++) acc[i] =
         p.first ? vdupq_n_f32(0) : vld1q_f32(sums + i / R * ld + i % R * QUAD);
     for (; p.supers > 0; p.supers--) {
-        const uint8_t *d = p.super + 8 * r0, *mins = d + 64;
+        const uint8_t *header = p.super;
         p.super += V.has_min ? 128 : 64;
         for (int b = 0; b < V.blocks; b++) {
             int32x4_t s[SAF__ACT_TOKENS * QUADS];
@@ -152,19 +155,24 @@ SAF__INLINE void dot_quads(const int N, const int R, const variant V, panel p, i
             if (N == 1) prefetch_ahead(p.super, block_bytes);
             dot_block(N, R, V, p.super, meta, p.q, r0, s);
             SAF__UNROLL for (int r = 0; r < R; r++) {
-                float32x4_t dr = quad_halfs(d + 8 * r);
+                float32x4_t d = block_d(V.meta, header, meta, r0 + r);
                 SAF__UNROLL for (int t = 0; t < N; t++) {
                     float32x4_t *a = &acc[t * R + r];
-                    *a = vfmaq_f32(*a, vmulq_n_f32(dr, p.dx[t]), vcvtq_f32_s32(s[t * R + r]));
-                    if (!V.has_min) continue;
-                    float32x4_t m = vmulq_n_f32(quad_halfs(mins + 8 * r), p.dx[t]);
-                    *a = vfmaq_f32(*a, m, vcvtq_f32_s32(minima(V.meta, meta, r0 + r, p.sums[t])));
+                    *a = vfmaq_f32(*a, vmulq_n_f32(d, p.dx[t]), vcvtq_f32_s32(s[t * R + r]));
+                }
+                if (!V.has_min) continue;
+                const bool halves = V.meta == SAF__META_NIBBLES;
+                SAF__UNROLL for (int h = 0; h <= halves; h++) {
+                    float32x4_t m = block_m(V.meta, header + 64, meta, r0 + r, h);
+                    SAF__UNROLL for (int t = 0; t < N; t++) acc[t * R + r] =
+                        vfmaq_n_f32(acc[t * R + r], m, halves ? half_sum(&p, t, h) : p.u[t]);
                 }
             }
             p.super += block_bytes;
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
             p.sums += N;
+            p.u += N;
         }
     }
     SAF__UNROLL for (int i = 0; i < N * R; i++) vst1q_f32(sums + i / R * ld + i % R * QUAD, acc[i]);

@@ -31,19 +31,21 @@ static void quantise_block(const float *x, int64_t n, int8_t q[SAF_QUANT_BLOCK],
 /* One block of one weight row against one token. */
 static float dot_block(const saf__form *form, const saf__block *w, const int8_t *q, int64_t n,
                        float dx, float acc) {
-    int s = 0, u = 0;
-    for (int h = 0; h < 2; h++) {
-        int dot = 0, sum = 0;
-        for (int k = 16 * h; k < 16 * h + 16; k++) {
-            int qk = (int)q[k / 4 * n * 4 + k % 4];
-            dot += qk * (w->code[k] - form->offset);
-            sum += qk;
-        }
-        s += w->scale[h] * dot;
-        u += w->min[h] * sum;
+    int dot[2] = {0, 0}, sum[2] = {0, 0};
+    float d = saf_f32_from_f16(w->d), m = saf_f32_from_f16(w->m);
+    for (int k = 0; k < SAF_QUANT_BLOCK; k++) {
+        int qk = (int)q[k / 4 * n * 4 + k % 4];
+        dot[k / 16] += qk * (w->code[k] - form->offset);
+        sum[k / 16] += qk;
     }
-    acc = __builtin_fmaf(saf_f32_from_f16(w->d) * dx, (float)s, acc);
-    if (form->has_min) acc = __builtin_fmaf(saf_f32_from_f16(w->m) * dx, (float)u, acc);
+    if (saf__form_by_halves(form))
+        acc = __builtin_fmaf(d * dx, (float)(w->scale[0] * dot[0] + w->scale[1] * dot[1]), acc);
+    else
+        acc = __builtin_fmaf(d * (float)w->scale[0] * dx, (float)(dot[0] + dot[1]), acc);
+    if (!form->has_min) return acc;
+    if (!saf__form_by_halves(form))
+        return __builtin_fmaf(m * (float)w->min[0], dx * (float)(sum[0] + sum[1]), acc);
+    for (int h = 0; h < 2; h++) acc = __builtin_fmaf(m * (float)w->min[h], dx * (float)sum[h], acc);
     return acc;
 }
 

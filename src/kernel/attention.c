@@ -208,8 +208,8 @@ static void fold_partials(const attn_call *a, const attn_item *it, saf__attn_row
     }
 }
 
-static void divide(const attn_call *a, const saf__attn_rows *rows, float *const *out) {
-    for (int i = 0; i < rows->rows; i++)
+static void divide(const attn_call *a, const saf__attn_rows *rows, int n, float *const *out) {
+    for (int i = 0; i < n; i++)
         for (int64_t c = 0; c < a->head_width; c++) out[i][c] = rows->out[i][c] / rows->sum[i];
 }
 
@@ -218,12 +218,13 @@ static void divide(const attn_call *a, const saf__attn_rows *rows, float *const 
 static void attend_whole(const attn_call *a, const saf__kv_head *head, saf__attn_rows *rows,
                          int64_t segments) {
     float sums[SAF__ATTN_ROWS * SAF_MAX_HEAD_WIDTH], *out[SAF__ATTN_ROWS];
-    for (int i = 0; i < rows->rows; i++) {
+    const int n = rows->rows;
+    for (int i = 0; i < n; i++) {
         out[i] = rows->out[i];
         rows->out[i] = sums + i * a->head_width;
     }
     saf__kernels_get()->attend(head, rows, 0, segments);
-    divide(a, rows, out);
+    divide(a, rows, n, out);
 }
 
 /* Whether a cut falls inside the item. *t, the first thread whose part may begin in it, moves on
@@ -294,7 +295,7 @@ void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, i
     if (!any_cut) return;
     if (mine.seq >= 0) {
         fold_partials(&a, &mine, &cut_rows);
-        divide(&a, &cut_rows, cut_rows.out);
+        divide(&a, &cut_rows, cut_rows.rows, cut_rows.out);
     }
 #pragma omp barrier
 }

@@ -48,8 +48,7 @@ static float naive_quantise(const float *x, int64_t n, int *q) {
 
 static float naive_dot_quant(saf_dtype dtype, const uint8_t *raw, const float *x, int64_t cols) {
     int block = saf_dtype_block(dtype), q[32];
-    bool by_halves =
-        dtype == SAF_DTYPE_Q2_K || dtype == SAF_DTYPE_Q3_K || dtype == SAF_DTYPE_Q6_K;
+    bool by_halves = dtype == SAF_DTYPE_Q2_K || dtype == SAF_DTYPE_Q3_K || dtype == SAF_DTYPE_Q6_K;
     bool has_min = dtype == SAF_DTYPE_Q4_1 || dtype == SAF_DTYPE_Q5_1 || dtype == SAF_DTYPE_Q2_K ||
                    dtype == SAF_DTYPE_Q4_K || dtype == SAF_DTYPE_Q5_K;
     float acc = 0;

@@ -132,31 +132,31 @@ SAF__INLINE void add_block(const shape S, const job *j, int64_t b, const block_s
     }
 }
 
-/* All n blocks of a panel. Tiles are multiplied two blocks, and stored one, before the lanes take
- * them up. */
-SAF__INLINE void dot_blocks(const shape S, const int64_t n, const job *j, __m512 *acc) {
-    block_sums sums[2] __attribute__((aligned(64)));
-    MULTIPLY_EVEN(S, j, 0);
-    if (n > 1) MULTIPLY_ODD(S, j, 1);
-    STORE_EVEN(S, sums[0]);
-    SAF__UNROLL for (int64_t b = 0; b < n; b += 2) {
-        if (b + 2 < n) MULTIPLY_EVEN(S, j, b + 2);
-        if (b + 1 < n) STORE_ODD(S, sums[1]);
-        add_block(S, j, b, sums[0], acc);
-        if (b + 3 < n) MULTIPLY_ODD(S, j, b + 3);
-        if (b + 2 < n) STORE_EVEN(S, sums[0]);
-        if (b + 1 < n) add_block(S, j, b + 1, sums[1], acc);
-    }
+/* Blocks b and b + 1 of a panel of n. Tiles are multiplied two blocks, and stored one, before the
+ * lanes take them up. */
+SAF__INLINE void dot_two(const shape S, const int64_t b, const int64_t n, const job *j,
+                         block_sums *sums, __m512 *acc) {
+    if (b + 2 < n) MULTIPLY_EVEN(S, j, b + 2);
+    if (b + 1 < n) STORE_ODD(S, sums[1]);
+    add_block(S, j, b, sums[0], acc);
+    if (b + 3 < n) MULTIPLY_ODD(S, j, b + 3);
+    if (b + 2 < n) STORE_EVEN(S, sums[0]);
+    if (b + 1 < n) add_block(S, j, b + 1, sums[1], acc);
 }
 
 /* The lanes of tokens that are not there compute with what lies behind and are dropped. */
 SAF__INLINE void dot_tile(const shape S, const job *j) {
+    block_sums sums[2] __attribute__((aligned(64)));
+    const int64_t n = j->n_blocks, panel = panel_blocks(S.planes);
     __m512 acc[TOKENS];
     SAF__UNROLL for (int t = 0; t < TOKENS; t++) acc[t] = _mm512_load_ps(j->kept + t * ROWS);
-    if (j->n_blocks == panel_blocks(S.planes)) /* at a loop's end the tiles would idle */
-        dot_blocks(S, panel_blocks(S.planes), j, acc);
+    MULTIPLY_EVEN(S, j, 0);
+    if (n > 1) MULTIPLY_ODD(S, j, 1);
+    STORE_EVEN(S, sums[0]);
+    if (n == panel) /* at a loop's end the tiles would idle */
+        SAF__UNROLL for (int64_t b = 0; b < panel; b += 2) dot_two(S, b, panel, j, sums, acc);
     else
-        dot_blocks(S, j->n_blocks, j, acc);
+        for (int64_t b = 0; b < n; b += 2) dot_two(S, b, n, j, sums, acc);
     if (!j->y) {
         SAF__UNROLL for (int t = 0; t < TOKENS; t++) _mm512_store_ps(j->kept + t * ROWS, acc[t]);
     } else if (j->tokens == TOKENS && j->rows == ROWS) {
@@ -223,7 +223,7 @@ static void dot_panel(const group *g, int64_t b, int64_t n, int64_t ahead) {
         j.dx = a->dx + at;
         j.u = a->u + at;
         j.q_sums = a->sums + at;
-        for (int half = 0; half * ROWS < g->rows; half++) {
+        for (int half = 0; half < 2 && half * ROWS < g->rows; half++) {
             j.rows = (int)saf_i64_min(g->rows - half * ROWS, ROWS);
             j.blocks = g->panel[half];
             j.kept = g->kept[half][(t - g->begin) / a->tile];

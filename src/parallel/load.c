@@ -113,10 +113,11 @@ out:
     return st;
 }
 
-static saf_status total_bytes(saf_comm *comm, const saf_blocks *mine, size_t *out) {
-    int64_t sum = (int64_t)saf_blocks_total(mine);
+static saf_status total_bytes(loader *l, size_t *out) {
+    int64_t sum = (int64_t)saf_blocks_total(l->blocks);
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &sum, 1);
-    saf_status st = saf_comm_allreduce(comm, SAF_OP_SUM, &t);
+    saf_status st = saf_comm_allreduce(l->comm, SAF_OP_SUM, &t);
+    if (st != SAF_OK) l->apart = true;
     *out = (size_t)sum;
     return st;
 }
@@ -130,7 +131,7 @@ saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_pa
     *times = (saf_load_times){0};
     l.giving.comm = l.loaded.comm = comm;
     SAF_TRY(saf_comm_agree(comm, prepare(&l, g, p, layout, giver)));
-    SAF_TRY(total_bytes(comm, l.blocks, &total));
+    SAF_TRY(total_bytes(&l, &total));
     SAF_TRY(saf__loaded_new(comm, events, total, &l.loaded));
     st = l.giver == saf_comm_rank(comm) ? read_slice(&l) : receive_slice(&l);
     if (!l.apart && !l.giving.apart && !l.loaded.apart) {
@@ -138,12 +139,12 @@ saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_pa
         if (st == SAF_OK) st = told;
     }
     times->slice_s = l.slice_s;
-    times->apart = l.apart || l.giving.apart || l.loaded.apart;
-    if (times->apart) goto out;
+    if (l.apart || l.giving.apart || l.loaded.apart) goto out;
     SAF_TRY(saf_comm_agree(comm, st));
     *out = l.slice;
     l.slice = NULL;
 out:
+    times->apart = l.apart || l.giving.apart || l.loaded.apart;
     if (times->apart) return st; /* messages under way still use the buffers; the job ends */
     saf__loaded_free(&l.loaded);
     saf__giving_free(&l.giving);

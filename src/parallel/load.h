@@ -63,7 +63,8 @@ typedef struct {
     bool apart;
 } saf__loaded;
 
-/* Collective. `total`: bytes of all slices, rank 0's counts. */
+/* Collective. `total`: bytes of all slices, rank 0's counts. An error is everybody's, or `apart` is
+ * set. */
 saf_status saf__loaded_new(saf_comm *comm, const saf_load_events *events, size_t total,
                            saf__loaded *out);
 void saf__loaded_free(saf__loaded *loaded);

@@ -17,13 +17,15 @@ saf_status saf__loaded_new(saf_comm *comm, const saf_load_events *events, size_t
     uint8_t wanted = events->loaded != NULL;
     *out = (saf__loaded){.comm = comm, .events = events, .total = total, .said_s = saf_clock_s()};
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &wanted, 1);
-    SAF_TRY(saf_comm_bcast(comm, 0, &t));
+    st = saf_comm_bcast(comm, 0, &t);
+    out->apart = st != SAF_OK;
+    if (out->apart) goto out;
     if (wanted) st = saf_alloc(ranks, sizeof *out->news, &out->news);
     if (wanted && st == SAF_OK) st = saf_alloc(ranks, sizeof *out->tensors, &out->tensors);
     if (wanted && st == SAF_OK) st = saf_alloc(ranks, sizeof(void *), &out->requests);
+    for (size_t r = 1; wanted && st == SAF_OK && r < ranks; r++) st = hear(out, (int)r);
     SAF_TRY(saf_comm_agree(comm, st));
     out->wanted = wanted;
-    for (size_t r = 1; wanted && root && r < ranks; r++) SAF_TRY(hear(out, (int)r));
 out:
     return st;
 }

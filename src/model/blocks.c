@@ -211,6 +211,10 @@ saf_status saf_slice_read(saf_slice *s, const saf_blocks *b, saf_slice_tick tick
         size_t now;
         bool stopped;
         saf_status mine = saf_alloc(b->largest, 1, &raw);
+        if (mine != SAF_OK) {
+#pragma omp atomic write
+            stop = true;
+        }
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < b->n; i++) {
 #pragma omp atomic read

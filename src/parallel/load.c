@@ -4,8 +4,10 @@
  *                      first thread sends blocks to those that it gives to (give.c)
  *   without            receives block after block, a few ahead, and repacks each with all threads
  *
- * Whatever needs memory is taken before anything is sent and agreed on, so that from then on only
- * reading can fail; a giver tells its receivers so with an empty block. */
+ * Slices and the buffers of blocks that travel are taken, and agreed on, before anything is sent.
+ * From then on a reader can still fail, in reading or for want of its threads' buffers: a giver
+ * tells its receivers so with an empty block, and all agree at the end. A message that cannot be
+ * started or received, be it for want of memory, leaves the ranks apart. */
 #include "parallel/load.h"
 
 typedef struct {

@@ -109,21 +109,17 @@ out:
     return st;
 }
 
-saf_status saf__give_rest(saf__giving *giving) {
+saf_status saf__give_more(saf__giving *giving, bool *all) {
     saf_status st = SAF_OK;
     saf_comm_request *requests[SAF_GIVEN_BLOCKS];
-    for (;;) {
-        int index;
-        SAF_TRY(saf__give_some(giving));
-        for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) requests[i] = giving->slots[i].request;
-        st = saf_comm_wait_any(requests, SAF_GIVEN_BLOCKS, &index);
-        if (index < 0 && st == SAF_OK) break;
-        if (index >= 0) giving->slots[index].request = requests[index];
-        if (st != SAF_OK) {
-            giving->apart = true;
-            goto out;
-        }
-    }
+    int index;
+    *all = false;
+    SAF_TRY(saf__give_some(giving));
+    for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) requests[i] = giving->slots[i].request;
+    st = saf_comm_wait_any(requests, SAF_GIVEN_BLOCKS, &index);
+    if (index >= 0) giving->slots[index].request = requests[index];
+    *all = index < 0;
+    if (st != SAF_OK) giving->apart = true;
 out:
     return st;
 }

@@ -92,7 +92,10 @@ static saf_status read_slice(loader *l) {
     SAF_TRY(saf_slice_read(l->slice, l->blocks, between_blocks, l));
     l->there = saf_blocks_total(l->blocks);
     l->slice_s = saf_clock_s() - l->start_s;
-    SAF_TRY(saf__give_rest(&l->giving));
+    for (bool all = false; !all;) {
+        SAF_TRY(saf__give_more(&l->giving, &all));
+        SAF_TRY(saf__loaded_say(&l->loaded, l->there));
+    }
 out:
     if (st != SAF_OK) saf__give_up(&l->giving);
     return st;

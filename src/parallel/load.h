@@ -36,8 +36,10 @@ saf_status saf__giving_new(saf_comm *comm, const saf_gguf *g, const saf_model_pa
 void saf__giving_free(saf__giving *giving);
 /* Sends what can be sent without waiting. */
 saf_status saf__give_some(saf__giving *giving);
-/* Until every receiver has its slice. */
-saf_status saf__give_rest(saf__giving *giving);
+/* The same, and waits until a block has left; *all: none is under way, every receiver has its
+ * slice.
+ */
+saf_status saf__give_more(saf__giving *giving, bool *all);
 /* After a failure of this rank: the receivers that are still waiting are told that nothing comes.
  */
 void saf__give_up(saf__giving *giving);

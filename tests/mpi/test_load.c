@@ -1,4 +1,7 @@
 /* Slices read and given, on every subset of ranks that have the file; and what fails. */
+#include <omp.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "model/slice.h"
@@ -6,6 +9,21 @@
 #include "saf/parallel.h"
 
 static char path[64];
+
+/* Large reads of this rank, each of which a disk may take its time for. */
+static struct {
+    long wait_ms;
+    int n;
+} reads;
+
+ssize_t pread(int fd, void *to, size_t bytes, off_t offset) {
+    struct timespec wait = {0, reads.wait_ms * 1000000};
+    if (wait.tv_nsec > 0 && bytes > SAF_BLOCK_BYTES / 4) {
+        nanosleep(&wait, NULL);
+        __atomic_add_fetch(&reads.n, 1, __ATOMIC_SEQ_CST);
+    }
+    return syscall(SYS_pread64, fd, to, bytes, offset);
+}
 
 typedef struct {
     saf_gguf *own, *g; /* own: for comparing, g: what the rank is said to have */
@@ -16,25 +34,29 @@ typedef struct {
 } view;
 
 /* Rank 0 makes a file that all see. */
-static void make_model(saf_comm *world) {
+static void make_layers(saf_comm *world, int32_t layers, int64_t vocab) {
     int64_t pid = getpid();
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &pid, 1);
     CHECK_OK(saf_comm_bcast(world, 0, &t));
     snprintf(path, sizeof path, "/tmp/saf-load-%d.gguf", (int)pid);
     saf_model_make_options o = {.arch = "llama",
-                                .layers = 4,
+                                .layers = layers,
                                 .width = 256,
                                 .heads = 4,
                                 .kv_heads = 2,
                                 .head_width = 64,
                                 .ff_width = 1536,
                                 .context = 128,
-                                .vocab_size = 9000,
+                                .vocab_size = vocab,
                                 .dtype = SAF_DTYPE_F16,
                                 .seed = 1};
     CHECK_OK(saf_kernels_init(NULL));
     if (saf_comm_rank(world) == 0) CHECK_OK(saf_model_make(path, &o));
     CHECK_OK(saf_comm_barrier(world));
+}
+
+static void make_model(saf_comm *world) {
+    make_layers(world, 4, 9000);
 }
 
 /* has: bit r says whether rank r has the file. */
@@ -147,6 +169,51 @@ static void test_load_givers_share_the_work(saf_comm *world) {
     if (saf_comm_rank(world) == 0) CHECK_EQ(unlink(path), 0);
 }
 
+typedef struct {
+    size_t own; /* and the most that others can have when rank 0 has its own slice */
+    int reads;  /* before the first event with more, and less than everything */
+} frozen;
+
+static void see_between(void *ctx, size_t bytes, size_t total) {
+    frozen *f = ctx;
+    if (f->reads == 0 && bytes > f->own && bytes < total)
+        f->reads = __atomic_load_n(&reads.n, __ATOMIC_SEQ_CST);
+}
+
+/* Rank 0 alone has the file, on a slow disk, and one layer of many: it goes on telling while it
+ * gives the others theirs, long after its own is there. */
+static void test_load_tells_while_it_gives(saf_comm *world) {
+    int rank = saf_comm_rank(world), ranks = saf_comm_size(world), threads = omp_get_max_threads();
+    int32_t given[8];
+    view v;
+    saf_blocks *own = NULL;
+    saf_slice *slice = NULL;
+    frozen f = {0};
+    saf_load_events events = {&f, rank == 0 ? see_between : NULL};
+    saf_load_times times;
+    if (ranks == 1) return;
+    make_layers(world, 15 + ranks, 400);
+    open_view(world, 1, &v);
+    for (int r = 0; r < ranks; r++) given[r] = 1;
+    given[ranks - 1] = v.p.layers - (ranks - 1);
+    saf_layout_free(&v.layout);
+    CHECK_OK(saf_layout_choose(v.g, &v.p, ranks, given, ranks, &v.layout));
+    CHECK_OK(saf_blocks_new(v.own, &v.p, saf_layout_range(&v.layout, 0), &own));
+    f.own =
+        saf_blocks_total(own) + (size_t)saf_blocks_count(own) * SAF_GIVEN_BLOCKS * SAF_BLOCK_BYTES;
+    if (rank == 0) reads.wait_ms = 100;
+    omp_set_num_threads(2);
+    CHECK_OK(saf_load_slices(world, v.g, &v.p, &v.layout, v.giver, &events, &times, &slice));
+    omp_set_num_threads(threads);
+    reads.wait_ms = 0;
+    if (rank == 0) CHECK(f.reads > 0 && f.reads < reads.n);
+    saf_blocks_free(&own);
+    saf_slice_free(&slice);
+    close_view(&v);
+    CHECK_OK(saf_comm_barrier(world));
+    if (rank == 0) CHECK_EQ(unlink(path), 0);
+}
+
 /* The file becomes shorter when all have opened it: the slice of one rank cannot be read, and all
  * hear of it, whoever gives to whom. */
 static void test_load_file_cut_short(saf_comm *world) {
@@ -183,6 +250,7 @@ int main(int argc, char **argv) {
     static const mpi_case cases[] = {
         MPI_CASE(test_load_any_subset_has_the_file),
         MPI_CASE(test_load_givers_share_the_work),
+        MPI_CASE(test_load_tells_while_it_gives),
         MPI_CASE(test_load_file_cut_short),
     };
     return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);

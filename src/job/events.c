@@ -71,6 +71,11 @@ void saf__loading_draw(void *ctx, size_t bytes, size_t total) {
     fflush(stderr);
 }
 
+void saf__loading_end(saf__session *s) {
+    if (s->loading_s > 0 && !s->loading_over) fputs("\n", stderr);
+    s->loading_over = true;
+}
+
 void saf__event_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf_result_request *row = saf__row_of(s, &s->live[request]);

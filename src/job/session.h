@@ -70,7 +70,7 @@ typedef struct {
     double progress_s;  /* when it was last drawn */
     double slices_s;    /* loading took, of all ranks */
     double loading_s;   /* when it began */
-    bool loading_over;  /* its last line was drawn */
+    bool loading_over;  /* its line has ended */
     double log_after_s; /* of the run: the next line for the log */
 } saf__session;
 
@@ -103,6 +103,8 @@ void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t positio
 void saf__event_done(void *ctx, int32_t request);
 void saf__progress_draw(saf__session *s, bool last);
 void saf__loading_draw(void *ctx, size_t bytes, size_t total);
+/* Loading has ended, well or not: ends the line if its last state was not drawn. */
+void saf__loading_end(saf__session *s);
 saf_result_request *saf__row_of(saf__session *s, const saf__live *l);
 void saf__set_reason(saf_result_request *row, const char *reason);
 

@@ -139,6 +139,7 @@ static saf_status load_slice(saf__session *s) {
     saf_load_events events = {s, s->rank == 0 && s->watched ? saf__loading_draw : NULL};
     saf_status st = saf_load_slices(s->world, s->gguf, &s->params, &s->layout, s->giver, &events,
                                     &times, &s->slice);
+    saf__loading_end(s);
     if (times.apart && s->ranks > 1) {
         saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
         saf_comm_abort(s->world, saf_status_exit_code(st));

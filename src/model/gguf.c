@@ -172,9 +172,8 @@ out:
 
 /* The file of a part, or what the image has of it. */
 static saf_status attach_part(const saf_gguf *g, int i, const char *path, saf__gguf_part *part) {
-    int count;
     if (!g->image.data) return open_part(path, part);
-    if (!saf__gguf_image_part(&g->image, i, part, &count))
+    if (!saf__gguf_image_part(&g->image, i, part))
         return saf_fail(SAF_BAD_INPUT, "%s: what came of part %d is no image of a header", path,
                         i + 1);
     return saf_strdup(path, &part->path);
@@ -240,6 +239,15 @@ out:
     return st;
 }
 
+/* The image must have as many parts as the header of its first one says. */
+static saf_status check_image(const saf_gguf *g, int64_t count) {
+    int parts = saf__gguf_image_parts(&g->image);
+    if (!g->image.data || parts == count) return SAF_OK;
+    return saf_fail(SAF_BAD_INPUT,
+                    "%s: what came is the header of %d files, but the model has %lld",
+                    g->parts[0].path, parts, (long long)count);
+}
+
 /* Takes the image over, if there is one, also on an error. */
 static saf_status open_all(const char *path, saf_buf *image, saf_gguf **out) {
     saf_status st = SAF_OK;
@@ -257,6 +265,7 @@ static saf_status open_all(const char *path, saf_buf *image, saf_gguf **out) {
     SAF_TRY(attach_part(g, 0, path, &g->parts[0]));
     SAF_TRY(saf__gguf_parse(&g->parts[0], 0, &g->keys, &g->tensors, &g->version));
     SAF_TRY(count_parts(&g->keys, path, &count));
+    SAF_TRY(check_image(g, count));
     if (count > 1) {
         first = g->parts[0];
         saf_free(&g->parts);

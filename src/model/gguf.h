@@ -81,9 +81,11 @@ saf_status saf__gguf_key_i64(const saf__gguf_keys *keys, const char *path, const
 saf_status saf__gguf_pread(const saf__gguf_part *part, uint64_t offset, size_t len,
                            const char *what, void *out);
 
-/* Fills file_bytes and held of a part from an image, which stays as it is as long as they are used;
- * *count is the number of parts. False when it is no image, or has no such part. */
-bool saf__gguf_image_part(const saf_buf *image, int number, saf__gguf_part *part, int *count);
+/* Number of parts that an image has; 0: it is none. */
+int saf__gguf_image_parts(const saf_buf *image);
+/* Fills file_bytes and held of a part from an image, which stays as it is as long as they are used.
+ * False when it is no image, or has no such part. */
+bool saf__gguf_image_part(const saf_buf *image, int number, saf__gguf_part *part);
 
 /* Makes room for one more element of `size` bytes; moves them all when it must. */
 saf_status saf__gguf_grow(void *items /* T ** */, int64_t n, int64_t *cap, size_t size);

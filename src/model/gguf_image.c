@@ -70,7 +70,13 @@ static bool read_start(const saf_buf *image, size_t *at, image_start *start) {
            start->extents >= start->parts && start->extents <= 2 * start->parts;
 }
 
-bool saf__gguf_image_part(const saf_buf *image, int number, saf__gguf_part *part, int *count) {
+int saf__gguf_image_parts(const saf_buf *image) {
+    image_start start;
+    size_t at = 0;
+    return read_start(image, &at, &start) ? (int)start.parts : 0;
+}
+
+bool saf__gguf_image_part(const saf_buf *image, int number, saf__gguf_part *part) {
     image_start start;
     image_extent e;
     size_t at = 0;
@@ -94,6 +100,5 @@ bool saf__gguf_image_part(const saf_buf *image, int number, saf__gguf_part *part
                 (saf__gguf_extent){image->data + data, e.offset, e.len};
         data += (size_t)e.len;
     }
-    *count = (int)start.parts;
     return data == image->len;
 }

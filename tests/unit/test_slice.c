@@ -295,6 +295,34 @@ static void test_slice_of_split_files(void **state) {
     assert_int_equal(unlink(parts[0]), 0);
 }
 
+/* An image of two parts, each of them the whole model, whose header knows of one. */
+static void test_image_has_more_parts_than_the_header(void **state) {
+    saf_gguf *g = NULL, *other = NULL;
+    saf_buf image = {0}, two = {0};
+    uint64_t start[3], bytes, extent[3];
+    (void)state;
+    OK(saf_gguf_open(path, &g));
+    make_image(g, &image);
+    memcpy(start, image.data, sizeof start);
+    memcpy(&bytes, image.data + 24, sizeof bytes);
+    memcpy(extent, image.data + 32, sizeof extent);
+    assert_int_equal(start[1], 1);
+    for (uint64_t parts = 1; parts <= 2; parts++) {
+        OK(saf_buf_append(&two, (uint64_t[]){start[0], parts, parts}, sizeof start));
+        for (uint64_t i = 0; i < parts; i++) OK(saf_buf_append(&two, &bytes, sizeof bytes));
+        for (uint64_t i = 0; i < parts; i++)
+            OK(saf_buf_append(&two, (uint64_t[]){i, 0, extent[2]}, sizeof extent));
+        for (uint64_t i = 0; i < parts; i++)
+            OK(saf_buf_append(&two, image.data + 32 + 24 * start[2], extent[2]));
+        saf_status st = saf_gguf_image_open(path, &two, &other);
+        assert_int_equal(st, parts == 1 ? SAF_OK : SAF_BAD_INPUT);
+        if (parts == 2) assert_non_null(strstr(saf_error_text(), "2 files"));
+        saf_gguf_close(&other);
+    }
+    saf_buf_free(&image);
+    saf_gguf_close(&g);
+}
+
 static void test_image_damaged(void **state) {
     saf_gguf *g = NULL, *other = NULL;
     saf_buf image = {0}, copy = {0};
@@ -348,6 +376,7 @@ int main(void) {
         cmocka_unit_test(test_slice_read_tells_how_far_it_is),
         cmocka_unit_test(test_slice_of_a_file_cut_short),
         cmocka_unit_test(test_slice_of_split_files),
+        cmocka_unit_test(test_image_has_more_parts_than_the_header),
         cmocka_unit_test(test_image_damaged),
         cmocka_unit_test(test_image_keeps_the_header),
     };

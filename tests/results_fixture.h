@@ -83,7 +83,7 @@ static inline void fixture_rank(saf_result_rank *k, int32_t rank) {
     k->memory_weights_bytes = (int64_t)6 << 32;
     k->memory_kv_bytes = 987654321;
     k->peak_memory_bytes = (int64_t)7 << 32;
-    k->giver = rank / 2;
+    k->weights_from = rank / 2;
     k->load_s = 2.25 + rank;
     k->compute_s = 8.5 + rank;
     k->wait_s = 1.5;

@@ -27,7 +27,7 @@ typedef struct {
     int64_t replicated_bytes; /* of those, held by another rank as well */
     char replicated[64];      /* their names, "" when none */
     int64_t memory_weights_bytes, memory_kv_bytes, peak_memory_bytes;
-    int32_t giver;            /* the rank its weights came from; itself: it read the file */
+    int32_t weights_from;     /* the rank its weights came from; itself: it read the file */
     double load_s;            /* until its weights were there */
     double compute_s, wait_s; /* between the first prompt token and the last result */
     double busy;              /* compute_s / run_s, 0..1 */

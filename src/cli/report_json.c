@@ -147,7 +147,7 @@ static cJSON *make_rank(builder *b, const saf_result_rank *k) {
     add_whole(b, o, "memory_weights_bytes", k->memory_weights_bytes);
     add_whole(b, o, "memory_kv_bytes", k->memory_kv_bytes);
     add_whole(b, o, "peak_memory_bytes", k->peak_memory_bytes);
-    add_whole(b, o, "giver", k->giver);
+    add_whole(b, o, "weights_from", k->weights_from);
     add_number(b, o, "load_s", k->load_s);
     add_number(b, o, "compute_s", k->compute_s);
     add_number(b, o, "wait_s", k->wait_s);

@@ -46,9 +46,9 @@ saf_status saf__report_ranks(FILE *out, const saf_results *r) {
     SAF_TRY(saf__grid_print(&g, out));
     for (int64_t i = 0; i < r->n_ranks; i++) {
         const saf_result_rank *k = &r->ranks[i];
-        if (k->giver != k->rank)
+        if (k->weights_from != k->rank)
             fprintf(out, "rank %d had no model file: its weights came from rank %d\n", (int)k->rank,
-                    (int)k->giver);
+                    (int)k->weights_from);
         if (k->replicated_bytes <= 0) continue;
         saf_buf_clear(&names);
         SAF_TRY(saf__show_text(&names, k->replicated, LINE_CHARS));

@@ -39,7 +39,7 @@ static void fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
     if (s->slice) r->memory_weights_bytes = (int64_t)saf_slice_memory_bytes(s->slice);
     if (s->kv) r->memory_kv_bytes = (int64_t)saf_kv_cache_bytes(s->kv);
     r->peak_memory_bytes = (int64_t)saf_peak_memory_bytes();
-    r->giver = s->giver[s->rank];
+    r->weights_from = s->giver[s->rank];
     r->load_s = s->slice_s;
     r->compute_s = s->times.compute_s;
     r->wait_s = s->times.wait_s;

@@ -55,7 +55,7 @@ def check_bytes(label, has, table, without):
         tap.ok(abs(more - expected) < 0.01 * slice_bytes,
                f"{label}: rank {r} receives {'no weights' if has[r] else 'its slice'}",
                f"{more} bytes more than with a file, its slice has {slice_bytes}")
-        giver = int(row["giver"])
+        giver = int(row["weights_from"])
         tap.ok(giver == r if has[r] else giver != r and has[giver],
                f"{label}: rank {r} has its weights from a rank with the file", giver)
         tap.ok(0 < row["load_s"] < 60, f"{label}: rank {r} says how long that took", row["load_s"])

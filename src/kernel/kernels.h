@@ -1,6 +1,6 @@
 /* kernels.h: the table of kernels, one a unit of work. saf__kernels_scalar fills it with the plain
  * reference; each instruction set then overrides what it does better. The worksharing loops and
- * the shapes live in acts.c, matmul.c, rows.c, kv.c and attention.c, once for all. */
+ * the shapes live in acts.c, matmul.c, rows.c, kv.c, attention.c and vocab.c, once for all. */
 #ifndef SAF_KERNEL_KERNELS_H
 #define SAF_KERNEL_KERNELS_H
 

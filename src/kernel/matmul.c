@@ -63,7 +63,9 @@ static void multiply_floats(const product *m, int64_t first, int64_t end) {
                                         .more = k > 0,
                                         .y = m->p->y + t * m->p->ldy + i * SAF_TILE_ROWS,
                                         .ldy = m->p->ldy};
-                part.next = tile_at(m, i + 1 < end ? i + 1 : first) + k * column_bytes;
+                const bool last = t + tokens >= a->tokens && k + cols < a->cols;
+                part.next = i + 1 < end ? tile_at(m, i + 1) + k * column_bytes
+                                        : tile_at(m, first) + (last ? k + cols : k) * column_bytes;
                 m->kernels->dot_float(&part);
             }
 }

@@ -162,7 +162,7 @@ SAF__INLINE void dot_tile(const shape S, const job *j) {
     } else if (j->tokens == TOKENS && j->rows == ROWS) {
         SAF__UNROLL for (int t = 0; t < TOKENS; t++) _mm512_storeu_ps(j->y + t * j->ldy, acc[t]);
     } else {
-        const __mmask16 live = (__mmask16)((1u << j->rows) - 1);
+        const __mmask16 live = live_rows(j->rows, 0);
         SAF__UNROLL for (int t = 0; t < TOKENS; t++) if (t < j->tokens)
             _mm512_mask_storeu_ps(j->y + t * j->ldy, live, acc[t]);
     }

@@ -10,16 +10,6 @@ typedef struct {
     bool has_min;
 } variant;
 
-/* Every byte's lower half, the low byte of each word of `even`, and upper half, of `odd`. */
-SAF__INLINE __m512i bytes_of(__m512i even, __m512i odd) {
-    return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAA, even, _mm512_slli_epi16(odd, 8));
-}
-/* A scale for each row, in both words of its lane. */
-SAF__INLINE __m512i both_words(__m512i x) {
-    return _mm512_or_si512(_mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)),
-                           _mm512_slli_epi32(x, 16));
-}
-
 /* Group g of codes times the scales of its half, which are two words of each row's lane. Q2_K: at
  * most 3 * 15. Q3_K: within [-124, 128], of which the negative is kept, and d is made negative too.
  * Q6_K: up to fourteen bits: what is left when a multiple of 64 is taken away, and this multiple in
@@ -33,10 +23,8 @@ SAF__INLINE void store_scaled(const variant V, __m512i x, __m512i scale, int8_t 
         upper[i] = _mm512_srai_epi16(_mm512_add_epi16(w[i], _mm512_set1_epi16(32)), 6);
         if (V.bits == 6) w[i] = _mm512_sub_epi16(w[i], _mm512_slli_epi16(upper[i], 6));
     }
-    _mm512_store_si512(to, bytes_of(_mm512_and_si512(w[0], low), w[1]));
-    if (V.bits == 6)
-        _mm512_store_si512(to + SAF__AMX_PLANE_BYTES,
-                           bytes_of(_mm512_and_si512(upper[0], low), upper[1]));
+    _mm512_store_si512(to, bytes_of(w[0], w[1]));
+    if (V.bits == 6) _mm512_store_si512(to + SAF__AMX_PLANE_BYTES, bytes_of(upper[0], upper[1]));
 }
 
 /* Sixteen rows of the block that lies at `block`; d[] and m[] of its super at `header`. */

@@ -5,7 +5,15 @@
 #ifndef SAF_KERNEL_AVX512_AVX512_H
 #define SAF_KERNEL_AVX512_AVX512_H
 
+#include <immintrin.h>
+
 #include "kernel/kernels.h"
+
+/* The rows of a tile, as the lanes of two registers. */
+static inline __mmask16 live_rows(int rows, int half) {
+    int n = rows - 16 * half;
+    return (__mmask16)((1u << (n < 0 ? 0 : n < 16 ? n : 16)) - 1);
+}
 
 void saf__avx512_float(saf__kernels *k);
 void saf__avx512_quantise(saf__kernels *k);

@@ -59,13 +59,20 @@ SAF__INLINE __m512i broadcast4(const void *p) {
     return _mm512_set1_epi32(word);
 }
 
+/* A lane's number in both of its words. */
+SAF__INLINE __m512i both_words(__m512i x) {
+    return _mm512_or_si512(_mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)),
+                           _mm512_slli_epi32(x, 16));
+}
+/* The low bytes of words: those of `even` and `odd` by turns. */
+SAF__INLINE __m512i bytes_of(__m512i even, __m512i odd) {
+    return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAA, even, _mm512_slli_epi16(odd, 8));
+}
 /* Every byte of a lane times that lane's scale, modulo 256. */
 SAF__INLINE __m512i scaled_bytes(__m512i x, __m512i scale) {
-    __m512i twice = _mm512_or_si512(_mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF)),
-                                    _mm512_slli_epi32(scale, 16));
-    __m512i even = _mm512_mullo_epi16(x, twice);
-    __m512i odd = _mm512_mullo_epi16(_mm512_srli_epi16(x, 8), twice);
-    return _mm512_mask_blend_epi8(0xAAAAAAAAAAAAAAAA, even, _mm512_slli_epi16(odd, 8));
+    __m512i twice = both_words(scale);
+    return bytes_of(_mm512_mullo_epi16(x, twice),
+                    _mm512_mullo_epi16(_mm512_srli_epi16(x, 8), twice));
 }
 
 enum { Q3_K_WIDE_OFFSET = 124 }; /* scale * w is in [-124, 128] */

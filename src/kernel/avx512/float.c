@@ -23,12 +23,6 @@ static void widen(saf_dtype dtype, const uint8_t *at, int64_t n, float *out) {
             _mm512_storeu_ps(out + i, weights_load(SAF_DTYPE_BF16, at + 2 * i));
 }
 
-/* The rows of a tile, as the lanes of two registers. */
-SAF__INLINE __mmask16 live_rows(int rows, int half) {
-    int n = rows - 16 * half;
-    return (__mmask16)((1u << (n < 0 ? 0 : n < 16 ? n : 16)) - 1);
-}
-
 SAF__INLINE void pass_n(const int N, const float_pass *p) {
     const __mmask16 live[2] = {live_rows(p->rows, 0), live_rows(p->rows, 1)};
     const float *w = p->w, *x = p->x, *end = w + p->cols * SAF_TILE_ROWS;

@@ -123,11 +123,6 @@ SAF__INLINE void scales_load(const bool has_min, const uint8_t *super, __m512 *d
     }
 }
 
-static inline __mmask16 live_rows(int rows, int half) {
-    int n = rows - 16 * half;
-    return (__mmask16)(n <= 0 ? 0 : n >= 16 ? 0xFFFF : (1 << n) - 1);
-}
-
 /* N tokens and 32 rows over all wide blocks of a panel. */
 SAF__INLINE void dot_panel(const int N, const shape S, const int BLOCKS, const panel *in, int rows,
                            float *y, int64_t ldy) {

@@ -47,21 +47,8 @@ SAF__INLINE void pass_n(const int N, const float_pass *p) {
         _mm256_maskstore_ps(p->y + i / 2 * p->ldy + i % 2 * ROWS, live[i % 2], acc[i]);
 }
 
-/* Every number of tokens has its own registers. */
 static void pass_tokens(const float_pass *p, int tokens) {
-    switch (tokens) {
-#define CASE(n)       \
-    case n:           \
-        pass_n(n, p); \
-        break
-        CASE(1);
-        CASE(2);
-        CASE(3);
-        CASE(4);
-        CASE(5);
-        CASE(6);
-#undef CASE
-    }
+    switch (tokens) { SAF__PASSES_1_TO_6(p) }
 }
 
 SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p) {

@@ -48,26 +48,10 @@ SAF__INLINE void pass_n(const int N, const float_pass *p) {
         _mm512_mask_storeu_ps(y + i / 2 * p->ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
-/* Every number of tokens has its own registers. */
 static void pass_tokens(const float_pass *p, int tokens) {
     switch (tokens) {
-#define CASE(n)       \
-    case n:           \
-        pass_n(n, p); \
-        break
-        CASE(1);
-        CASE(2);
-        CASE(3);
-        CASE(4);
-        CASE(5);
-        CASE(6);
-        CASE(7);
-        CASE(8);
-        CASE(9);
-        CASE(10);
-        CASE(11);
-        CASE(12);
-#undef CASE
+        SAF__PASSES_1_TO_6(p)
+        SAF__PASSES_7_TO_12(p)
     }
 }
 

@@ -270,14 +270,7 @@ static const streams_kernel streams[SAF_DTYPE_COUNT] = {
 
 static void vnni_dot_streams(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
                              float *const *y) {
-    const saf__form *form = saf__form_of(dtype);
-    panel p = {.supers = a->blocks / form->blocks,
-               .q = a->q,
-               .dx = a->dx,
-               .sums = a->sums,
-               .u = a->u,
-               .offset = form->offset,
-               .first = true};
+    panel p = packed_panel(saf__form_of(dtype), tiles[0], a);
     streams[dtype](&p, tiles, y);
 }
 

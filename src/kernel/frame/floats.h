@@ -28,7 +28,20 @@ typedef struct {
 
 /* out[0, n), n a multiple of 32, of F16 or BF16 weights. */
 static void widen(saf_dtype dtype, const uint8_t *at, int64_t n, float *out);
+/* By pass_n(n, pass), as every number of tokens has its own registers: the cases of a switch. */
 static void pass_tokens(const float_pass *pass, int tokens);
+#define SAF__PASS(n, pass)   \
+    case n:                  \
+        pass_n((n), (pass)); \
+        break;
+#define SAF__PASSES_1_TO_6(pass) \
+    SAF__PASS(1, pass)           \
+    SAF__PASS(2, pass)           \
+    SAF__PASS(3, pass) SAF__PASS(4, pass) SAF__PASS(5, pass) SAF__PASS(6, pass)
+#define SAF__PASSES_7_TO_12(pass) \
+    SAF__PASS(7, pass)            \
+    SAF__PASS(8, pass)            \
+    SAF__PASS(9, pass) SAF__PASS(10, pass) SAF__PASS(11, pass) SAF__PASS(12, pass)
 /* A single token of a part. */
 SAF__INLINE void one_token(const saf_dtype D, const saf__float_part *p);
 

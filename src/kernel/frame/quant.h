@@ -111,17 +111,23 @@ static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, 
     }
 }
 
+/* All blocks of a packed tile; the first tile of tokens. */
+SAF__INLINE panel packed_panel(const saf__form *form, const uint8_t *tile,
+                               const saf__acts_view *a) {
+    return (panel){.super = tile,
+                   .supers = a->blocks / form->blocks,
+                   .q = a->q,
+                   .dx = a->dx,
+                   .sums = a->sums,
+                   .u = a->u,
+                   .offset = form->offset,
+                   .first = true};
+}
+
 static void frame_dot_quant(const quant_type *type, const saf__form *form, const uint8_t *tile,
                             const saf__acts_view *a, int rows, float *y, int64_t ldy) {
     uint8_t wide[PANEL_BLOCKS * (WIDE_PLANE + 128)] __attribute__((aligned(64)));
-    panel p = {.super = tile,
-               .supers = a->blocks / form->blocks,
-               .q = a->q,
-               .dx = a->dx,
-               .sums = a->sums,
-               .u = a->u,
-               .offset = form->offset,
-               .first = true};
+    panel p = packed_panel(form, tile, a);
     if (a->tokens == 1) {
         type->one(&p, rows, y, ldy);
         return;

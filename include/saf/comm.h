@@ -129,6 +129,23 @@ saf_status saf_comm_gather_buf(saf_comm *comm, int root, const saf_buf *mine, sa
  * nobody failed, at the cost of one small all-reduce. Collective. */
 saf_status saf_comm_agree(saf_comm *comm, saf_status mine);
 
+/* ---- shared memory -----------------------------------------------------------------------------
+ * A block of bytes that all ranks of a communicator see: those of one host the very same memory (an
+ * MPI-3 shared window), each host a copy of its own, brought up to date when the ranks meet. */
+typedef struct saf_shared saf_shared;
+/* Zeroed, 64-byte aligned. Collective; no memory is everybody's failure. */
+saf_status saf_shared_new(saf_comm *comm, size_t bytes, saf_shared **out);
+void saf_shared_free(saf_shared **shared); /* collective */
+/* Local. */
+void *saf_shared_data(const saf_shared *shared);
+bool saf_shared_one_host(const saf_shared *shared); /* then parts are not looked at */
+/* The ranks meet: what each has written before, all others read afterwards. parts[n]: what was
+ * written since they last met, and by whom, the same on every rank; parts of two owners do not
+ * overlap. Ranks of a host meet in a fraction of a microsecond and copy nothing; between hosts, one
+ * rank of each sends what its host wrote to one of each other. Waits as saf_comm_wait does.
+ * Collective. Errors: COMM, DEFECT (a part beyond the block). */
+saf_status saf_shared_meet(saf_shared *shared, const saf_part *parts, int64_t n);
+
 /* ---- counters -------------------------------------------------------------------------------- */
 
 typedef enum {

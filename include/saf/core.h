@@ -115,6 +115,19 @@ static inline int64_t saf_round_up(int64_t a, int64_t b) {
     return saf_ceil_div(a, b) * b;
 }
 
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    int64_t begin, end; /* [begin, end) */
+} saf_span;
+
+/* Bytes that one rank writes of a block of memory that several share: rows, a stride apart. */
+typedef struct {
+    int32_t owner; /* a rank of those that share it */
+    int64_t rows;
+    size_t offset, bytes, stride; /* of the first row, of each row, from one row to the next */
+} saf_part;
+
 /* ---- memory -------------------------------------------------------------------------------- */
 
 /* `count` elements of `size` bytes, zeroed, aligned to 64 bytes. *out is set only on success.

@@ -284,12 +284,24 @@ const char *saf_arch_name(saf_arch arch);
 
 /* ==== slice: the part of a model that one rank holds ===========================================*/
 
-/* What a pipeline stage holds: layers [layer0, layer1), the embedding table if it is the first
- * stage, norm and output head if it is the last. */
+/* What one rank holds: of the layers [layer0, layer1) and, on the first stage, of the embedding, on
+ * the last, of the output head, the output rows of its part of the stage. The parts of a stage are
+ * cut at multiples of SAF_TILE_ROWS (heads: where their columns are such a multiple), the last one
+ * takes what is left; a part may be empty. Vectors are held whole, but for the biases. */
 typedef struct {
     int64_t layer0, layer1;
     bool embedding, head;
+    saf_span heads; /* of H: rows of q, and of k and v those of the key heads that they read */
+    saf_span width; /* of D: rows of attention's output and of down */
+    saf_span ff;    /* of F: rows of gate and up */
+    saf_span vocab; /* of V: rows of the embedding and of the output head */
 } saf_slice_range;
+
+/* Layers with all their rows. */
+saf_slice_range saf_slice_range_whole(const saf_model_params *p, int64_t layer0, int64_t layer1,
+                                      bool embedding, bool head);
+/* The key heads that the range's heads read: another rank may hold some of them as well. */
+saf_span saf_slice_kv_heads(const saf_model_params *p, saf_slice_range range);
 
 typedef struct saf_slice saf_slice;
 
@@ -362,6 +374,25 @@ typedef struct {
     const saf_run *runs;
     const int32_t *ids; /* [T], only read by the first stage */
 } saf_batch;
+
+/* The ranks that hold the parts of one stage. Each works out its own rows and heads; what others
+ * need of it, it writes into memory that all of them see, and they meet in `share`: four times a
+ * layer, for the rows that feed the two norms (f32) and those that feed the two products after
+ * attention and SiLU (as the products take them: quantised blocks, or f32 for float weights). */
+typedef struct {
+    void *ctx;
+    int32_t rank, ranks;
+    const saf_slice_range *ranges; /* [ranks], rank's own among them */
+    char *memory;                  /* saf_stage_shared_bytes of it are the stages' own */
+    bool parts;                    /* whether share looks at what was written */
+    /* All ranks meet: what each wrote before, all others read afterwards. parts[n]: what was
+     * written since they last met, the same list on every rank. By one thread. An error is
+     * final: no rank meets another any more. */
+    saf_status (*share)(void *ctx, const saf_part *parts, int64_t n);
+} saf_stage_group;
+/* Bytes at the beginning of `memory` that the stages of a group need, the same on all its ranks;
+ * what comes after is the caller's. */
+size_t saf_stage_shared_bytes(const saf_model_params *p, int64_t max_tokens);
 
 /* Working memory of a stage for batches up to max_tokens rows and max_logits logit rows. */
 typedef struct saf_stage saf_stage;

@@ -37,7 +37,8 @@ saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p, int32
                              const int32_t *given, int32_t n_given, saf_layout *out);
 void saf_layout_free(saf_layout *layout);
 /* What stage s holds. */
-saf_slice_range saf_layout_range(const saf_layout *layout, int32_t stage);
+saf_slice_range saf_layout_range(const saf_layout *layout, const saf_model_params *p,
+                                 int32_t stage);
 /* "pipeline 3: layers 0-9 | 10-19 | 20-27 + head" */
 saf_status saf_layout_text(const saf_layout *layout, saf_buf *out);
 

@@ -66,7 +66,7 @@ static saf_status lay_out(saf__session *s) {
     SAF_TRY(saf_layout_choose(s->gguf, &s->params, s->ranks,
                               s->settings.n_stages > 0 ? s->given_stages : NULL,
                               s->settings.n_stages, &s->layout));
-    s->range = saf_layout_range(&s->layout, s->rank);
+    s->range = saf_layout_range(&s->layout, &s->params, s->rank);
     SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->giver, &s->giver));
 out:
     return st;

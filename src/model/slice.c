@@ -51,6 +51,24 @@ static const struct {
     [ROLE_DOWN] = {"blk.%lld.ffn_down.weight", true},
 };
 
+saf_slice_range saf_slice_range_whole(const saf_model_params *p, int64_t layer0, int64_t layer1,
+                                      bool embedding, bool head) {
+    return (saf_slice_range){.layer0 = layer0,
+                             .layer1 = layer1,
+                             .embedding = embedding,
+                             .head = head,
+                             .heads = {0, p->heads},
+                             .width = {0, p->width},
+                             .ff = {0, p->ff_width},
+                             .vocab = {0, p->vocab}};
+}
+
+saf_span saf_slice_kv_heads(const saf_model_params *p, saf_slice_range range) {
+    if (range.heads.begin == range.heads.end) return (saf_span){0, 0};
+    return (saf_span){range.heads.begin * p->kv_heads / p->heads,
+                      (range.heads.end - 1) * p->kv_heads / p->heads + 1};
+}
+
 /* Whether a stage of this range holds the role's tensor at all. */
 static bool range_has(const saf_model_params *p, saf_slice_range range, tensor_role role) {
     switch (role) {

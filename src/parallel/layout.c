@@ -8,10 +8,11 @@
 static void layer_costs(const saf_gguf *g, const saf_model_params *p, int64_t *cost) {
     size_t replicated;
     for (int64_t i = 0; i < p->layers; i++) {
-        saf_slice_range layer = {i, i + 1, false, false};
+        saf_slice_range layer = saf_slice_range_whole(p, i, i + 1, false, false);
         cost[i] = 4 * (int64_t)saf_slice_file_bytes(g, p, layer, &replicated);
     }
-    saf_slice_range none = {0, 0, false, false}, head = {0, 0, false, true};
+    saf_slice_range none = saf_slice_range_whole(p, 0, 0, false, false);
+    saf_slice_range head = saf_slice_range_whole(p, 0, 0, false, true);
     int64_t head_bytes = (int64_t)(saf_slice_file_bytes(g, p, head, &replicated) -
                                    saf_slice_file_bytes(g, p, none, &replicated));
     cost[p->layers - 1] += 3 * head_bytes;
@@ -102,9 +103,10 @@ void saf_layout_free(saf_layout *layout) {
     layout->stages = 0;
 }
 
-saf_slice_range saf_layout_range(const saf_layout *layout, int32_t stage) {
-    return (saf_slice_range){layout->first[stage], layout->first[stage + 1], stage == 0,
-                             stage == layout->stages - 1};
+saf_slice_range saf_layout_range(const saf_layout *layout, const saf_model_params *p,
+                                 int32_t stage) {
+    return saf_slice_range_whole(p, layout->first[stage], layout->first[stage + 1], stage == 0,
+                                 stage == layout->stages - 1);
 }
 
 saf_status saf_layout_text(const saf_layout *layout, saf_buf *out) {

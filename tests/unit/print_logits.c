@@ -52,7 +52,7 @@ static saf_status print_model(const char *path, const token_list *tokens, saf_kv
     char hex[65];
     SAF_TRY(saf_gguf_open(path, &g));
     SAF_TRY(saf_model_params_read(g, &p));
-    saf_slice_range all = {0, p.layers, true, true};
+    saf_slice_range all = saf_slice_range_whole(&p, 0, p.layers, true, true);
     SAF_TRY(saf_slice_load(g, &p, all, &slice));
     SAF_TRY(saf_kv_cache_new(&p, all, type, 1, MAX_TOKENS, &kv));
     SAF_TRY(saf_stage_new(&p, slice, kv, MAX_TOKENS, 1, MAX_TOKENS, &stage));

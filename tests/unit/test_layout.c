@@ -41,7 +41,8 @@ static int remove_model(void **state) {
 /* The rule of layout.c: bytes of the layers in full, those of the head at three quarters. */
 static size_t stage_cost(int64_t a, int64_t b) {
     size_t replicated;
-    saf_slice_range layers = {a, b, false, false}, all = {a, b, false, b == params.layers};
+    saf_slice_range layers = saf_slice_range_whole(&params, a, b, false, false);
+    saf_slice_range all = saf_slice_range_whole(&params, a, b, false, b == params.layers);
     size_t bytes = saf_slice_file_bytes(gguf, &params, layers, &replicated);
     return 4 * bytes + 3 * (saf_slice_file_bytes(gguf, &params, all, &replicated) - bytes);
 }
@@ -87,7 +88,8 @@ static void test_layout_ranges_hold_everything_once(void **state) {
     size_t replicated, sum = 0;
     assert_int_equal(saf_layout_choose(gguf, &params, 4, NULL, 0, &layout), SAF_OK);
     for (int32_t s = 0; s < 4; s++)
-        sum += saf_slice_file_bytes(gguf, &params, saf_layout_range(&layout, s), &replicated) -
+        sum += saf_slice_file_bytes(gguf, &params, saf_layout_range(&layout, &params, s),
+                                    &replicated) -
                replicated;
     size_t all = 0;
     for (int64_t i = 0; i < saf_gguf_tensor_count(gguf); i++)

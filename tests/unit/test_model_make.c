@@ -351,7 +351,7 @@ static void test_model_make_activations_stay_moderate(void **state) {
         o.layers = LAYERS;
         OK(saf_model_make(path, &o));
         open_model(path, &g, &p);
-        const saf_slice_range all = {0, LAYERS, true, true};
+        const saf_slice_range all = saf_slice_range_whole(&p, 0, LAYERS, true, true);
         OK(saf_slice_load(g, &p, all, &slice));
         OK(saf_kv_cache_new(&p, all, SAF_KV_F16, 1, SAF_KV_SEGMENT, &kv));
         OK(saf_stage_new(&p, slice, kv, T, 1, T, &stage));

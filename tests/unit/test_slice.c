@@ -104,8 +104,15 @@ static void make_image(const saf_gguf *g, saf_buf *image) {
     assert_true(image->len > 100);
 }
 
-static const saf_slice_range ranges[] = {
-    {0, 3, true, true}, {0, 1, true, false}, {1, 2, false, false}, {2, 3, false, true}};
+enum { RANGES = 4 };
+static saf_slice_range range_at(const saf_model_params *p, int i) {
+    static const struct {
+        int64_t layer0, layer1;
+        bool embedding, head;
+    } of[RANGES] = {
+        {0, 3, true, true}, {0, 1, true, false}, {1, 2, false, false}, {2, 3, false, true}};
+    return saf_slice_range_whole(p, of[i].layer0, of[i].layer1, of[i].embedding, of[i].head);
+}
 
 static void test_slice_read_and_given(void **state) {
     saf_gguf *g = NULL, *headless = NULL;
@@ -118,16 +125,16 @@ static void test_slice_read_and_given(void **state) {
     assert_null(image.data);
     OK(saf_model_params_read(g, &p));
     OK(saf_model_params_read(headless, &q));
-    for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
+    for (int r = 0; r < RANGES; r++) {
         saf_slice *read = NULL, *given = NULL;
         saf_blocks *here = NULL, *there = NULL;
         char *bytes = NULL;
         size_t sum = 0, replicated;
-        OK(saf_slice_load(g, &p, ranges[r], &read));
-        check_slice(g, read, ranges[r]);
-        OK(saf_blocks_new(g, &p, ranges[r], &here));
-        OK(saf_blocks_new(headless, &q, ranges[r], &there));
-        OK(saf_slice_new(headless, &q, ranges[r], &given));
+        OK(saf_slice_load(g, &p, range_at(&p, r), &read));
+        check_slice(g, read, range_at(&p, r));
+        OK(saf_blocks_new(g, &p, range_at(&p, r), &here));
+        OK(saf_blocks_new(headless, &q, range_at(&p, r), &there));
+        OK(saf_slice_new(headless, &q, range_at(&p, r), &given));
         OK(saf_alloc(saf_blocks_largest(here), 1, &bytes));
         assert_int_equal(saf_blocks_count(here), saf_blocks_count(there));
         assert_true(saf_blocks_count(here) > (r == 0));
@@ -140,9 +147,9 @@ static void test_slice_read_and_given(void **state) {
             sum += saf_blocks_bytes(here, i);
         }
         assert_int_equal(sum, saf_blocks_total(here));
-        size_t file_bytes = saf_slice_file_bytes(g, &p, ranges[r], &replicated);
+        size_t file_bytes = saf_slice_file_bytes(g, &p, range_at(&p, r), &replicated);
         assert_in_range(sum, file_bytes, file_bytes + 64 * 14 * 3);
-        check_slice(g, given, ranges[r]);
+        check_slice(g, given, range_at(&p, r));
         assert_int_equal(saf_slice_memory_bytes(given), saf_slice_memory_bytes(read));
         assert_int_equal(saf_blocks_read(there, 0, bytes), SAF_DEFECT);
         saf_free(&bytes);
@@ -178,8 +185,8 @@ static void test_slice_read_tells_how_far_it_is(void **state) {
     (void)state;
     OK(saf_gguf_open(path, &g));
     OK(saf_model_params_read(g, &p));
-    OK(saf_blocks_new(g, &p, ranges[0], &b));
-    OK(saf_slice_new(g, &p, ranges[0], &s));
+    OK(saf_blocks_new(g, &p, range_at(&p, 0), &b));
+    OK(saf_slice_new(g, &p, range_at(&p, 0), &s));
     OK(saf_slice_read(s, b, count_tick, &all));
     assert_in_range(all.calls, 0, saf_blocks_count(b));
     if (all.calls == saf_blocks_count(b)) assert_int_equal(all.last, saf_blocks_total(b));
@@ -205,7 +212,7 @@ static void test_slice_of_a_file_cut_short(void **state) {
     OK(saf_gguf_open(copy, &g));
     OK(saf_model_params_read(g, &p));
     assert_int_equal(truncate(copy, (off_t)saf_gguf_file_bytes(g) - 1000), 0);
-    assert_int_equal(saf_slice_load(g, &p, ranges[0], &s), SAF_BAD_INPUT);
+    assert_int_equal(saf_slice_load(g, &p, range_at(&p, 0), &s), SAF_BAD_INPUT);
     assert_non_null(strstr(saf_error_text(), "has become shorter"));
     assert_null(s);
     saf_model_params_free(&p);
@@ -268,18 +275,18 @@ static void test_slice_of_split_files(void **state) {
     OK(saf_model_params_read(headless, &q));
     assert_true(p.inv_freq[5] > 0 && p.inv_freq[5] < 1);
     assert_memory_equal(p.inv_freq, q.inv_freq, (size_t)p.rope_half * sizeof *p.inv_freq);
-    for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
+    for (int r = 0; r < RANGES; r++) {
         saf_blocks *b = NULL;
         saf_slice *s = NULL;
         char *bytes = NULL;
-        OK(saf_blocks_new(split, &p, ranges[r], &b));
-        OK(saf_slice_new(headless, &q, ranges[r], &s));
+        OK(saf_blocks_new(split, &p, range_at(&p, r), &b));
+        OK(saf_slice_new(headless, &q, range_at(&p, r), &s));
         OK(saf_alloc(saf_blocks_largest(b), 1, &bytes));
         for (int64_t i = 0; i < saf_blocks_count(b); i++) {
             OK(saf_blocks_read(b, i, bytes));
             saf_slice_put(s, b, i, bytes);
         }
-        check_slice(g, s, ranges[r]);
+        check_slice(g, s, range_at(&p, r));
         saf_free(&bytes);
         saf_blocks_free(&b);
         saf_slice_free(&s);

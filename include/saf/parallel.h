@@ -23,22 +23,41 @@
 /* ---- layout -----------------------------------------------------------------------------------
  */
 
+/* Where a rank stands in the grid. Neighbouring ranks are the parts of one stage:
+ *   rank = (replica * stages + stage) * tensor + part */
 typedef struct {
-    int32_t stages;
-    int32_t *first; /* [stages + 1], first[0] = 0, first[stages] = L */
+    int32_t replica, stage, part;
+} saf_place;
+
+typedef struct {
+    int32_t replicas, stages, tensor; /* replicas * stages * tensor ranks */
+    saf_slice_range *ranges;          /* [ranks] what each of them holds */
 } saf_layout;
 
-/* Cuts the layers into `stages` runs. With given == NULL, so that the largest cost of a stage is
- * smallest (cost: bytes a decoded token reads, the output head's at three quarters, the embedding's
- * not), the earliest cuts among equals; else as given (layers per stage, n_given of them). Local;
- * same result from the same file. Errors: USAGE (more stages than layers, a given list of another
- * length or sum). */
-saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p, int32_t stages,
-                             const int32_t *given, int32_t n_given, saf_layout *out);
+/* What is wanted of a layout; 0 and NULL: saf chooses. */
+typedef struct {
+    int32_t ranks;
+    const int32_t *host; /* [ranks] a number for each rank's host, equal where it is the same host;
+                            NULL: all on one */
+    int32_t replicas, stages, tensor;
+    const int32_t *layers; /* [n_layers] layers of each stage, by hand */
+    int32_t n_layers;
+    const double
+        *share; /* [ranks] what a rank can hold or do against the others; NULL: all alike */
+} saf_layout_wish;
+
+/* Cuts the layers into stages: as the wish says, or so that the largest cost of a stage is smallest
+ * (cost: bytes a decoded token reads, the output head's at three quarters, the embedding's not),
+ * the earliest cuts among equals. Local; same result from the same file and wish. Errors: USAGE
+ * (more stages than layers, given layers of another number or sum). */
+saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
+                             const saf_layout_wish *wish, saf_layout *out);
 void saf_layout_free(saf_layout *layout);
-/* What stage s holds. */
-saf_slice_range saf_layout_range(const saf_layout *layout, const saf_model_params *p,
-                                 int32_t stage);
+int32_t saf_layout_ranks(const saf_layout *layout);
+saf_place saf_layout_place(const saf_layout *layout, int32_t rank);
+int32_t saf_layout_rank(const saf_layout *layout, saf_place place);
+/* What a rank holds. */
+saf_slice_range saf_layout_range(const saf_layout *layout, int32_t rank);
 /* "pipeline 3: layers 0-9 | 10-19 | 20-27 + head" */
 saf_status saf_layout_text(const saf_layout *layout, saf_buf *out);
 
@@ -65,7 +84,7 @@ typedef struct {
     bool apart;     /* an error left the ranks at different places, as in saf_engine_times */
 } saf_load_times;
 
-/* Loads every rank's slice (rank = stage). A rank holds at most SAF_GIVEN_BLOCKS blocks of others.
+/* Loads every rank's slice. A rank holds at most SAF_GIVEN_BLOCKS blocks of others.
  * Only rank 0's events are used. Collective; a failure is everybody's, with the text of the rank
  * where it was. After an error with times->apart the caller ends the job with saf_comm_abort.
  * Errors: NO_MEMORY, IO, BAD_INPUT, COMM. */

@@ -63,10 +63,11 @@ out:
 static saf_status lay_out(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_model_params_read(s->gguf, &s->params));
-    SAF_TRY(saf_layout_choose(s->gguf, &s->params, s->ranks,
-                              s->settings.n_stages > 0 ? s->given_stages : NULL,
-                              s->settings.n_stages, &s->layout));
-    s->range = saf_layout_range(&s->layout, &s->params, s->rank);
+    saf_layout_wish wish = {.ranks = s->ranks,
+                            .layers = s->settings.n_stages > 0 ? s->given_stages : NULL,
+                            .n_layers = s->settings.n_stages};
+    SAF_TRY(saf_layout_choose(s->gguf, &s->params, &wish, &s->layout));
+    s->range = saf_layout_range(&s->layout, s->rank);
     SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->giver, &s->giver));
 out:
     return st;

@@ -170,8 +170,10 @@ static int64_t longest_request(const saf_work *work) {
 static int64_t sequences_that_fit(const saf__session *s, int64_t capacity) {
     const saf_model_params *p = &s->params;
     int64_t layers = 0;
-    for (int32_t i = 0; i < s->layout.stages; i++)
-        layers = saf_i64_max(layers, s->layout.first[i + 1] - s->layout.first[i]);
+    for (int32_t r = 0; r < s->ranks; r++) {
+        saf_slice_range range = saf_layout_range(&s->layout, r);
+        layers = saf_i64_max(layers, range.layer1 - range.layer0);
+    }
     size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,
                                saf_round_up(capacity, SAF_KV_SEGMENT), p->kv_heads, p->head_width);
     int64_t each = (int64_t)part * 2 * layers;

@@ -52,8 +52,8 @@ static saf_status compute(saf__session *s) {
 static size_t model_bytes(const saf__session *s) {
     size_t sum = 0, replicated;
     for (int r = 0; r < s->ranks; r++)
-        sum += saf_slice_file_bytes(s->gguf, &s->params,
-                                    saf_layout_range(&s->layout, &s->params, r), &replicated);
+        sum +=
+            saf_slice_file_bytes(s->gguf, &s->params, saf_layout_range(&s->layout, r), &replicated);
     return sum;
 }
 

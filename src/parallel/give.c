@@ -16,7 +16,7 @@ saf_status saf__giving_new(saf_comm *comm, const saf_gguf *g, const saf_model_pa
     for (int32_t r = 0; r < ranks; r++) {
         if (r == rank || giver[r] != rank) continue;
         saf__receiver *to = &out->receivers[out->n];
-        SAF_TRY(saf_blocks_new(g, p, saf_layout_range(layout, p, r), &to->blocks));
+        SAF_TRY(saf_blocks_new(g, p, saf_layout_range(layout, r), &to->blocks));
         to->rank = r;
         out->n++;
         if (saf_blocks_largest(to->blocks) > largest) largest = saf_blocks_largest(to->blocks);

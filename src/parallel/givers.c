@@ -46,7 +46,7 @@ saf_status saf_givers_choose(saf_comm *comm, const saf_gguf *g, const saf_model_
     if (saf_comm_rank(comm) == 0) {
         for (int32_t r = 0; r < ranks; r++)
             bytes[r] =
-                (int64_t)saf_slice_file_bytes(g, p, saf_layout_range(layout, p, r), &replicated);
+                (int64_t)saf_slice_file_bytes(g, p, saf_layout_range(layout, r), &replicated);
         choose(places, bytes, ranks, given, giver);
     }
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, giver, ranks);

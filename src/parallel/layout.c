@@ -69,53 +69,76 @@ static saf_status cut_as_given(const int32_t *given, int32_t stages, int64_t lay
     return SAF_OK;
 }
 
-saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p, int32_t stages,
-                             const int32_t *given, int32_t n_given, saf_layout *out) {
+static saf_status cut_stages(const saf_gguf *g, const saf_model_params *p,
+                             const saf_layout_wish *wish, int32_t stages, int32_t *first) {
     saf_status st = SAF_OK;
     int64_t *cost = NULL;
-    int32_t *first = NULL;
     if (stages > p->layers)
         return saf_fail(SAF_USAGE,
                         "%d ranks, but the model has %lld layers: each stage of the pipeline needs "
                         "at least one; start at most %lld ranks",
                         stages, (long long)p->layers, (long long)p->layers);
-    if (given && n_given != stages)
-        return saf_fail(SAF_USAGE, "layout.stages names %d stages, but there are %d ranks", n_given,
-                        stages);
-    SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
-    if (given) {
-        SAF_TRY(cut_as_given(given, stages, p->layers, first));
-    } else {
-        SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
-        layer_costs(g, p, cost);
-        SAF_TRY(cut_evenly(cost, (int32_t)p->layers, stages, first));
-    }
-    *out = (saf_layout){stages, first};
-    first = NULL;
+    if (wish->layers && wish->n_layers != stages)
+        return saf_fail(SAF_USAGE, "layout.stages names %d stages, but there are %d ranks",
+                        wish->n_layers, stages);
+    if (wish->layers) return cut_as_given(wish->layers, stages, p->layers, first);
+    SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
+    layer_costs(g, p, cost);
+    SAF_TRY(cut_evenly(cost, (int32_t)p->layers, stages, first));
 out:
     saf_free(&cost);
+    return st;
+}
+
+saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
+                             const saf_layout_wish *wish, saf_layout *out) {
+    saf_status st = SAF_OK;
+    int32_t stages = wish->ranks;
+    int32_t *first = NULL;
+    saf_slice_range *ranges = NULL;
+    SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
+    SAF_TRY(saf_alloc((size_t)stages, sizeof *ranges, &ranges));
+    SAF_TRY(cut_stages(g, p, wish, stages, first));
+    for (int32_t s = 0; s < stages; s++)
+        ranges[s] = saf_slice_range_whole(p, first[s], first[s + 1], s == 0, s == stages - 1);
+    *out = (saf_layout){1, stages, 1, ranges};
+    ranges = NULL;
+out:
     saf_free(&first);
+    saf_free(&ranges);
     return st;
 }
 
 void saf_layout_free(saf_layout *layout) {
-    saf_free(&layout->first);
-    layout->stages = 0;
+    saf_free(&layout->ranges);
+    *layout = (saf_layout){0};
 }
 
-saf_slice_range saf_layout_range(const saf_layout *layout, const saf_model_params *p,
-                                 int32_t stage) {
-    return saf_slice_range_whole(p, layout->first[stage], layout->first[stage + 1], stage == 0,
-                                 stage == layout->stages - 1);
+int32_t saf_layout_ranks(const saf_layout *layout) {
+    return layout->replicas * layout->stages * layout->tensor;
+}
+
+saf_place saf_layout_place(const saf_layout *layout, int32_t rank) {
+    int32_t stage = rank / layout->tensor;
+    return (saf_place){stage / layout->stages, stage % layout->stages, rank % layout->tensor};
+}
+
+int32_t saf_layout_rank(const saf_layout *layout, saf_place place) {
+    return (place.replica * layout->stages + place.stage) * layout->tensor + place.part;
+}
+
+saf_slice_range saf_layout_range(const saf_layout *layout, int32_t rank) {
+    return layout->ranges[rank];
 }
 
 saf_status saf_layout_text(const saf_layout *layout, saf_buf *out) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_buf_printf(out, "pipeline %d: layers ", layout->stages));
     for (int32_t s = 0; s < layout->stages; s++) {
-        int32_t a = layout->first[s], b = layout->first[s + 1] - 1;
+        saf_slice_range range = layout->ranges[saf_layout_rank(layout, (saf_place){0, s, 0})];
+        long long a = range.layer0, b = range.layer1 - 1;
         if (s > 0) SAF_TRY(saf_buf_append(out, " | ", 3));
-        SAF_TRY(a == b ? saf_buf_printf(out, "%d", a) : saf_buf_printf(out, "%d-%d", a, b));
+        SAF_TRY(a == b ? saf_buf_printf(out, "%lld", a) : saf_buf_printf(out, "%lld-%lld", a, b));
     }
     SAF_TRY(saf_buf_printf(out, " + head"));
 out:

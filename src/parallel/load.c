@@ -107,7 +107,7 @@ static saf_status prepare(loader *l, const saf_gguf *g, const saf_model_params *
                           const saf_layout *layout, const int32_t *giver) {
     saf_status st = SAF_OK;
     int32_t rank = saf_comm_rank(l->comm);
-    saf_slice_range range = saf_layout_range(layout, p, rank);
+    saf_slice_range range = saf_layout_range(layout, rank);
     l->giver = giver[rank];
     SAF_TRY(saf_blocks_new(g, p, range, &l->blocks));
     SAF_TRY(saf_slice_new(g, p, range, &l->slice));

@@ -72,7 +72,8 @@ static void open_view(saf_comm *world, unsigned has, view *v) {
         CHECK_OK(saf_gguf_image_open(path, &image, &v->g));
     saf_buf_free(&image);
     CHECK_OK(saf_model_params_read(v->g, &v->p));
-    CHECK_OK(saf_layout_choose(v->g, &v->p, saf_comm_size(world), NULL, 0, &v->layout));
+    CHECK_OK(saf_layout_choose(v->g, &v->p, &(saf_layout_wish){.ranks = saf_comm_size(world)},
+                               &v->layout));
     CHECK_OK(saf_givers_choose(world, v->g, &v->p, &v->layout, v->has, v->giver));
 }
 
@@ -126,8 +127,8 @@ static void test_load_any_subset_has_the_file(saf_comm *world) {
         saf_load_events events = {&s, rank == 0 && has % 4 == 1 ? see : NULL};
         saf_load_times times = {.apart = true};
         open_view(world, has, &v);
-        size_t replicated, bytes = saf_slice_file_bytes(
-                               v.g, &v.p, saf_layout_range(&v.layout, &v.p, rank), &replicated);
+        size_t replicated,
+            bytes = saf_slice_file_bytes(v.g, &v.p, saf_layout_range(&v.layout, rank), &replicated);
         for (int r = 0; r < ranks; r++) CHECK(has >> v.giver[r] & 1);
         if (v.has) CHECK_EQ(v.giver[rank], rank);
         int64_t before = counted(SAF_COUNT_RECV);
@@ -139,8 +140,8 @@ static void test_load_any_subset_has_the_file(saf_comm *world) {
         else
             CHECK(came >= (int64_t)bytes && came < (int64_t)bytes + 64 * 100);
         if (events.loaded) CHECK(s.ends >= 1 && s.last == s.total && s.total >= bytes);
-        CHECK_OK(saf_slice_load(v.own, &v.p,
-                                saf_layout_range(&v.layout, &v.p, saf_comm_rank(world)), &read));
+        CHECK_OK(
+            saf_slice_load(v.own, &v.p, saf_layout_range(&v.layout, saf_comm_rank(world)), &read));
         if (given && read) same_slices(given, read);
         saf_slice_free(&given);
         saf_slice_free(&read);
@@ -197,8 +198,10 @@ static void test_load_tells_while_it_gives(saf_comm *world) {
     for (int r = 0; r < ranks; r++) given[r] = 1;
     given[ranks - 1] = v.p.layers - (ranks - 1);
     saf_layout_free(&v.layout);
-    CHECK_OK(saf_layout_choose(v.g, &v.p, ranks, given, ranks, &v.layout));
-    CHECK_OK(saf_blocks_new(v.own, &v.p, saf_layout_range(&v.layout, &v.p, 0), &own));
+    CHECK_OK(saf_layout_choose(
+        v.g, &v.p, &(saf_layout_wish){.ranks = ranks, .layers = given, .n_layers = ranks},
+        &v.layout));
+    CHECK_OK(saf_blocks_new(v.own, &v.p, saf_layout_range(&v.layout, 0), &own));
     f.own =
         saf_blocks_total(own) + (size_t)saf_blocks_count(own) * SAF_GIVEN_BLOCKS * SAF_BLOCK_BYTES;
     if (rank == 0) reads.wait_ms = 100;

@@ -68,16 +68,25 @@ static size_t best_by_trying(int32_t *first, int32_t stage, int32_t stages) {
     return best;
 }
 
+static saf_status choose(int32_t ranks, const int32_t *layers, int32_t n, saf_layout *out) {
+    saf_layout_wish wish = {.ranks = ranks, .layers = layers, .n_layers = n};
+    return saf_layout_choose(gguf, &params, &wish, out);
+}
+
 static void test_layout_cuts_as_evenly_as_possible(void **state) {
     (void)state;
     for (int32_t stages = 1; stages <= 9; stages++) {
         saf_layout layout = {0};
         int32_t first[16] = {0};
         first[stages] = (int32_t)params.layers;
-        assert_int_equal(saf_layout_choose(gguf, &params, stages, NULL, 0, &layout), SAF_OK);
-        assert_int_equal(layout.first[0], 0);
-        assert_int_equal(layout.first[stages], 9);
-        assert_int_equal(worst_cost(layout.first, stages), best_by_trying(first, 1, stages));
+        int32_t cut[16] = {0};
+        assert_int_equal(choose(stages, NULL, 0, &layout), SAF_OK);
+        for (int32_t s = 0; s < stages; s++) {
+            assert_int_equal(layout.ranges[s].layer0, cut[s]);
+            cut[s + 1] = (int32_t)layout.ranges[s].layer1;
+        }
+        assert_int_equal(cut[stages], 9);
+        assert_int_equal(worst_cost(cut, stages), best_by_trying(first, 1, stages));
         saf_layout_free(&layout);
     }
 }
@@ -86,10 +95,9 @@ static void test_layout_ranges_hold_everything_once(void **state) {
     (void)state;
     saf_layout layout = {0};
     size_t replicated, sum = 0;
-    assert_int_equal(saf_layout_choose(gguf, &params, 4, NULL, 0, &layout), SAF_OK);
+    assert_int_equal(choose(4, NULL, 0, &layout), SAF_OK);
     for (int32_t s = 0; s < 4; s++)
-        sum += saf_slice_file_bytes(gguf, &params, saf_layout_range(&layout, &params, s),
-                                    &replicated) -
+        sum += saf_slice_file_bytes(gguf, &params, saf_layout_range(&layout, s), &replicated) -
                replicated;
     size_t all = 0;
     for (int64_t i = 0; i < saf_gguf_tensor_count(gguf); i++)
@@ -103,15 +111,15 @@ static void test_layout_given_stages(void **state) {
     saf_layout layout = {0};
     saf_buf text = {0};
     const int32_t good[] = {2, 6, 1}, zero[] = {9, 0, 0}, more[] = {5, 5, 5}, less[] = {1, 1, 1};
-    assert_int_equal(saf_layout_choose(gguf, &params, 3, good, 3, &layout), SAF_OK);
+    assert_int_equal(choose(3, good, 3, &layout), SAF_OK);
     assert_int_equal(saf_layout_text(&layout, &text), SAF_OK);
     assert_string_equal(text.data, "pipeline 3: layers 0-1 | 2-7 | 8 + head");
     saf_layout_free(&layout);
-    assert_int_equal(saf_layout_choose(gguf, &params, 3, zero, 3, &layout), SAF_USAGE);
-    assert_int_equal(saf_layout_choose(gguf, &params, 3, more, 3, &layout), SAF_USAGE);
-    assert_int_equal(saf_layout_choose(gguf, &params, 3, less, 3, &layout), SAF_USAGE);
-    assert_int_equal(saf_layout_choose(gguf, &params, 2, good, 3, &layout), SAF_USAGE);
-    assert_int_equal(saf_layout_choose(gguf, &params, 10, NULL, 0, &layout), SAF_USAGE);
+    assert_int_equal(choose(3, zero, 3, &layout), SAF_USAGE);
+    assert_int_equal(choose(3, more, 3, &layout), SAF_USAGE);
+    assert_int_equal(choose(3, less, 3, &layout), SAF_USAGE);
+    assert_int_equal(choose(2, good, 3, &layout), SAF_USAGE);
+    assert_int_equal(choose(10, NULL, 0, &layout), SAF_USAGE);
     assert_non_null(strstr(saf_error_text(), "at most 9 ranks"));
     saf_buf_free(&text);
 }

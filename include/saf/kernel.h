@@ -35,6 +35,9 @@ const char *saf_kernels_name(void);
 /* Whether the processor has AMX for products of bytes and the system lets this process use it: asks
  * the system. */
 bool saf_kernels_have_tiles(void);
+/* Whether products of many tokens read activations token by token: then they cannot be shared with
+ * ranks whose kernels do not. */
+bool saf_kernels_by_token(void);
 /* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
  * Errors: SAF_FAILED. */
 saf_status saf_kernels_check_float_state(void);

@@ -385,19 +385,26 @@ typedef struct {
     const saf_slice_range *ranges; /* [ranks], rank's own among them */
     char *memory;                  /* saf_stage_shared_bytes of it are the stages' own */
     bool parts;                    /* whether share looks at what was written */
+    bool by_token;                 /* saf_kernels_by_token on every rank */
     /* All ranks meet: what each wrote before, all others read afterwards. parts[n]: what was
      * written since they last met, the same list on every rank. By one thread. An error is
      * final: no rank meets another any more. */
     saf_status (*share)(void *ctx, const saf_part *parts, int64_t n);
 } saf_stage_group;
-/* Bytes at the beginning of `memory` that the stages of a group need, the same on all its ranks;
- * what comes after is the caller's. */
-size_t saf_stage_shared_bytes(const saf_model_params *p, int64_t max_tokens);
+/* Bytes at the beginning of `memory`, a multiple of 64, that the stages of a group of so many ranks
+ * need, the same on all of them; what comes after is the caller's. SIZE_MAX where it overflows. */
+size_t saf_stage_shared_bytes(const saf_model_params *p, int64_t max_tokens, int64_t max_logits,
+                              int32_t ranks);
 
-/* Working memory of a stage for batches up to max_tokens rows and max_logits logit rows. */
+/* Working memory of a stage for batches up to max_tokens rows and max_logits logit rows. With a
+ * group, which must outlive the stage, its ranks make the same calls with the same batches, and all
+ * get the same results; x and logits then lie in the group's memory, at the same place on each
+ * rank. A rank may still read them when another is done with the call: before they are written
+ * again all must have met, or the next call uses others. group NULL: alone. */
 typedef struct saf_stage saf_stage;
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
-                         int64_t max_tokens, int64_t max_runs, int64_t max_logits, saf_stage **out);
+                         int64_t max_tokens, int64_t max_runs, int64_t max_logits,
+                         const saf_stage_group *group, saf_stage **out);
 void saf_stage_free(saf_stage **s);
 size_t saf_stage_bytes(const saf_stage *s);
 
@@ -411,12 +418,13 @@ typedef struct {
  *   faults  [n_runs]: set for every run: its earliest position that is not finite, and the first
  *           layer that it left so
  * The last stage keeps the rows that want logits, in order of the batch, until the next call.
- * Errors: DEFECT (a batch beyond what the stage was made for); none that depend on values. */
+ * Errors: DEFECT (a batch beyond what the stage was made for); those of the group's share; none
+ * that depend on values. */
 saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults);
 
 /* logits[n, V] of the kept rows [row0, row0 + n): a large vocabulary goes in blocks. finite[n]:
- * whether all logits of a row are. */
-void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
+ * whether all logits of a row are. Errors: those of the group's share. */
+saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
 
 /* ---- where the time of a forward pass goes, and what it must do at least ---- */
 

@@ -54,7 +54,8 @@ static saf_status sample(saf__bench_phase *p) {
     saf_status st = SAF_OK;
     for (int64_t row = 0; row < p->shape.sequences && st == SAF_OK; row += SAF_LOGIT_ROWS) {
         int64_t n = saf_i64_min(SAF_LOGIT_ROWS, p->shape.sequences - row);
-        saf_stage_logits(p->stage, row, n, p->logits, p->finite);
+        st = saf_stage_logits(p->stage, row, n, p->logits, p->finite);
+        if (st != SAF_OK) return st;
         if (n == 1) {
             st = pick(p, 0, &p->sampled[row]);
             continue;
@@ -118,7 +119,7 @@ static saf_status make_room(const saf__session *s, int32_t repeats, saf__bench_p
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, h->sequences,
                              capacity, &p->kv));
     SAF_TRY(saf_stage_new(&s->params, s->slice, p->kv, p->max_tokens, h->sequences, h->sequences,
-                          &p->stage));
+                          NULL, &p->stage));
     SAF_TRY(saf_alloc(n, sizeof *p->runs, &p->runs));
     SAF_TRY(saf_alloc(n, sizeof *p->faults, &p->faults));
     SAF_TRY(saf_alloc(rows, sizeof *p->ids, &p->ids));

@@ -155,7 +155,8 @@ static saf_status make_stage(saf__session *s) {
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, c->sequences,
                              c->capacity, &s->kv));
     SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv, c->chunk, c->micro_batch,
-                          s->range.head ? saf_schedule_max_logits(c, &s->work) : 0, &s->stage));
+                          s->range.head ? saf_schedule_max_logits(c, &s->work) : 0, NULL,
+                          &s->stage));
 out:
     return st;
 }

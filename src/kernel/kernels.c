@@ -97,6 +97,10 @@ const char *saf_kernels_name(void) {
     return is_chosen ? chosen.name : "none";
 }
 
+bool saf_kernels_by_token(void) {
+    return chosen.by_token_from > 0;
+}
+
 /* Operands that the compiler cannot fold: 1 + 2^-24 and 1 + 3 2^-24 tell the four roundings apart,
  * and half of the smallest normal number is kept only where denormals are. */
 static bool float_state_is_default(void) {

@@ -36,13 +36,14 @@ static saf_status take(saf_stage *s, int64_t n, size_t size, void *out) {
 
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
                          int64_t max_tokens, int64_t max_runs, int64_t max_logits,
-                         saf_stage **out) {
+                         const saf_stage_group *group, saf_stage **out) {
     saf_status st = SAF_OK;
     saf_stage *s = NULL;
     int64_t q_width = p->heads * p->head_width, kv_width = p->kv_heads * p->head_width;
     int64_t widest = saf_i64_max(saf_i64_max(p->width, p->ff_width), q_width);
     int64_t rows = saf_i64_max(max_tokens, max_logits);
     int64_t layers = slice->range.layer1 - slice->range.layer0;
+    if (group) return saf_fail(SAF_DEFECT, "a stage of several ranks");
     SAF_TRY(saf_alloc(1, sizeof *s, &s));
     s->p = p;
     s->slice = slice;
@@ -229,7 +230,7 @@ static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x)
 /* ---- the pass ----------------------------------------------------------------------------------
  */
 
-void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
+saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
     const saf_weight *head = saf__slice_head(s->slice);
     int64_t D = s->p->width;
     const saf_product product = {head, logits, s->p->vocab, NULL, 0};
@@ -245,6 +246,7 @@ void saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool
         saf_rows_finite(logits, s->p->vocab, n, s->p->vocab, finite);
         mark(s, SAF_STEP_CHECK);
     }
+    return SAF_OK;
 }
 
 saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults) {

@@ -137,7 +137,8 @@ static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places
     int64_t V = t->e->p->vocab;
     for (int64_t row0 = 0; row0 < rows && st == SAF_OK; row0 += t->block) {
         int64_t n = saf_i64_min(t->block, rows - row0);
-        saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite);
+        st = saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite);
+        if (st != SAF_OK) return st;
         note_faults(t, f, places + row0, n);
         if (n == 1) {
             st = evaluate_row(t, f, places[row0], row0, t->logits);

@@ -35,7 +35,8 @@ static saf_status feed(saf_stage *stage, const saf_model_params *p, const token_
     if (fault.run >= 0)
         return saf_fail(SAF_FAILED, "layer %d, position %d: a value is not finite", fault.layer,
                         fault.position);
-    saf_stage_logits(stage, 0, n, logits, finite);
+    st = saf_stage_logits(stage, 0, n, logits, finite);
+    if (st != SAF_OK) return st;
     return saf_sha256_add(sha, logits, (size_t)(n * p->vocab) * sizeof *logits);
 }
 
@@ -55,7 +56,7 @@ static saf_status print_model(const char *path, const token_list *tokens, saf_kv
     saf_slice_range all = saf_slice_range_whole(&p, 0, p.layers, true, true);
     SAF_TRY(saf_slice_load(g, &p, all, &slice));
     SAF_TRY(saf_kv_cache_new(&p, all, type, 1, MAX_TOKENS, &kv));
-    SAF_TRY(saf_stage_new(&p, slice, kv, MAX_TOKENS, 1, MAX_TOKENS, &stage));
+    SAF_TRY(saf_stage_new(&p, slice, kv, MAX_TOKENS, 1, MAX_TOKENS, NULL, &stage));
     SAF_TRY(saf_alloc((size_t)(MAX_TOKENS * p.width), sizeof *x, &x));
     SAF_TRY(saf_alloc((size_t)(MAX_TOKENS * p.vocab), sizeof *logits, &logits));
     SAF_TRY(saf_sha256_new(&sha));

@@ -354,10 +354,10 @@ static void test_model_make_activations_stay_moderate(void **state) {
         const saf_slice_range all = saf_slice_range_whole(&p, 0, LAYERS, true, true);
         OK(saf_slice_load(g, &p, all, &slice));
         OK(saf_kv_cache_new(&p, all, SAF_KV_F16, 1, SAF_KV_SEGMENT, &kv));
-        OK(saf_stage_new(&p, slice, kv, T, 1, T, &stage));
+        OK(saf_stage_new(&p, slice, kv, T, 1, T, NULL, &stage));
         OK(saf_stage_forward(stage, &batch, x, &fault));
         assert_int_equal(fault.run, -1);
-        saf_stage_logits(stage, 0, T, logits, finite);
+        OK(saf_stage_logits(stage, 0, T, logits, finite));
         for (int i = 0; i < T * 256; i++) acts += (double)x[i] * (double)x[i];
         for (int i = 0; i < T * 257; i++) out += (double)logits[i] * (double)logits[i];
         acts = sqrt(acts / (T * 256));

@@ -55,8 +55,9 @@ typedef struct {
     size_t bytes; /* of data */
 } saf_weight;
 
-/* Fills dtype, rows, cols and bytes; data stays NULL. Errors: SAF_BAD_INPUT (K is no multiple of
- * the type's block, a type without kernels, sizes that overflow). */
+/* Fills dtype, rows, cols and bytes; data stays NULL. No rows are as good as any number. Errors:
+ * SAF_BAD_INPUT (K is no multiple of the type's block, a type without kernels, sizes that
+ * overflow). */
 saf_status saf_weight_plan(saf_dtype dtype, int64_t rows, int64_t cols, saf_weight *out);
 
 /* Repacks rows [row0, row0 + n_rows) from their bytes in the file's own layout (rows one after

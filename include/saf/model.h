@@ -287,7 +287,8 @@ const char *saf_arch_name(saf_arch arch);
 /* What one rank holds: of the layers [layer0, layer1) and, on the first stage, of the embedding, on
  * the last, of the output head, the output rows of its part of the stage. The parts of a stage are
  * cut at multiples of SAF_TILE_ROWS (heads: where their columns are such a multiple), the last one
- * takes what is left; a part may be empty. Vectors are held whole, but for the biases. */
+ * takes what is left; a part may be empty. Vectors are held whole, but for the biases; of a tensor
+ * with no rows in a part there is a weight of 0 rows. */
 typedef struct {
     int64_t layer0, layer1;
     bool embedding, head;
@@ -310,10 +311,20 @@ saf_status saf_slice_new(const saf_gguf *g, const saf_model_params *p, saf_slice
                          saf_slice **out);
 void saf_slice_free(saf_slice **s);
 
-/* File bytes of the tensors of a range, without loading; *replicated are the bytes of a tied
- * embedding that another stage holds as well (counted in the result only where `embedding`). */
+/* File bytes of what a range holds, without loading. *replicated are those of them that another
+ * slice counts as its own, so that over all parts of all stages (result - *replicated) adds up to
+ * every tensor of the model once:
+ *   a tied embedding on another stage than the first
+ *   norms, on all parts of a stage but the one that has the first row of `width`
+ *   keys' and values' rows (and biases) of a key head, on all parts but the one that has the first
+ *   of the heads that read it
+ * The rotary factors count where the first stage's norms do. */
 size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                             size_t *replicated);
+/* What these are, a kind of tensor after the other: "token_embd.weight, blk.*.attn_norm.weight,
+ * blk.*.attn_k.weight (rows 128-255)". out is replaced. Errors: NO_MEMORY. */
+saf_status saf_slice_replicated_names(const saf_gguf *g, const saf_model_params *p,
+                                      saf_slice_range range, saf_buf *out);
 size_t saf_slice_memory_bytes(const saf_slice *s); /* as packed */
 
 /* ---- the bytes of a slice ----
@@ -350,8 +361,8 @@ saf_status saf_slice_load(const saf_gguf *g, const saf_model_params *p, saf_slic
 
 typedef struct saf_kv_cache saf_kv_cache;
 
-/* `slots` sequences of `capacity` positions for the layers of a range. Memory is only taken when
- * positions are written. */
+/* `slots` sequences of `capacity` positions for the layers of a range, of the key heads that its
+ * heads read. Memory is only taken when positions are written. */
 saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
                             int64_t slots, int64_t capacity, saf_kv_cache **out);
 void saf_kv_cache_free(saf_kv_cache **kv);

@@ -42,10 +42,10 @@ saf_status saf_weight_plan(saf_dtype dtype, int64_t rows, int64_t cols, saf_weig
         return saf_fail(SAF_BAD_INPUT, "no kernels for matrices of type %s",
                         (unsigned)dtype < SAF_DTYPE_COUNT ? saf_dtype_name(dtype) : "unknown");
     int block = saf_dtype_block(dtype);
-    if (rows < 1 || cols < 1 || cols % block != 0)
+    if (rows < 0 || cols < 1 || cols % block != 0)
         return saf_fail(SAF_BAD_INPUT,
-                        "a %s matrix of %lld rows and %lld columns: expected at least one row and "
-                        "columns in multiples of %d",
+                        "a %s matrix of %lld rows and %lld columns: expected columns in multiples "
+                        "of %d",
                         saf_dtype_name(dtype), (long long)rows, (long long)cols, block);
     /* No type packs to more than 5 bytes a weight: with this bound tile_bytes cannot overflow. */
     size_t tile = 0, bytes = 0;

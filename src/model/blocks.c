@@ -1,4 +1,5 @@
-/* The bytes of a slice in the order of the file: cutting them into blocks, reading, repacking. Each
+/* The bytes of a slice in the order of the file: cutting them into blocks, reading, repacking. The
+ * rows that a part has of a tensor lie side by side in the file, and nothing else is read. Each
  * block is repacked as it comes, so that no second copy of a matrix ever exists. */
 #include <assert.h>
 #include <omp.h>
@@ -9,12 +10,12 @@
 
 enum { ALIGNMENT = 64 };
 
-/* Rows of a matrix, or a whole vector. */
+/* Rows of a tensor, counted from the part's first. */
 typedef struct {
     const saf__slice_tensor *tensor;
-    int64_t row, rows; /* of a vector: 0 and 1 */
-    size_t offset;     /* in the tensor */
-    size_t bytes, at;  /* in the block */
+    int64_t row, rows;
+    size_t offset;    /* in the tensor */
+    size_t bytes, at; /* in the block */
 } piece;
 
 typedef struct {
@@ -44,28 +45,23 @@ static size_t aligned(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* Rows of a tensor that are never cut, and their number of bytes. */
-static int64_t unit_rows(const saf_gguf_tensor *t) {
-    return t->ndim > 1 ? SAF_TILE_ROWS : 1;
-}
-
-static int64_t rows_of(const saf_gguf_tensor *t) {
-    return t->ndim > 1 ? t->shape[1] : 1;
+/* Rows of a tensor that are never cut: a tile, or a vector. */
+static int64_t unit_rows(const saf__slice_tensor *x) {
+    return saf_i64_min(x->rows, SAF_TILE_ROWS);
 }
 
 /* An upper bound: every unit of a tensor alone, where units are larger than blocks. */
-static int64_t most_pieces(const saf_gguf_tensor *t) {
-    size_t unit = t->bytes / (size_t)rows_of(t) * (size_t)unit_rows(t);
-    int64_t units = saf_ceil_div(rows_of(t), unit_rows(t));
+static int64_t most_pieces(const saf__slice_tensor *x) {
+    if (x->rows == 0) return 0;
+    size_t unit = x->row_bytes * (size_t)unit_rows(x);
+    int64_t units = saf_ceil_div(x->rows, unit_rows(x));
     int64_t in_block = saf_i64_max(1, (int64_t)(SAF_BLOCK_BYTES / 2 / unit));
     return saf_ceil_div(units, in_block) + 1;
 }
 
 /* Adds a piece of as many units as fit, to the last block or a new one. */
 static void add_piece(saf_blocks *b, const saf__slice_tensor *x, int64_t row) {
-    const saf_gguf_tensor *t = x->t;
-    size_t row_bytes = t->bytes / (size_t)rows_of(t);
-    size_t unit = row_bytes * (size_t)unit_rows(t);
+    size_t unit = x->row_bytes * (size_t)unit_rows(x);
     block *last = b->n ? &b->items[b->n - 1] : NULL;
     size_t used = last ? last->bytes : SAF_BLOCK_BYTES;
     size_t units = used < SAF_BLOCK_BYTES ? (SAF_BLOCK_BYTES - used) / unit : 0;
@@ -74,9 +70,14 @@ static void add_piece(saf_blocks *b, const saf__slice_tensor *x, int64_t row) {
         *last = (block){.first = b->n_pieces};
         units = unit < SAF_BLOCK_BYTES ? SAF_BLOCK_BYTES / unit : 1;
     }
-    int64_t rows = saf_i64_min(rows_of(t) - row, (int64_t)units * unit_rows(t));
+    int64_t rows = saf_i64_min(x->rows - row, (int64_t)units * unit_rows(x));
     piece *p = &b->pieces[b->n_pieces++];
-    *p = (piece){x, row, rows, (size_t)row * row_bytes, (size_t)rows * row_bytes, last->bytes};
+    *p = (piece){.tensor = x,
+                 .row = row,
+                 .rows = rows,
+                 .offset = x->offset + (size_t)row * x->row_bytes,
+                 .bytes = (size_t)rows * x->row_bytes,
+                 .at = last->bytes};
     last->n++;
     last->bytes += aligned(p->bytes);
 }
@@ -90,13 +91,13 @@ saf_status saf_blocks_new(const saf_gguf *g, const saf_model_params *p, saf_slic
     b->g = g;
     SAF_TRY(saf__slice_list_make(g, p, range, &b->list));
     qsort(b->list.items, (size_t)b->list.n, sizeof *b->list.items, file_order);
-    for (int64_t i = 0; i < b->list.n; i++) most += most_pieces(b->list.items[i].t);
+    for (int64_t i = 0; i < b->list.n; i++) most += most_pieces(&b->list.items[i]);
     SAF_TRY(saf_alloc((size_t)most, sizeof *b->pieces, &b->pieces));
     SAF_TRY(saf_alloc((size_t)most, sizeof *b->items, &b->items));
     assert(b->pieces && b->items); /* or one would have failed */
     for (int64_t i = 0; i < b->list.n; i++) {
         const saf__slice_tensor *x = &b->list.items[i];
-        for (int64_t row = 0; row < rows_of(x->t);) {
+        for (int64_t row = 0; row < x->rows;) {
             add_piece(b, x, row);
             row += b->pieces[b->n_pieces - 1].rows;
         }
@@ -160,12 +161,11 @@ out:
 /* ---- repacking ------------------------------------------------------------------------------- */
 
 /* A norm or bias: [n] in f32, whatever float type the file has. */
-static void put_vector(const saf_gguf_tensor *t, const void *bytes, float *v) {
+static void put_vector(saf_dtype dtype, int64_t n, const void *bytes, float *v) {
     const uint16_t *half = bytes;
-    int64_t n = t->shape[0];
-    if (t->dtype == SAF_DTYPE_F32)
+    if (dtype == SAF_DTYPE_F32)
         memcpy(v, bytes, (size_t)n * sizeof *v);
-    else if (t->dtype == SAF_DTYPE_F16)
+    else if (dtype == SAF_DTYPE_F16)
         for (int64_t i = 0; i < n; i++) v[i] = saf_f32_from_f16(half[i]);
     else
         for (int64_t i = 0; i < n; i++) v[i] = saf_f32_from_bf16(half[i]);
@@ -173,15 +173,14 @@ static void put_vector(const saf_gguf_tensor *t, const void *bytes, float *v) {
 
 /* Rows [row, row + rows) of a piece, counted from its first; a vector: all. */
 static void put_rows(saf_slice *s, const piece *p, int64_t row, int64_t rows, const char *bytes) {
-    const saf_gguf_tensor *t = p->tensor->t;
+    const saf__slice_tensor *x = p->tensor;
     saf_weight *w;
     float **v;
-    saf__slice_target(s, p->tensor, &w, &v);
+    saf__slice_target(s, x, &w, &v);
     if (v)
-        put_vector(t, bytes + p->at, *v);
+        put_vector(x->t->dtype, x->cols, bytes + p->at, *v);
     else
-        saf_weight_pack(w, p->row + row, rows,
-                        bytes + p->at + (size_t)row * (p->bytes / (size_t)p->rows));
+        saf_weight_pack(w, p->row + row, rows, bytes + p->at + (size_t)row * x->row_bytes);
 }
 
 void saf_slice_put(saf_slice *s, const saf_blocks *b, int64_t i, const void *bytes) {

@@ -1,7 +1,7 @@
-/* The key-value cache of a stage: for every slot one block, segment of positions by segment; in
- * each, layer by layer, the keys and then the values. So a sequence takes memory from the front as
- * it grows, in pages as large as there are: with small ones, attention over a long context spends a
- * quarter of its time on finding them. */
+/* The key-value cache of a part of a stage, of the key heads that it reads: for every slot one
+ * block, segment of positions by segment; in each, layer by layer, the keys and then the values. So
+ * a sequence takes memory from the front as it grows, in pages as large as there are: with small
+ * ones, attention over a long context spends a quarter of its time on finding them. */
 #include "model/slice.h"
 
 struct saf_kv_cache {
@@ -21,7 +21,8 @@ saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, sa
     kv->slots = slots;
     kv->capacity = saf_round_up(capacity, SAF_KV_SEGMENT);
     kv->layers = range.layer1 - range.layer0;
-    kv->part_bytes = saf_kv_bytes(type, SAF_KV_SEGMENT, p->kv_heads, p->head_width);
+    saf_span heads = saf_slice_kv_heads(p, range);
+    kv->part_bytes = saf_kv_bytes(type, SAF_KV_SEGMENT, heads.end - heads.begin, p->head_width);
     SAF_TRY(saf_alloc((size_t)slots, sizeof *kv->blocks, &kv->blocks));
     if (!saf_size_mul(kv->part_bytes, (size_t)(2 * kv->layers), &slot_bytes) ||
         !saf_size_mul(slot_bytes, (size_t)(kv->capacity / SAF_KV_SEGMENT), &slot_bytes)) {

@@ -1,4 +1,5 @@
-/* What a loaded slice looks like inside the model room. */
+/* What a loaded slice looks like inside the model room. Of every matrix, and of the biases, it has
+ * the rows of its part, counted from the part's first; there may be none. */
 #ifndef SAF_MODEL_SLICE_H
 #define SAF_MODEL_SLICE_H
 
@@ -25,11 +26,15 @@ struct saf_slice {
     size_t memory_bytes;
 };
 
-/* The tensors of a range, in the order of use. */
+/* The tensors of a range, in the order of use. Those of which the part has nothing are there as
+ * well, with 0 rows. */
 typedef struct {
     const saf_gguf_tensor *t;
     int32_t role;
-    int64_t layer; /* from the range's first */
+    int64_t layer;      /* from the range's first */
+    int64_t rows, cols; /* that the part has; a vector is one row */
+    size_t offset;      /* of the part's first row, in the tensor */
+    size_t row_bytes;
 } saf__slice_tensor;
 typedef struct {
     saf__slice_tensor *items; /* to be released by saf_free */
@@ -39,6 +44,7 @@ saf_status saf__slice_list_make(const saf_gguf *g, const saf_model_params *p, sa
                                 saf__slice_list *out);
 /* Where a tensor of a slice goes: one of the two, the other is NULL. */
 void saf__slice_target(saf_slice *s, const saf__slice_tensor *x, saf_weight **w, float ***v);
+void saf__slice_free_vectors(saf_slice *s);
 
 /* The matrix that turns a hidden row into logits. */
 const saf_weight *saf__slice_head(const saf_slice *s);

@@ -95,6 +95,8 @@ saf_status saf_comm_wait(saf_comm_request **request);
 /* Waits until one of n completes (NULL entries are skipped); *index is its place, or -1 when all
  * are NULL. */
 saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index);
+/* The same without waiting: -1 as well when none is complete yet. */
+saf_status saf_comm_test_any(saf_comm_request **requests, int n, int *index);
 /* Local. Moves the messages under way on without waiting; nothing to do costs nothing. Data beyond
  * a few MiB, and any data on some networks, only leaves inside such calls: a rank that computes for
  * long while it sends calls this now and then, between two layers say. */

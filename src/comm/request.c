@@ -240,6 +240,17 @@ saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index) {
     return st;
 }
 
+saf_status saf_comm_test_any(saf_comm_request **requests, int n, int *index) {
+    any_of any = {.requests = requests, .n = n, .index = -1};
+    bool done = false;
+    *index = -1;
+    saf__progress();
+    saf_status st = poll_any(&any, &done);
+    if (!done) return st;
+    *index = any.index;
+    return finish(&requests[any.index]);
+}
+
 void saf_comm_cancel(saf_comm_request **request) {
     saf_comm_request *r = *request;
     size_t got = 0;

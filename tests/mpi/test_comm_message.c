@@ -251,6 +251,38 @@ static void test_message_wait_any_and_test(saf_comm *world) {
     CHECK(done);
 }
 
+/* Two messages of which the second was expected first: both are found, and nothing before. */
+static void test_message_test_any(saf_comm *world) {
+    static const saf_tag tags[] = {SAF_TAG_SAMPLED, SAF_TAG_FLIGHT};
+    int32_t in[2] = {0};
+    saf_tensor got[2];
+    saf_comm_request *recvs[3] = {0}, *send = NULL;
+    int index = 7;
+    CHECK_OK(saf_comm_test_any(recvs, 3, &index));
+    CHECK_EQ(index, -1);
+    for (int i = 0; i < 2; i++) {
+        got[i] = saf_tensor_1d(SAF_DTYPE_I32, &in[i], 1);
+        CHECK_OK(saf_comm_irecv(world, before_of(world), tags[i], 4, &got[i], &recvs[i + 1]));
+    }
+    for (int k = 1; k >= 0; k--) {
+        index = 7;
+        CHECK_OK(saf_comm_test_any(recvs, 3, &index));
+        CHECK_EQ(index, -1);
+        CHECK_OK(saf_comm_barrier(world));
+        int32_t value = 100 * saf_comm_rank(world) + k;
+        saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &value, 1);
+        CHECK_OK(saf_comm_isend(world, next_of(world), tags[k], &t, &send));
+        double t0 = saf_clock_s();
+        do {
+            CHECK_OK(saf_comm_test_any(recvs, 3, &index));
+        } while (index < 0 && saf_clock_s() < t0 + 30);
+        CHECK_EQ(index, k + 1);
+        CHECK(!recvs[k + 1]);
+        CHECK_EQ(in[k], 100 * before_of(world) + k);
+        CHECK_OK(saf_comm_wait(&send));
+    }
+}
+
 static void test_message_cancel(saf_comm *world) {
     static char in[3][100000];
     saf_tensor never = saf_tensor_1d(SAF_DTYPE_U8, in[0], 0);
@@ -551,6 +583,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_message_posted_receive_goes_on),
         MPI_CASE(test_message_progress_moves_all),
         MPI_CASE(test_message_wait_any_and_test),
+        MPI_CASE(test_message_test_any),
         MPI_CASE(test_message_cancel),
         MPI_CASE(test_message_cancel_too_late),
         MPI_CASE(test_message_of_a_freed_communicator),

@@ -102,6 +102,32 @@ void saf_acts_set_norm(saf_acts *acts, const float *x, int64_t ldx, const float 
 void saf_acts_set_silu(saf_acts *acts, const float *gate, const float *up, int64_t ld,
                        int64_t tokens, int64_t cols, bool quantise, float *y, int64_t ldy);
 
+/* ---- activations that several ranks make ----
+ * A batch x[T, K] of which each rank makes some columns [begin, end), both multiples of 32 unless
+ * end is K, in memory that all ranks see: there lies what products read, the quantised form or, for
+ * float weights, the values. Every rank calls with the same T, K and `quantise`; a rank that has no
+ * columns calls as well. When all have met, any of them may read the batch. */
+
+/* Bytes of that memory, for batches of up to max_tokens rows of max_cols: a multiple of 64, or
+ * SIZE_MAX where it overflows. */
+size_t saf_acts_shared_bytes(int64_t max_tokens, int64_t max_cols);
+/* `memory`, at a multiple of 64, stays the caller's and must outlive the result. by_token: whether
+ * saf_kernels_by_token says so on every rank. Errors: SAF_NO_MEMORY. */
+saf_status saf_acts_shared_new(void *memory, int64_t max_tokens, int64_t max_cols, bool by_token,
+                               saf_acts **out);
+/* The columns `part` of a batch, which lie side by side in x[T, end - begin], row stride ldx. Like
+ * saf_acts_set, but x need not live on. Team. */
+void saf_acts_set_part(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
+                       saf_span part, bool quantise);
+/* Those of silu(gate) * up, likewise. `gate` is scratch memory afterwards. Team. */
+void saf_acts_set_silu_part(saf_acts *acts, float *gate, const float *up, int64_t ld,
+                            int64_t tokens, int64_t cols, saf_span part, bool quantise);
+/* Which bytes of the memory the columns of `owner` take: up to SAF_ACTS_PARTS entries of `out`,
+ * their number is returned. */
+enum { SAF_ACTS_PARTS = 8 };
+int saf_acts_parts(const saf_acts *acts, int32_t owner, int64_t tokens, int64_t cols, saf_span part,
+                   bool quantise, saf_part out[SAF_ACTS_PARTS]);
+
 /* ---- products ------------------------------------------------------------------------------ */
 
 typedef struct {
@@ -173,6 +199,18 @@ enum { SAF_KV_SEGMENT = 256 };
 /* Bytes of the keys, or the values, of so many positions; SIZE_MAX where it overflows. */
 size_t saf_kv_bytes(saf_kv_type type, int64_t positions, int64_t kv_heads, int64_t head_width);
 
+/* The heads of a model, and which of them there are here: in q and out the query heads `q`, in k, v
+ * and the cache the key heads `kv`, which are those that `q` reads, or more. Query head h reads key
+ * head h * HKV / H. Where only keys and values are stored, `q` may be empty. */
+typedef struct {
+    int64_t heads, kv_heads, head_width; /* H, HKV, C <= SAF_MAX_HEAD_WIDTH */
+    saf_span q, kv;
+} saf_attn_shape;
+static inline saf_attn_shape saf_attn_shape_whole(int64_t heads, int64_t kv_heads,
+                                                  int64_t head_width) {
+    return (saf_attn_shape){heads, kv_heads, head_width, {0, heads}, {0, kv_heads}};
+}
+
 /* One sequence's part of a batch: rows [row0, row0 + tokens) of q, k, v and out are its positions
  * pos0, pos0 + 1, ... */
 typedef struct {
@@ -183,7 +221,7 @@ typedef struct {
 
 /* What becomes of each head of q and k, and of v, before attention. */
 typedef struct {
-    const float *q_bias, *k_bias, *v_bias; /* [H * C], [HKV * C] twice, or NULL: x += bias */
+    const float *q_bias, *k_bias, *v_bias; /* of the heads that are here, or NULL: x += bias */
     const float *q_norm, *k_norm; /* [C] or NULL: a norm over the head, as saf_acts_set_norm's */
     float norm_eps;
     saf_rope_pairs rope_pairs;
@@ -191,27 +229,26 @@ typedef struct {
     const float *rope; /* [T, rope_half, 2] of saf_rope_table */
 } saf_attn_heads;
 
-/* In place, of q [T, H * C] and k, v [T, HKV * C], strides ldq, ld: bias, norm, then the first 2 *
+/* In place, of the heads of q and of k, v, row strides ldq, ld: bias, norm, then the first 2 *
  * rope_half values of each head rotated, a' = fma(a, cos, -(b * sin)), b' = fma(a, sin, b * cos)
  * for each pair. And k and v rounded to the cache's type (f16: nearest even) into their positions.
  * Team. */
-void saf_attn_store(const saf_attn_heads *how, saf_kv_type type, const saf_attn_seq *seqs,
-                    int64_t n_seqs, int64_t heads, int64_t kv_heads, int64_t head_width, float *q,
-                    int64_t ldq, float *k, float *v, int64_t ld);
+void saf_attn_store(const saf_attn_heads *how, const saf_attn_shape *shape, saf_kv_type type,
+                    const saf_attn_seq *seqs, int64_t n_seqs, float *q, int64_t ldq, float *k,
+                    float *v, int64_t ld);
 
 /* Where threads leave what they have of a sequence whose keys several of them share: enough for
  * the largest team that a parallel region may get now, for sequences of one row (and of more where
  * it suffices) up to `capacity` positions. Errors: SAF_NO_MEMORY. */
 typedef struct saf_attn_scratch saf_attn_scratch;
-saf_status saf_attn_scratch_new(int64_t heads, int64_t kv_heads, int64_t head_width,
-                                int64_t capacity, saf_attn_scratch **out);
+saf_status saf_attn_scratch_new(const saf_attn_shape *shape, int64_t capacity,
+                                saf_attn_scratch **out);
 void saf_attn_scratch_free(saf_attn_scratch **scratch);
-size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_width,
-                              int64_t capacity);
+size_t saf_attn_scratch_bytes(const saf_attn_shape *shape, int64_t capacity);
 
 /* out[t, h, :] = softmax over positions p <= position(t) of (q[t,h].k[p,g]) * scale, times v[p,g],
  * with g = h * HKV / H. Reads keys and values from the cache only: saf_attn_store comes first.
- * Shapes   q, out [T, H * C], strides ldq, ldo; C <= SAF_MAX_HEAD_WIDTH
+ * Shapes   q, out: the query heads of the shape side by side, row strides ldq, ldo
  * Owner    the caller keeps all; scratch may be NULL: then no sequence is shared by threads
  * Ranks    local; team
  * Order    segments of 256 positions from the start of the sequence, ascending, each from zero:
@@ -225,9 +262,9 @@ size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_widt
  *          S = fma(S, a, sum*b); O[c] = fma(O[c], a, o[c]*b); at the end out = O / S
  *          positions after position(t) take no part at all */
 enum { SAF_MAX_HEAD_WIDTH = 512 };
-void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t heads,
-                   int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
-                   float *out, int64_t ldo, saf_attn_scratch *scratch);
+void saf_attention(const saf_attn_shape *shape, saf_kv_type type, const saf_attn_seq *seqs,
+                   int64_t n_seqs, float scale, const float *q, int64_t ldq, float *out,
+                   int64_t ldo, saf_attn_scratch *scratch);
 
 /* ---- over the vocabulary -----------------------------------------------------------------------
  *

@@ -1,4 +1,5 @@
-/* A batch of activations: made, normed or gated on the way, and quantised. */
+/* A batch of activations: made, normed or gated on the way, and quantised; or the part of it that
+ * one of several ranks makes. */
 #include <omp.h>
 
 #include "kernel/acts.h"
@@ -9,6 +10,8 @@ struct saf_acts {
     float *dx;
     int32_t *sums;
     float *u;
+    float *rows;   /* where ranks share it: the memory, that of q too, as values [T, K] */
+    bool by_token; /* whether batches may be so */
 };
 
 const saf__acts_view *saf__acts_view_of(const saf_acts *acts) {
@@ -31,6 +34,7 @@ saf_status saf_acts_new(int64_t max_tokens, int64_t max_cols, saf_acts **out) {
         return saf_fail(SAF_NO_MEMORY, "activations of %lld rows and %lld columns are too large",
                         (long long)max_tokens, (long long)max_cols);
     SAF_TRY(saf_alloc(1, sizeof *acts, &acts));
+    acts->by_token = true;
     SAF_TRY(saf_alloc(values, sizeof *acts->q, &acts->q));
     SAF_TRY(saf_alloc(blocks, sizeof *acts->dx, &acts->dx));
     SAF_TRY(saf_alloc(blocks, sizeof *acts->sums, &acts->sums));
@@ -44,10 +48,12 @@ out:
 
 void saf_acts_free(saf_acts **acts) {
     if (!*acts) return;
-    saf_free(&(*acts)->q);
-    saf_free(&(*acts)->dx);
-    saf_free(&(*acts)->sums);
-    saf_free(&(*acts)->u);
+    if (!(*acts)->rows) {
+        saf_free(&(*acts)->q);
+        saf_free(&(*acts)->dx);
+        saf_free(&(*acts)->sums);
+        saf_free(&(*acts)->u);
+    }
     saf_free(acts);
 }
 
@@ -57,50 +63,65 @@ size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols) {
     return sizeof(struct saf_acts) + values + blocks * (2 * sizeof(float) + sizeof(int32_t));
 }
 
+/* Where dx, sums and u begin in memory that ranks share, behind q, and how long all of it is. */
+typedef struct {
+    size_t dx, sums, u, bytes;
+} places;
+
+static bool find_places(int64_t max_tokens, int64_t max_cols, places *out) {
+    enum { ALIGNMENT = 64 };
+    size_t blocks = 0, values = 0, quantised, floats;
+    if (!acts_sizes(max_tokens, max_cols, &blocks, &values) ||
+        !saf_size_mul((size_t)max_tokens, (size_t)max_cols, &floats) || floats > SIZE_MAX / 8 ||
+        values > SIZE_MAX / 8)
+        return false;
+    blocks = (blocks * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    values = (values + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    floats = (floats * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    quantised = values + 3 * blocks;
+    *out = (places){.dx = values,
+                    .sums = values + blocks,
+                    .u = values + 2 * blocks,
+                    .bytes = quantised > floats ? quantised : floats};
+    return true;
+}
+
+size_t saf_acts_shared_bytes(int64_t max_tokens, int64_t max_cols) {
+    places at;
+    return find_places(max_tokens, max_cols, &at) ? at.bytes : SIZE_MAX;
+}
+
+saf_status saf_acts_shared_new(void *memory, int64_t max_tokens, int64_t max_cols, bool by_token,
+                               saf_acts **out) {
+    saf_status st = SAF_OK;
+    saf_acts *acts = NULL;
+    places at;
+    if (!find_places(max_tokens, max_cols, &at))
+        return saf_fail(SAF_NO_MEMORY, "activations of %lld rows and %lld columns are too large",
+                        (long long)max_tokens, (long long)max_cols);
+    SAF_TRY(saf_alloc(1, sizeof *acts, &acts));
+    acts->q = memory;
+    acts->dx = (float *)((char *)memory + at.dx);
+    acts->sums = (int32_t *)((char *)memory + at.sums);
+    acts->u = (float *)((char *)memory + at.u);
+    acts->rows = memory;
+    acts->by_token = by_token;
+    *out = acts;
+out:
+    return st;
+}
+
 /* As few tiles as can be, about as wide as each other. */
 static int64_t tile_tokens(int64_t tokens, int64_t most) {
     int64_t tiles = saf_i64_max(1, saf_ceil_div(tokens, most));
     return saf_i64_max(1, saf_ceil_div(tokens, tiles));
 }
 
-/* Where the values of a batch come from: a step that goes column by column, done by the thread that
- * then quantises what comes out. */
-typedef struct {
-    const float *norm_weight; /* NULL: no norm */
-    float eps;
-    bool *finite;    /* of a norm; may be NULL */
-    const float *up; /* NULL: no gate */
-    const float *in; /* of a norm, or the gate */
-    int64_t ld;      /* of in and up */
-    float *out;      /* view->x */
-} source;
-
-/* Columns [c0, c1) of row t. A norm's scale is worked out by each thread that has a part of a row.
- */
-static void make_part(const source *s, const saf__acts_view *a, int64_t t, int64_t c0, int64_t c1) {
-    const saf__kernels *kernels = saf__kernels_get();
-    const float *in = s->in + t * s->ld;
-    float *out = s->out + t * a->ldx;
-    if (s->up) {
-        kernels->silu_mul(in + c0, s->up + t * s->ld + c0, c1 - c0, out + c0);
-        return;
-    }
-    float scale = kernels->rms_scale(in, s->eps, a->cols);
-    /* above zero, it comes from a finite sum of squares */
-    if (s->finite && c0 == 0 && !(scale > 0) && !kernels->finite(in, a->cols)) s->finite[t] = false;
-    kernels->scale_mul(in + c0, scale, s->norm_weight + c0, c1 - c0, out + c0);
-}
-
-/* The line of all blocks, tile by tile of tokens, is cut into equal parts. */
-static void set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
-                bool quantise, const source *s) {
-    /* Blocks of a piece: few enough to share one row, more than one in a cache line of dx. */
-    enum { PIECE = 8 };
-    const saf__kernels *kernels = saf__kernels_get();
-    bool by_token = kernels->by_token_from > 0 && tokens >= kernels->by_token_from;
-    const saf__acts_view a = {
-        .x = x,
-        .ldx = ldx,
+/* Where everything of a batch lies, but for its values. */
+static saf__acts_view view_of(const saf_acts *acts, int64_t tokens, int64_t cols) {
+    int by_token_from = acts->by_token ? saf__kernels_get()->by_token_from : 0;
+    bool by_token = by_token_from > 0 && tokens >= by_token_from;
+    return (saf__acts_view){
         .tokens = tokens,
         .cols = cols,
         .blocks = saf_ceil_div(cols, SAF_QUANT_BLOCK),
@@ -110,38 +131,160 @@ static void set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int
         .dx = acts->dx,
         .sums = acts->sums,
         .u = acts->u};
+}
+
+/* Where the values of a batch come from: a step that goes column by column, done by the thread that
+ * then quantises what comes out. Without a weight and a gate they are copied. */
+typedef struct {
+    const float *norm_weight; /* NULL: no norm */
+    float eps;
+    bool *finite;    /* of a norm; may be NULL */
+    const float *up; /* NULL: no gate */
+    const float *in; /* of a norm, the gate, or what is copied */
+    int64_t ld;      /* of in and up */
+    float *out;
+    int64_t ldo;
+    int64_t col; /* the batch's column that in, up and out begin with */
+} source;
+
+/* Columns [c0, c1) of row t. A norm's scale is worked out by each thread that has a part of a row.
+ */
+static void make_part(const source *s, int64_t cols, int64_t t, int64_t c0, int64_t c1) {
+    const saf__kernels *kernels = saf__kernels_get();
+    const float *row = s->in + t * s->ld, *in = row + (c0 - s->col);
+    float *out = s->out + t * s->ldo + (c0 - s->col);
+    if (s->up) {
+        kernels->silu_mul(in, s->up + t * s->ld + (c0 - s->col), c1 - c0, out);
+    } else if (s->norm_weight) {
+        float scale = kernels->rms_scale(row, s->eps, cols);
+        /* above zero, it comes from a finite sum of squares */
+        if (s->finite && c0 == 0 && !(scale > 0) && !kernels->finite(row, cols))
+            s->finite[t] = false;
+        kernels->scale_mul(in, scale, s->norm_weight + c0, c1 - c0, out);
+    } else {
+        memcpy(out, in, (size_t)(c1 - c0) * sizeof *out);
+    }
+}
+
+/* Columns [part) of a batch. The line of their blocks, tile by tile of tokens, is cut into equal
+ * parts. */
+static void set(saf_acts *acts, const saf__acts_view *a, saf_span part, bool quantise,
+                const source *s) {
+    /* Blocks of a piece: few enough to share one row, more than one in a cache line of dx. */
+    enum { PIECE = 8 };
+    const saf__kernels *kernels = saf__kernels_get();
     int64_t me = omp_get_thread_num(), team = omp_get_num_threads();
-    int64_t pieces = saf_ceil_div(a.blocks, PIECE), total = saf_ceil_div(tokens, a.tile) * pieces;
+    int64_t first_block = part.begin / SAF_QUANT_BLOCK;
+    int64_t end_block =
+        part.begin < part.end ? saf_ceil_div(part.end, SAF_QUANT_BLOCK) : first_block;
+    int64_t pieces = saf_ceil_div(end_block - first_block, PIECE);
+    int64_t total = saf_ceil_div(a->tokens, a->tile) * pieces;
     int64_t at = saf__share(total, me, team), end = saf__share(total, me + 1, team);
-    if (me == 0) acts->view = a; /* read after the barrier */
+    if (me == 0) acts->view = *a; /* read after the barrier */
     while (at < end) {
-        int64_t t0 = at / pieces * a.tile, first = at % pieces;
+        int64_t t0 = at / pieces * a->tile, first = at % pieces;
         int64_t last = saf_i64_min(pieces, first + end - at);
-        int64_t b0 = first * PIECE, b1 = saf_i64_min(last * PIECE, a.blocks);
-        int64_t c1 = saf_i64_min(b1 * SAF_QUANT_BLOCK, cols);
-        for (int64_t t = t0; s && t < t0 + saf__act_tile_tokens(&a, t0); t++)
-            make_part(s, &a, t, b0 * SAF_QUANT_BLOCK, c1);
-        if (quantise) kernels->quantise(&a, t0, b0, b1);
+        int64_t b0 = first_block + first * PIECE;
+        int64_t b1 = saf_i64_min(first_block + last * PIECE, end_block);
+        int64_t c1 = saf_i64_min(b1 * SAF_QUANT_BLOCK, a->cols);
+        for (int64_t t = t0; s && t < t0 + saf__act_tile_tokens(a, t0); t++)
+            make_part(s, a->cols, t, b0 * SAF_QUANT_BLOCK, c1);
+        if (quantise) kernels->quantise(a, t0, b0, b1);
         at += last - first;
     }
 #pragma omp barrier
 }
 
+static void set_whole(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
+                      bool quantise, const source *s) {
+    saf__acts_view a = view_of(acts, tokens, cols);
+    a.x = x;
+    a.ldx = ldx;
+    set(acts, &a, (saf_span){0, cols}, quantise, s);
+}
+
 void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
                   bool quantise) {
-    set(acts, x, ldx, tokens, cols, quantise, NULL);
+    set_whole(acts, x, ldx, tokens, cols, quantise, NULL);
 }
 
 void saf_acts_set_norm(saf_acts *acts, const float *x, int64_t ldx, const float *weight, float eps,
                        int64_t tokens, int64_t cols, bool quantise, bool *finite, float *y,
                        int64_t ldy) {
-    const source s = {
-        .norm_weight = weight, .eps = eps, .finite = finite, .in = x, .ld = ldx, .out = y};
-    set(acts, y, ldy, tokens, cols, quantise, &s);
+    const source s = {.norm_weight = weight,
+                      .eps = eps,
+                      .finite = finite,
+                      .in = x,
+                      .ld = ldx,
+                      .out = y,
+                      .ldo = ldy};
+    set_whole(acts, y, ldy, tokens, cols, quantise, &s);
 }
 
 void saf_acts_set_silu(saf_acts *acts, const float *gate, const float *up, int64_t ld,
                        int64_t tokens, int64_t cols, bool quantise, float *y, int64_t ldy) {
-    const source s = {.up = up, .in = gate, .ld = ld, .out = y};
-    set(acts, y, ldy, tokens, cols, quantise, &s);
+    const source s = {.up = up, .in = gate, .ld = ld, .out = y, .ldo = ldy};
+    set_whole(acts, y, ldy, tokens, cols, quantise, &s);
+}
+
+/* ---- parts: values that are not quantised go into the memory themselves ------------------------
+ */
+
+void saf_acts_set_part(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
+                       saf_span part, bool quantise) {
+    const source copy = {
+        .in = x, .ld = ldx, .out = acts->rows + part.begin, .ldo = cols, .col = part.begin};
+    saf__acts_view a = view_of(acts, tokens, cols);
+    a.x = quantise ? x : acts->rows;
+    a.ldx = quantise ? ldx : cols;
+    a.x_col = quantise ? part.begin : 0;
+    set(acts, &a, part, quantise, quantise ? NULL : &copy);
+}
+
+void saf_acts_set_silu_part(saf_acts *acts, float *gate, const float *up, int64_t ld,
+                            int64_t tokens, int64_t cols, saf_span part, bool quantise) {
+    const source s = {.up = up,
+                      .in = gate,
+                      .ld = ld,
+                      .out = quantise ? gate : acts->rows + part.begin,
+                      .ldo = quantise ? ld : cols,
+                      .col = part.begin};
+    saf__acts_view a = view_of(acts, tokens, cols);
+    a.x = quantise ? gate : acts->rows;
+    a.ldx = quantise ? ld : cols;
+    a.x_col = quantise ? part.begin : 0;
+    set(acts, &a, part, quantise, &s);
+}
+
+int saf_acts_parts(const saf_acts *acts, int32_t owner, int64_t tokens, int64_t cols, saf_span part,
+                   bool quantise, saf_part out[SAF_ACTS_PARTS]) {
+    const saf__acts_view a = view_of(acts, tokens, cols);
+    int64_t b0 = part.begin / SAF_QUANT_BLOCK, b1 = saf_ceil_div(part.end, SAF_QUANT_BLOCK);
+    int n = 0;
+    if (part.begin == part.end || tokens == 0) return 0;
+    if (!quantise) {
+        out[0] = (saf_part){owner, tokens, (size_t)part.begin * sizeof(float),
+                            (size_t)(part.end - part.begin) * sizeof(float),
+                            (size_t)cols * sizeof(float)};
+        return 1;
+    }
+    /* Bytes of a block of one row in each array; the last tile of tokens may be a narrower one. */
+    const struct {
+        const void *data;
+        int64_t size;
+    } arrays[] = {
+        {a.q, SAF_QUANT_BLOCK}, {a.dx, sizeof *a.dx}, {a.sums, sizeof *a.sums}, {a.u, sizeof *a.u}};
+    int64_t tiles = tokens / a.tile, rest = tokens % a.tile;
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        size_t base = (size_t)((const char *)arrays[i].data - (const char *)acts->rows);
+        int64_t size = arrays[i].size, last = tiles * a.tile * a.blocks + b0 * rest;
+        out[n++] =
+            (saf_part){owner, tiles, base + (size_t)(b0 * a.tile * size),
+                       (size_t)((b1 - b0) * a.tile * size), (size_t)(a.blocks * a.tile * size)};
+        if (rest > 0)
+            out[n++] =
+                (saf_part){owner, 1, base + (size_t)(last * size),
+                           (size_t)((b1 - b0) * rest * size), (size_t)((b1 - b0) * rest * size)};
+    }
+    return n;
 }

@@ -21,32 +21,36 @@ struct saf_attn_scratch {
     float *data; /* of each thread: outputs [partials, C], maxima [partials], sums [partials] */
 };
 
-static bool scratch_sizes(int64_t heads, int64_t kv_heads, int64_t head_width, int64_t capacity,
-                          int64_t *partials, size_t *part_floats) {
-    int64_t rows = saf_i64_min(saf_ceil_div(heads, kv_heads), SAF__ATTN_ROWS);
+static int64_t heads_of(saf_span span) {
+    return span.end - span.begin;
+}
+
+static bool scratch_sizes(const saf_attn_shape *shape, int64_t capacity, int64_t *partials,
+                          size_t *part_floats) {
+    int64_t group = saf_ceil_div(shape->heads, shape->kv_heads);
+    int64_t rows = saf_i64_min(saf_i64_min(group, heads_of(shape->q)), SAF__ATTN_ROWS);
     if (!saf_i64_mul(rows, saf_ceil_div(capacity, SAF_KV_SEGMENT), partials)) return false;
-    if (!saf_size_mul((size_t)*partials, (size_t)head_width + 2, part_floats)) return false;
+    if (!saf_size_mul((size_t)*partials, (size_t)shape->head_width + 2, part_floats)) return false;
     *part_floats = (*part_floats + 31) & ~(size_t)31; /* whole pairs of cache lines */
     return true;
 }
 
-size_t saf_attn_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_width,
-                              int64_t capacity) {
+size_t saf_attn_scratch_bytes(const saf_attn_shape *shape, int64_t capacity) {
     int64_t partials;
     size_t bytes;
-    if (!scratch_sizes(heads, kv_heads, head_width, capacity, &partials, &bytes) ||
+    if (!scratch_sizes(shape, capacity, &partials, &bytes) ||
         !saf_size_mul(bytes, sizeof(float) * (size_t)omp_get_max_threads(), &bytes))
         return SIZE_MAX;
     return bytes + sizeof(struct saf_attn_scratch);
 }
 
-saf_status saf_attn_scratch_new(int64_t heads, int64_t kv_heads, int64_t head_width,
-                                int64_t capacity, saf_attn_scratch **out) {
+saf_status saf_attn_scratch_new(const saf_attn_shape *shape, int64_t capacity,
+                                saf_attn_scratch **out) {
     saf_status st = SAF_OK;
     saf_attn_scratch *s = NULL;
     SAF_TRY(saf_alloc(1, sizeof *s, &s));
     s->threads = omp_get_max_threads();
-    if (!scratch_sizes(heads, kv_heads, head_width, capacity, &s->partials, &s->part_floats)) {
+    if (!scratch_sizes(shape, capacity, &s->partials, &s->part_floats)) {
         st = saf_fail(SAF_NO_MEMORY, "attention over %lld positions is too large",
                       (long long)capacity);
         goto out;
@@ -82,14 +86,16 @@ typedef struct {
     const float *q;
     float *out;
     saf_attn_scratch *scratch; /* NULL where nothing may be cut */
+    saf_attn_shape shape;
     saf_kv_type type;
     float scale;
-    int64_t n_seqs, heads, kv_heads, head_width, ldq, ldo;
+    int64_t n_seqs, head_width, ldq, ldo;
     int64_t total, me, team; /* length of the line */
     int64_t item_rows;       /* the most of an item */
 } attn_call;
 
-/* Rows [i0, i0 + rows) of the heads [h0, h0 + group), counted token by token. */
+/* Rows [i0, i0 + rows) of the heads [h0, h0 + group), counted token by token. h0 counts from the
+ * first query head that is here, g from the first key head. */
 typedef struct {
     int64_t seq, g, h0, group, i0, rows, limit; /* limit: positions that the last row reads */
     int64_t segments, start, length;            /* on the line */
@@ -105,9 +111,14 @@ static void measure(const attn_call *a, attn_item *it) {
     it->length = it->limit * (it->rows + READ_COST);
 }
 
+/* The query heads of key head g; a part of a model's heads may begin and end in the middle. */
 static void first_of_head(const attn_call *a, attn_item *it) {
-    it->h0 = saf_ceil_div(it->g * a->heads, a->kv_heads);
-    it->group = saf_ceil_div((it->g + 1) * a->heads, a->kv_heads) - it->h0;
+    const saf_attn_shape *s = &a->shape;
+    int64_t g = s->kv.begin + it->g;
+    int64_t begin = saf_i64_max(saf_ceil_div(g * s->heads, s->kv_heads), s->q.begin);
+    int64_t end = saf_i64_min(saf_ceil_div((g + 1) * s->heads, s->kv_heads), s->q.end);
+    it->h0 = begin - s->q.begin;
+    it->group = saf_i64_max(end - begin, 0);
     it->i0 = 0;
 }
 
@@ -121,7 +132,7 @@ static bool next_item(const attn_call *a, attn_item *it) {
         it->start += it->length;
     }
     while (it->seq < a->n_seqs && it->i0 >= a->seqs[it->seq].tokens * it->group) {
-        if (++it->g == a->kv_heads) {
+        if (++it->g >= heads_of(a->shape.kv)) {
             it->g = 0;
             it->seq++;
         }
@@ -136,9 +147,10 @@ static bool next_item(const attn_call *a, attn_item *it) {
  * thread is to have several, or the longest one makes the others wait. */
 static int64_t item_rows_of(const attn_call *a) {
     enum { STEP = 12, LEAST = 2 * STEP, ITEMS = 6 };
-    int64_t rows = 0, least = saf_i64_max(saf_ceil_div(a->heads, a->kv_heads), LEAST);
+    int64_t group = saf_ceil_div(a->shape.heads, a->shape.kv_heads);
+    int64_t rows = 0, least = saf_i64_max(group, LEAST);
     for (int64_t i = 0; i < a->n_seqs; i++) rows += a->seqs[i].tokens;
-    rows = rows * a->heads / (a->team * ITEMS) / STEP * STEP;
+    rows = rows * heads_of(a->shape.q) / (a->team * ITEMS) / STEP * STEP;
     return saf_i64_min(saf_i64_max(rows, least), SAF__ATTN_ROWS);
 }
 
@@ -250,20 +262,19 @@ static saf__kv_head head_of(const attn_call *a, const attn_item *it) {
     };
 }
 
-void saf_attention(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t heads,
-                   int64_t kv_heads, int64_t head_width, float scale, const float *q, int64_t ldq,
-                   float *out, int64_t ldo, saf_attn_scratch *scratch) {
-    assert(head_width <= SAF_MAX_HEAD_WIDTH);
+void saf_attention(const saf_attn_shape *shape, saf_kv_type type, const saf_attn_seq *seqs,
+                   int64_t n_seqs, float scale, const float *q, int64_t ldq, float *out,
+                   int64_t ldo, saf_attn_scratch *scratch) {
+    assert(shape->head_width <= SAF_MAX_HEAD_WIDTH);
     attn_call a = {.seqs = seqs,
                    .q = q,
                    .out = out,
                    .scratch = scratch,
+                   .shape = *shape,
                    .type = type,
                    .scale = scale,
                    .n_seqs = n_seqs,
-                   .heads = heads,
-                   .kv_heads = kv_heads,
-                   .head_width = head_width,
+                   .head_width = shape->head_width,
                    .ldq = ldq,
                    .ldo = ldo,
                    .me = omp_get_thread_num(),

@@ -22,8 +22,9 @@ enum { SAF__ACT_TOKENS = 6, SAF__ACT_TOKENS_BY_TOKEN = 16 };
  *                                    half low
  *   u    [t0 * blocks + b * n + t]   dx times the sum of q over the block, rounded to f32 */
 typedef struct {
-    const float *x;
-    int64_t ldx, tokens, cols, blocks; /* blocks = ceil(cols / 32) */
+    const float *x; /* of the columns from x_col on, a multiple of 32 */
+    int64_t ldx, x_col;
+    int64_t tokens, cols, blocks; /* blocks = ceil(cols / 32) */
     int64_t tile;
     bool by_token;
     int8_t *q;

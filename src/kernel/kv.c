@@ -35,7 +35,7 @@ typedef struct {
     const saf__kernels *kernels;
     const saf_attn_heads *how;
     saf_kv_type type;
-    int64_t kv_heads, head_width, ldq, ld;
+    int64_t head_width, ldq, ld;
     float *q, *k, *v;
 } store;
 
@@ -76,14 +76,15 @@ static void store_key_value(const store *c, const saf_attn_seq *seq, int64_t p, 
                          (char *)saf__kv_head_at(seq->v, c->type, g, c->head_width) + segment);
 }
 
-void saf_attn_store(const saf_attn_heads *how, saf_kv_type type, const saf_attn_seq *seqs,
-                    int64_t n_seqs, int64_t heads, int64_t kv_heads, int64_t head_width, float *q,
-                    int64_t ldq, float *k, float *v, int64_t ld) {
+void saf_attn_store(const saf_attn_heads *how, const saf_attn_shape *shape, saf_kv_type type,
+                    const saf_attn_seq *seqs, int64_t n_seqs, float *q, int64_t ldq, float *k,
+                    float *v, int64_t ld) {
     /* An item is a head and sixteen positions: keys of these lie in the same cache lines. Those of
      * the keys and values come first, which take longer. */
     enum { BLOCK = 16 };
-    assert(head_width <= SAF_MAX_HEAD_WIDTH);
-    const store c = {saf__kernels_get(), how, type, kv_heads, head_width, ldq, ld, q, k, v};
+    assert(shape->head_width <= SAF_MAX_HEAD_WIDTH);
+    const store c = {saf__kernels_get(), how, type, shape->head_width, ldq, ld, q, k, v};
+    int64_t heads = shape->q.end - shape->q.begin, kv_heads = shape->kv.end - shape->kv.begin;
     int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0;
     for (const saf_attn_seq *seq = seqs; seq < seqs + n_seqs; seq++) {
         int64_t end = seq->pos0 + seq->tokens;

@@ -53,9 +53,9 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     s->max_logits = max_logits;
     SAF_TRY(saf_acts_new(rows, widest, &s->acts));
     int64_t capacity = saf__kv_cache_capacity(kv);
-    SAF_TRY(saf_attn_scratch_new(p->heads, p->kv_heads, p->head_width, capacity, &s->scratch));
-    s->bytes = saf_acts_bytes(rows, widest) +
-               saf_attn_scratch_bytes(p->heads, p->kv_heads, p->head_width, capacity);
+    const saf_attn_shape shape = saf_attn_shape_whole(p->heads, p->kv_heads, p->head_width);
+    SAF_TRY(saf_attn_scratch_new(&shape, capacity, &s->scratch));
+    s->bytes = saf_acts_bytes(rows, widest) + saf_attn_scratch_bytes(&shape, capacity);
     SAF_TRY(take(s, rows * p->width, sizeof(float), &s->h));
     SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->q));
     SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->k));
@@ -135,6 +135,7 @@ static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_se
     const saf_model_params *p = s->p;
     int64_t T = batch->tokens, D = p->width, C = p->head_width, H = p->heads, HKV = p->kv_heads;
     saf_kv_type type = saf__kv_cache_type(s->kv);
+    const saf_attn_shape shape = saf_attn_shape_whole(H, HKV, C);
     const saf_product qkv[] = {{&l->q, s->q, H * C, NULL, 0},
                                {&l->k, s->k, HKV * C, NULL, 0},
                                {&l->v, s->v, HKV * C, NULL, 0}};
@@ -153,10 +154,10 @@ static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_se
     mark(s, SAF_STEP_NORM);
     saf_matmul(qkv, 3, s->acts);
     mark(s, SAF_STEP_QKV);
-    saf_attn_store(&heads, type, seqs, batch->n_runs, H, HKV, C, s->q, H * C, s->k, s->v, HKV * C);
+    saf_attn_store(&heads, &shape, type, seqs, batch->n_runs, s->q, H * C, s->k, s->v, HKV * C);
     mark(s, SAF_STEP_HEADS);
-    saf_attention(type, seqs, batch->n_runs, H, HKV, C, p->attention_scale, s->q, H * C, s->a,
-                  H * C, s->scratch);
+    saf_attention(&shape, type, seqs, batch->n_runs, p->attention_scale, s->q, H * C, s->a, H * C,
+                  s->scratch);
     mark(s, SAF_STEP_ATTENTION);
     saf_acts_set(s->acts, s->a, H * C, T, H * C, quantised(&l->o));
     mark(s, SAF_STEP_QUANTISE);

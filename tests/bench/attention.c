@@ -48,19 +48,19 @@ static saf_attn_seq seq_at(const bench *b, int layer, int64_t pos0, int64_t toke
 
 static void attend(bench *b, const saf_attn_seq *seqs, int64_t n) {
     int64_t ld = b->heads * b->width;
-    saf_attention(b->type, seqs, n, b->heads, b->kv_heads, b->width, 0.05f, b->q, ld, b->out, ld,
-                  b->scratch);
+    const saf_attn_shape shape = saf_attn_shape_whole(b->heads, b->kv_heads, b->width);
+    saf_attention(&shape, b->type, seqs, n, 0.05f, b->q, ld, b->out, ld, b->scratch);
 }
 
 static void fill(bench *b) {
     static const saf_attn_heads as_they_are;
+    const saf_attn_shape shape = {b->heads, b->kv_heads, b->width, {0, 0}, {0, b->kv_heads}};
     int64_t ld = b->kv_heads * b->width;
 #pragma omp parallel
     for (int layer = 0; layer < LAYERS; layer++)
         for (int64_t p = 0; p < CAPACITY; p += CHUNK) {
             saf_attn_seq s = seq_at(b, layer, p, CHUNK);
-            saf_attn_store(&as_they_are, b->type, &s, 1, 0, b->kv_heads, b->width, NULL, 0, b->k,
-                           b->v, ld);
+            saf_attn_store(&as_they_are, &shape, b->type, &s, 1, NULL, 0, b->k, b->v, ld);
         }
 }
 
@@ -140,6 +140,7 @@ static void bench_prefill(bench *b, int64_t pos0, int decodes) {
 
 static saf_status take(bench *b) {
     saf_status st = SAF_OK;
+    const saf_attn_shape shape = saf_attn_shape_whole(b->heads, b->kv_heads, b->width);
     int64_t rows = CHUNK + DECODES, n = rows * b->heads * b->width;
     b->part_bytes = saf_kv_bytes(b->type, SAF_KV_SEGMENT, b->kv_heads, b->width);
     b->stride = b->part_bytes * 2 * LAYERS;
@@ -151,7 +152,7 @@ static saf_status take(bench *b) {
     SAF_TRY(saf_alloc((size_t)n, sizeof(float), &b->out));
     SAF_TRY(saf_alloc((size_t)n, sizeof(float), &b->k));
     SAF_TRY(saf_alloc((size_t)n, sizeof(float), &b->v));
-    SAF_TRY(saf_attn_scratch_new(b->heads, b->kv_heads, b->width, CAPACITY, &b->scratch));
+    SAF_TRY(saf_attn_scratch_new(&shape, CAPACITY, &b->scratch));
     SAF_TRY(saf_hw_yardstick_new(512 << 20, &b->yard));
     for (int64_t i = 0; i < n; i++) {
         b->q[i] = (float)(i * 7919 % 1000) / 500 - 1;

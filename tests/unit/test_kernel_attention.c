@@ -13,7 +13,8 @@ typedef struct {
 static void store(saf_kv_type type, const saf_attn_seq *seqs, int64_t n_seqs, int64_t kv_heads,
                   int64_t width, float *k, float *v, int64_t ld) {
     static const saf_attn_heads as_they_are;
-    saf_attn_store(&as_they_are, type, seqs, n_seqs, 0, kv_heads, width, NULL, 0, k, v, ld);
+    const saf_attn_shape shape = {kv_heads, kv_heads, width, {0, 0}, {0, kv_heads}};
+    saf_attn_store(&as_they_are, &shape, type, seqs, n_seqs, NULL, 0, k, v, ld);
 }
 
 /* Every value of x[n, width], by the cache's definition. */
@@ -37,6 +38,7 @@ static void round_rows(saf_kv_type type, const float *x, int64_t n, int64_t widt
 typedef struct {
     saf_kv_type type;
     int64_t heads, kv_heads, width, tokens, capacity;
+    saf_attn_shape shape;
     size_t stride, bytes; /* of the segments, which have gaps between them; of keys or values */
     float *q, *k, *v;     /* [tokens, heads * width], [tokens, kv_heads * width] */
     cell *rk, *rv;        /* of the shape of k and v: what the cache holds of them */
@@ -56,7 +58,8 @@ static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_
                .kv_heads = kv_heads,
                .width = width,
                .tokens = tokens,
-               .capacity = saf_round_up(tokens, SAF_KV_SEGMENT)};
+               .capacity = saf_round_up(tokens, SAF_KV_SEGMENT),
+               .shape = saf_attn_shape_whole(heads, kv_heads, width)};
     s.q = util_new((size_t)(tokens * heads * width) * 4);
     s.k = util_new((size_t)(tokens * kv_heads * width) * 4);
     s.v = util_new((size_t)(tokens * kv_heads * width) * 4);
@@ -71,7 +74,7 @@ static setup new_setup(saf_kv_type type, int64_t heads, int64_t kv_heads, int64_
     s.cache_k = util_new(s.bytes);
     s.cache_v = util_new(s.bytes);
     omp_set_num_threads(MOST_THREADS);
-    assert_int_equal(saf_attn_scratch_new(heads, kv_heads, width, s.capacity, &s.scratch), SAF_OK);
+    assert_int_equal(saf_attn_scratch_new(&s.shape, s.capacity, &s.scratch), SAF_OK);
     return s;
 }
 static void free_setup(setup *s) {
@@ -98,8 +101,8 @@ static void run(setup *s, int64_t chunk, int threads, float *out) {
 #pragma omp parallel num_threads(threads)
         {
             store(s->type, &seq, 1, s->kv_heads, s->width, s->k + p * ldk, s->v + p * ldk, ldk);
-            saf_attention(s->type, &seq, 1, s->heads, s->kv_heads, s->width, scale, s->q + p * ldq,
-                          ldq, out + p * ldq, ldq, s->scratch);
+            saf_attention(&s->shape, s->type, &seq, 1, scale, s->q + p * ldq, ldq, out + p * ldq,
+                          ldq, s->scratch);
         }
     }
 }
@@ -188,12 +191,70 @@ static void test_attention_shares_a_long_sequence(void **state) {
                     saf_attn_seq seq = {s.cache_k, s.cache_v, s.stride, p, shapes[i].chunk, 0};
                     const float *q = s.q + p * ld;
 #pragma omp parallel num_threads(threads)
-                    saf_attention(s.type, &seq, 1, s.heads, s.kv_heads, s.width,
-                                  1 / sqrtf((float)s.width), q, ld, out, ld,
-                                  p % 260 < 130 ? s.scratch : NULL);
+                    saf_attention(&s.shape, s.type, &seq, 1, 1 / sqrtf((float)s.width), q, ld, out,
+                                  ld, p % 260 < 130 ? s.scratch : NULL);
                     assert_memory_equal(want + p * ld, out, (size_t)(seq.tokens * ld) * 4);
                 }
         }
+        saf_free(&want);
+        saf_free(&out);
+        free_setup(&s);
+    }
+}
+
+/* The query heads [h0, h1), in work alone with the key heads that they read: out[tokens, width of
+ * these heads]. The whole sequence, and then its last token again, whose keys are shared out. */
+static void run_part(const setup *s, int64_t h0, int64_t h1, int threads, float *out) {
+    const saf_attn_heads as_they_are = {0};
+    saf_attn_shape part = s->shape;
+    part.q = (saf_span){h0, h1};
+    part.kv = (saf_span){h0 * s->kv_heads / s->heads, (h1 - 1) * s->kv_heads / s->heads + 1};
+    if (h0 == h1) part.kv = (saf_span){h0 * s->kv_heads / s->heads, h0 * s->kv_heads / s->heads};
+    int64_t n_kv = part.kv.end - part.kv.begin, ld = s->heads * s->width,
+            ldo = (h1 - h0) * s->width;
+    size_t stride = saf_kv_bytes(s->type, SAF_KV_SEGMENT, n_kv, s->width);
+    char *cache_k = util_new(stride * (size_t)(s->capacity / SAF_KV_SEGMENT) + 1);
+    char *cache_v = util_new(stride * (size_t)(s->capacity / SAF_KV_SEGMENT) + 1);
+    const saf_attn_seq all = {cache_k, cache_v, stride, 0, s->tokens, 0};
+    const saf_attn_seq last = {cache_k, cache_v, stride, s->tokens - 1, 1, s->tokens - 1};
+    saf_attn_scratch *scratch = NULL;
+    float *q = util_new((size_t)(s->tokens * ld) * 4), scale = 1 / sqrtf((float)s->width);
+    memcpy(q, s->q, (size_t)(s->tokens * ld) * 4);
+    assert_int_equal(saf_attn_scratch_new(&part, s->capacity, &scratch), SAF_OK);
+#pragma omp parallel num_threads(threads)
+    {
+        saf_attn_store(&as_they_are, &part, s->type, &all, 1, q + h0 * s->width, ld,
+                       s->k + part.kv.begin * s->width, s->v + part.kv.begin * s->width,
+                       s->kv_heads * s->width);
+        saf_attention(&part, s->type, &all, 1, scale, q + h0 * s->width, ld, out, ldo, scratch);
+        saf_attention(&part, s->type, &last, 1, scale, q + h0 * s->width, ld, out, ldo, scratch);
+    }
+    saf_attn_scratch_free(&scratch);
+    saf_free(&q);
+    saf_free(&cache_k);
+    saf_free(&cache_v);
+}
+
+/* Every part of a model's heads, in the middle of a group of them or not, gives what all heads
+ * together give. */
+static void test_attention_of_some_heads(void **state) {
+    (void)state;
+    static const int64_t shapes[][2] = {{8, 2}, {6, 6}, {5, 2}, {7, 1}, {9, 3}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const int64_t H = shapes[i][0], width = 24;
+        setup s = new_setup((saf_kv_type)(i % KV_TYPES), H, shapes[i][1], width, 530);
+        float *want = util_new((size_t)(s.tokens * H * width) * 4);
+        float *out = util_new((size_t)(s.tokens * H * width) * 4);
+        assert_int_equal(saf_kernels_init(NULL), SAF_OK);
+        run(&s, 1000, 1, want);
+        for (int64_t h0 = 0; h0 <= H; h0++)
+            for (int64_t h1 = h0; h1 <= H; h1++) {
+                int64_t n = (h1 - h0) * width;
+                memset(out, 0xFF, (size_t)(s.tokens * n) * 4);
+                run_part(&s, h0, h1, 1 + (int)(h0 + h1) % 3, out);
+                for (int64_t t = 0; t < s.tokens; t++)
+                    assert_memory_equal(want + (t * H + h0) * width, out + t * n, (size_t)n * 4);
+            }
         saf_free(&want);
         saf_free(&out);
         free_setup(&s);
@@ -331,8 +392,8 @@ static void test_attention_takes_several_sequences_at_once(void **state) {
 #pragma omp parallel num_threads(3)
     {
         store(SAF_KV_F16, seqs, SEQS, KV_HEADS, WIDTH, k, v, ldk);
-        saf_attention(SAF_KV_F16, seqs, SEQS, HEADS, KV_HEADS, WIDTH, 1 / sqrtf(WIDTH), q, ldq, out,
-                      ldq, scratch);
+        saf_attention(&s[1].shape, SAF_KV_F16, seqs, SEQS, 1 / sqrtf(WIDTH), q, ldq, out, ldq,
+                      scratch);
     }
     for (int i = 0; i < SEQS; i++) {
         float *alone = util_new((size_t)(tokens[i] * HEADS * WIDTH) * 4);
@@ -472,6 +533,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_is_a_softmax_for_every_cut),
         cmocka_unit_test(test_attention_shares_a_long_sequence),
+        cmocka_unit_test(test_attention_of_some_heads),
         cmocka_unit_test(test_attention_follows_the_rule),
         cmocka_unit_test(test_attention_of_rounded_extremes),
         cmocka_unit_test(test_attention_takes_several_sequences_at_once),

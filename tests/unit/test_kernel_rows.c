@@ -207,9 +207,10 @@ static void test_rows_rope_rotates_pairs(void **state) {
             memcpy(x, kept, sizeof x);
             const saf_attn_heads how = {
                 .rope_pairs = (saf_rope_pairs)pairs, .rope_half = HALF, .rope = table};
+            const saf_attn_shape shape = {HEADS, HEADS, WIDTH, {0, HEADS}, {0, 0}};
             const saf_attn_seq seq = {.tokens = TOKENS};
 #pragma omp parallel num_threads(set + 1)
-            saf_attn_store(&how, SAF_KV_F32, &seq, 1, HEADS, 0, WIDTH, x, LD, NULL, NULL, 0);
+            saf_attn_store(&how, &shape, SAF_KV_F32, &seq, 1, x, LD, NULL, NULL, 0);
             if (set == 0) memcpy(one, x, sizeof x);
             assert_memory_equal(one, x, sizeof x);
         }
@@ -253,6 +254,7 @@ static void test_rows_heads_go_through_every_step(void **state) {
                                 .rope_pairs = SAF_ROPE_HALVES,
                                 .rope_half = HALF,
                                 .rope = table};
+    const saf_attn_shape shape = saf_attn_shape_whole(HEADS, KV, WIDTH);
     const saf_attn_seq seqs[] = {{cache[0][0], cache[0][1], 0, POS0, FIRST, 0},
                                  {cache[1][0], cache[1][1], 0, 0, 1, FIRST}};
     EACH_SET(set) {
@@ -261,7 +263,7 @@ static void test_rows_heads_go_through_every_step(void **state) {
         memcpy(v, kept_v, sizeof v);
         memset(cache, 0, sizeof cache);
 #pragma omp parallel num_threads(set + 1)
-        saf_attn_store(&how, SAF_KV_F32, seqs, 2, HEADS, KV, WIDTH, q, LDQ, k, v, LD);
+        saf_attn_store(&how, &shape, SAF_KV_F32, seqs, 2, q, LDQ, k, v, LD);
         for (int t = 0; t < ROWS; t++) {
             for (int h = 0; h < HEADS + KV; h++) {
                 bool key = h >= HEADS;
@@ -348,12 +350,13 @@ static int hard_rows(int64_t n, float *y) {
     for (int i = 0; i < STEPS; i++) at[i] = y + i * MAX_WIDTH;
     const saf_attn_heads how = {
         .q_bias = other, .rope_pairs = SAF_ROPE_HALVES, .rope_half = n / 2, .rope = other};
+    const saf_attn_shape shape = {1, 1, n, {0, 1}, {0, 0}};
     const saf_attn_seq seq = {.tokens = 1};
     norm(in, other, 1e-6f, 1, n, NULL, at[0], 1);
     gate_mul(in, other, n, 1, n, at[1], 1);
     saf_exp_shifted(in, 0.5f, n, at[2]);
     memcpy(at[3], in, (size_t)n * sizeof *in);
-    saf_attn_store(&how, SAF_KV_F32, &seq, 1, 1, 0, n, at[3], n, NULL, NULL, 0);
+    saf_attn_store(&how, &shape, SAF_KV_F32, &seq, 1, at[3], n, NULL, NULL, 0);
     at[4][0] = (float)saf_log_sum_exp(in, n);
     at[4][1] = (float)saf_argmax(in, n);
     bool finite = true;

@@ -99,7 +99,7 @@ static void quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1
         int64_t k = i * SAF_QUANT_BLOCK, at = t0 * a->blocks + i * b.tokens;
         int64_t n = saf_i64_min(SAF_QUANT_BLOCK, a->cols - k);
         __mmask32 live = (__mmask32)(((uint64_t)1 << n) - 1);
-        b.x = a->x + t0 * a->ldx + k;
+        b.x = a->x + t0 * a->ldx + (k - a->x_col);
         b.live[0] = (__mmask16)live;
         b.live[1] = (__mmask16)(live >> 16);
         if (a->by_token)

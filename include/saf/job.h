@@ -44,6 +44,7 @@ typedef struct {
     struct {
         char *prompts, *texts, *tokens, *prompt; /* exactly one; `prompt` is a text itself */
         bool special;
+        int32_t shard, shards; /* the shard-th run of requests of `shards`; 0 of 0: all */
     } input;
     struct {
         int32_t max_tokens;
@@ -98,8 +99,9 @@ typedef struct {
 } saf_prompt;
 
 /* Reads input.prompts | texts (.txt a line each, .jsonl an object each, FILE.h5:/dataset of
- * strings), input.tokens (ids, a sequence a line) or input.prompt. Errors: NO_INPUT; BAD_INPUT
- * with file, line and cause (invalid UTF-8, bad JSON, duplicate id, nothing at all). */
+ * strings), input.tokens (ids, a sequence a line) or input.prompt, and keeps the job's shard of
+ * them, which may be empty. Errors: NO_INPUT; BAD_INPUT with file, line and cause (invalid UTF-8,
+ * bad JSON, duplicate id, nothing at all). */
 saf_status saf_prompts_read(const saf_job *job, saf_prompt **out, int64_t *n);
 void saf_prompts_free(saf_prompt **prompts, int64_t n);
 

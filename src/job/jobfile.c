@@ -256,6 +256,12 @@ static saf_status check_whole(reader *r) {
                             "expected as many entries as layout.pipeline, which is %d, got %d",
                             job->layout.pipeline, job->layout.n_stages);
     }
+    if (job->input.shard > job->input.shards) {
+        const saf__field *f = saf__field_find(job->kind, "input.shard");
+        return saf__fail_at(&r->given[f - saf__fields], f->key,
+                            "expected at most input.shards, which is %d, got %d", job->input.shards,
+                            job->input.shard);
+    }
     if (!job->output.file) st = default_output(r->job);
 out:
     return st;

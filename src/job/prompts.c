@@ -255,6 +255,29 @@ out:
     return st;
 }
 
+static void free_prompt(saf_prompt *p) {
+    for (int32_t m = 0; m < p->n_messages; m++) {
+        saf_free(&p->messages[m].role);
+        saf_free(&p->messages[m].content);
+    }
+    saf_free(&p->messages);
+    saf_free(&p->id);
+    saf_free(&p->text);
+    saf_free(&p->ids);
+}
+
+/* Runs rather than every n-th: the results of all shards, one after the other, are in the order of
+ * the input. */
+static void keep_shard(saf__prompt_list *list) {
+    int64_t shard = list->job->input.shard, shards = list->job->input.shards;
+    if (shards <= 1) return;
+    int64_t first = list->n * (shard - 1) / shards, end = list->n * shard / shards;
+    for (int64_t i = 0; i < list->n; i++)
+        if (i < first || i >= end) free_prompt(&list->items[i]);
+    list->n = end - first;
+    memmove(list->items, list->items + first, (size_t)list->n * sizeof *list->items);
+}
+
 saf_status saf_prompts_read(const saf_job *job, saf_prompt **out, int64_t *n) {
     saf_status st = SAF_OK;
     saf__prompt_list list = {.job = job};
@@ -275,6 +298,7 @@ saf_status saf_prompts_read(const saf_job *job, saf_prompt **out, int64_t *n) {
     }
     SAF_TRY(number_requests(&list));
     SAF_TRY(check_ids(&list));
+    keep_shard(&list);
     *out = list.items;
     *n = list.n;
     list.items = NULL;
@@ -286,16 +310,6 @@ out:
 }
 
 void saf_prompts_free(saf_prompt **prompts, int64_t n) {
-    for (int64_t i = 0; *prompts && i < n; i++) {
-        saf_prompt *p = &(*prompts)[i];
-        for (int32_t m = 0; m < p->n_messages; m++) {
-            saf_free(&p->messages[m].role);
-            saf_free(&p->messages[m].content);
-        }
-        saf_free(&p->messages);
-        saf_free(&p->id);
-        saf_free(&p->text);
-        saf_free(&p->ids);
-    }
+    for (int64_t i = 0; *prompts && i < n; i++) free_prompt(&(*prompts)[i]);
     saf_free(prompts);
 }

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from results_maker import (TYPES, VARIABLE_TEXT, library_file, page_example,  # noqa: E402
+from results_maker import (TYPES, VARIABLE_TEXT, library_file, page_examples,  # noqa: E402
                            page_tables)
 from saftest import Tap, scratch  # noqa: E402
 
@@ -113,10 +113,17 @@ with scratch() as folder:
 
     for kind, requests, rows in (("generate", 17, 5), ("generate", 1, 0), ("score", 6, 3)):
         path = library_file(os.path.join(folder, "x.h5"), kind, requests, rows)
-        run = subprocess.run([sys.executable, "-c", page_example(), path], stdout=subprocess.PIPE,
+        run = subprocess.run([sys.executable, "-c", page_examples()[0], path], stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True, check=False)
         good = run.returncode == 0 and "request-0-e done" in run.stdout and "bytes [" in run.stdout
         tap.ok(good, f"the page's example runs: {kind}, {requests} requests", run.stdout)
+
+    names = [library_file(os.path.join(folder, f"part-{n}.h5"), "generate", n, 0) for n in (2, 3)]
+    run = subprocess.run([sys.executable, "-c", page_examples()[1], *names], text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    tap.equal([line.split(" ")[:2] for line in run.stdout.splitlines()],
+              [[f"request-{i}-{'é' if i % 2 else 'e'}", "done"] for i in (0, 1, 0, 1, 2)],
+              "the page's example of several files runs")
 
     dump = subprocess.run(["h5dump", "-d", "/requests", "-d", "/text/prompt", path], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)

@@ -33,6 +33,11 @@ def result(folder):
         return dict(f.attrs), requests
 
 
+def texts_of(folder):
+    with h5py.File(os.path.join(folder, "out.h5")) as f:
+        return list(zip((i.decode() for i in f["requests"]["id"]), f["text/completion"].asstr()[:]))
+
+
 def broken_weights(path, layer):
     """A copy of the bundled model with one infinite weight in the feed-forward of a layer."""
     data = bytearray(open(STORIES, "rb").read())
@@ -67,6 +72,20 @@ with scratch() as folder:
     second, _ = result(folder)
     for name in ("tokens_sha256", "logits_sha256", "job_text"):
         tap.equal(second[name], first[name], f"the same {name}")
+
+    # The shards of a job, one after the other, are the job: requests without an id keep their number.
+    with open(os.path.join(folder, "five.txt"), "w") as f:
+        f.write("One day\nTom had a boat\nIt rained\nThe cat\nMia ran\n")
+    words = [job, "--quiet", f"input.prompts={folder}/five.txt"]
+    tap.equal(saf("run", *words).returncode, 0, "five prompts in one job")
+    whole = texts_of(folder)
+    for shards in (2, 6):
+        parts = []
+        for shard in range(1, shards + 1):
+            run = saf("run", *words, f"input.shards={shards}", f"input.shard={shard}", ranks=shard % 2)
+            tap.equal(run.returncode, 0, f"shard {shard} of {shards}")
+            parts += texts_of(folder)
+        tap.equal(parts, whole, f"{shards} shards together: the same ids and texts")
 
     # More ranks than layers.
     run = saf("run", job, "--quiet", ranks=6)

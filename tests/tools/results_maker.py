@@ -32,9 +32,10 @@ def page_tables():
     return {name: rows[2:] for name, rows in tables.items()}
 
 
-def page_example():
+def page_examples():
+    """Its programs in Python: one that reads a file, one that reads several."""
     with open(PAGE, encoding="utf-8") as f:
-        return re.search(r"```python\n(.*?)```", f.read(), re.S).group(1)
+        return re.findall(r"```python\n(.*?)```", f.read(), re.S)
 
 
 TYPES = {"int32": "<i4", "int64": "<i8", "uint64": "<u8", "float32": "<f4", "float64": "<f8"}

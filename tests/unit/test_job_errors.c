@@ -125,6 +125,11 @@ static const bad_case cases[] = {
     {JOB "layout: {\n pipeline = 2; stages = [1, 2, 3]; };",
      {0},
      {":5: layout.stages", "layout.pipeline", "2", "got 3"}},
+    {JOB, {"input.shards=0"}, {"input.shards", "1 to 65536", "got 0"}},
+    {JOB,
+     {"input.shards=3", "input.shard=4"},
+     {"command line: input.shard: ", "input.shards, which is 3", "got 4"}},
+    {JOB, {"input.shard=2"}, {"input.shard: ", "input.shards, which is 1", "got 2"}},
     /* command line */
     {JOB, {"nonsense"}, {"command line: ", "key=value", "\"nonsense\""}},
     {JOB, {"=1"}, {"command line: ", "key=value"}},

@@ -225,6 +225,30 @@ static void test_prompts_many(void **state) {
     saf_buf_free(&text);
 }
 
+/* Runs of requests that together are all of them, once each and in order, whatever their number. */
+static void test_prompts_shards(void **state) {
+    (void)state;
+    char *path = write_bytes("shards.txt", "a\nb\nc\nd\ne\nf\ng\n", 14);
+    for (int32_t shards = 1; shards <= 16; shards++) {
+        int64_t next = 0;
+        for (int32_t shard = 1; shard <= shards; shard++) {
+            saf_job job = plain_job(SAF_JOB_GENERATE);
+            saf_prompt *p = NULL;
+            int64_t n = 0;
+            job.input.shard = shard;
+            job.input.shards = shards;
+            assert_int_equal(read_from(&job, path, &p, &n), SAF_OK);
+            assert_in_range(n, 7 / shards, (7 + shards - 1) / shards);
+            for (int64_t i = 0; i < n; i++, next++) {
+                assert_int_equal(p[i].text[0], 'a' + next);
+                assert_int_equal(p[i].id[0], '1' + next);
+            }
+            saf_prompts_free(&p, n);
+        }
+        assert_int_equal(next, 7);
+    }
+}
+
 /* ---- what is refused ----------------------------------------------------------------------- */
 
 typedef struct {
@@ -416,6 +440,7 @@ int main(void) {
         cmocka_unit_test(test_prompts_single_text),
         cmocka_unit_test(test_prompts_from_a_dataset),
         cmocka_unit_test(test_prompts_many),
+        cmocka_unit_test(test_prompts_shards),
         cmocka_unit_test(test_prompts_wrong_input_is_explained),
         cmocka_unit_test(test_prompts_zero_byte_is_refused),
         cmocka_unit_test(test_prompts_missing_file_is_no_input),

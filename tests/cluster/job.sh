@@ -32,11 +32,14 @@ with h5py.File(file) as f:
         print(text(f.attrs[name]))' "$1" "$2"
 }
 
-# Checks FILE, the results of the job on a rank of each host, h1 and h2.
-check_results() { # check_results FILE
+# Checks FILE, the results of the job on ranks of these hosts.
+check_results() { # check_results FILE [HOST of each rank...]
+    local file=$1
+    shift
+    [ $# -gt 0 ] || set -- h1 h2
+    set -- "$file" "$*"
     ok "there is a results file" test -f "$1" || return
-    equal "two ranks" "$(fact "$1" ranks)" 2
-    equal "a rank on each host" "$(fact "$1" hosts)" "h1 h2"
+    equal "a rank on each of $2" "$(fact "$1" hosts)" "$2"
     equal "the job is done" "$(fact "$1" exit_state)" "done"
     equal "all requests are done" "$(fact "$1" states)" "done"
     equal "the same tokens as one rank alone" \

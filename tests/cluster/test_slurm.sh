@@ -38,26 +38,109 @@ usr1_until_first_word() {
     grep -qs '^saf' "$folder/usr1.log"
 }
 
-[ "${1:-}" = inside ] || enter "a Slurm of two nodes" tests/cluster/slurm 2
-exec 2>&1
-prepare_job || tap_exit
-id=$(sbatch --parsable -N 2 -n 2 -c 1 -o "$folder/log" jobs/slurm/generate.sbatch \
-    "${words[@]}" "output.file=$folder/slurm.h5")
-ok "the batch job ends" within 60 ended "$id" || scontrol show job "$id" | sed 's/^/# /'
-equal "its state and exit code" "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0"
-ok "its log shows saf's first word and no error" log_is_clean "$folder/log"
-check_results "$folder/slurm.h5"
-ok "no process of the job is left" within 5 no_job_process
+submit() { # submit LOG WORD... of sbatch: prints the number of the job
+    sbatch --parsable -o "$folder/$1" "${@:2}"
+}
+
+# Waits for a job and checks that all went well.
+check_job() { # check_job NAME ID LOG
+    ok "$1: the batch job ends" within 60 ended "$2" || scontrol show job "$2" | sed 's/^/# /'
+    equal "$1: its state and exit code" \
+        "$(job_field "$2" JobState) $(job_field "$2" ExitCode)" "COMPLETED 0:0"
+    ok "$1: its log shows saf's first word and no error" log_is_clean "$folder/$3"
+}
 
 # What Slurm sends before the end of the walltime: again and again until the ranks are up, and once
 # while they work.
-id=$(sbatch --parsable -N 2 -n 2 -c 1 -o "$folder/usr1.log" jobs/slurm/generate.sbatch \
-    "${words[@]}" generate.max_tokens=1000 "output.file=$folder/usr1.h5")
-ok "another batch job starts" within 30 running mpirun
-ok "its script is sent SIGUSR1 until saf says its first word" within 30 usr1_until_first_word
-ok "and once more" scancel --batch --signal=USR1 "$id"
-ok "it ends" within 60 ended "$id"
-equal "its state and exit code" "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0" ||
-    sed 's/^/# /' "$folder/usr1.log"
-ok "no process of it is left" within 5 no_job_process
+check_usr1() { # check_usr1 NAME PROCESS WORD... of sbatch
+    local name=$1 process=$2
+    shift 2
+    rm -f "$folder/usr1.log"
+    id=$(submit usr1.log "$@" "${words[@]}" generate.max_tokens=1000 "output.file=$folder/usr1.h5")
+    ok "$name: a batch job starts" within 30 running "$process"
+    ok "its script is sent SIGUSR1 until saf says its first word" within 30 usr1_until_first_word
+    ok "and once more" scancel --batch --signal=USR1 "$id"
+    ok "it ends" within 60 ended "$id"
+    equal "its state and exit code" \
+        "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0" ||
+        sed 's/^/# /' "$folder/usr1.log"
+    ok "no process of it is left" within 5 no_job_process
+}
+
+# Prints ids and token ids of the requests of some files.
+requests() {
+    "$PYTHON" -c '
+import sys, h5py
+for name in sys.argv[1:]:
+    with h5py.File(name) as f:
+        o = f["tokens/completion_offsets"][:]
+        for row, a, b in zip(f["requests"], o, o[1:]):
+            print(row["id"].decode(), *f["tokens/completion"][a:b])' "$@"
+}
+
+[ "${1:-}" = inside ] || enter "a Slurm of two nodes" tests/cluster/slurm 2
+exec 2>&1
+prepare_job || tap_exit
+id=$(submit log -N 2 -n 2 -c 1 jobs/slurm/generate.sbatch "${words[@]}" "output.file=$folder/slurm.h5")
+check_job generate "$id" log
+check_results "$folder/slurm.h5"
+ok "no process of the job is left" within 5 no_job_process
+
+# The other scripts, all in the queue at once.
+tasks=$(($(getconf _NPROCESSORS_ONLN) < 2 ? 1 : 2)) # ranks of a node, a core for each
+one=$(submit one.log -c 1 jobs/slurm/one-node.sbatch "${words[@]}" "output.file=$folder/one.h5")
+many=$(submit many.log -N 2 --ntasks-per-node=$tasks -c 1 jobs/slurm/many-nodes.sbatch \
+    "${words[@]}" "output.file=$folder/many.h5")
+array=$(OUT=$folder/shard submit array-%a.log --array=1-3 -c 1 jobs/slurm/array.sbatch "${words[@]}")
+again=$(OUT=$folder/again SHARDS=10 submit again.log --array=7 -c 1 jobs/slurm/array.sbatch "${words[@]}")
+direct=$(MPI=none submit srun.log -N 1 -c 1 jobs/slurm/srun.sbatch "${words[@]}" "output.file=$folder/srun.h5")
+check_job one-node "$one" one.log
+check_results "$folder/one.h5" "$(scontrol show job "$one" | sed -n 's/^ *NodeList=//p')"
+check_job many-nodes "$many" many.log
+# shellcheck disable=SC2046
+check_results "$folder/many.h5" $(for host in h1 h2; do yes $host | head -n $tasks; done)
+for k in 1 2 3; do check_job "array, task $k" "${array}_$k" array-$k.log; done
+equal "the array's files together are the requests of one job" \
+    "$(requests "$folder"/shard-?-of-3.h5)" "$(requests "$folder/alone.h5")"
+check_job "array, one task once more" "${again}_7" again.log
+equal "it did its part" "$(requests "$folder/again-07-of-10.h5")" "$(requests "$folder/alone.h5" | sed -n 5p)"
+check_job "srun" "$direct" srun.log
+check_results "$folder/srun.h5" "$(scontrol show job "$direct" | sed -n 's/^ *NodeList=//p')"
+# The two lines in the comment of the example of a hostfile, as a batch script.
+{
+    echo '#!/bin/bash'
+    sed -n 's/^#     //p' hostfiles/slurm.hosts |
+        sed -e "s|build/saf|$SAF|; s|JOB.cfg|${words[*]} output.file=$folder/file.h5|" -e "s|job-[^ \"]*|$folder/&|"
+} >"$folder/hostfile.sh"
+id=$(submit hostfile.log -N 2 -n 2 -c 1 "$folder/hostfile.sh")
+check_job "a hostfile inside an allocation" "$id" hostfile.log
+check_results "$folder/file.h5"
+if srun --mpi=pmix -N 2 -n 2 -c 1 "$SAF" run --help >"$folder/pmix.log" 2>&1; then
+    id=$(submit pmix.log -N 2 -n 2 -c 1 jobs/slurm/srun.sbatch "${words[@]}" "output.file=$folder/pmix.h5")
+    check_job "srun --mpi=pmix" "$id" pmix.log
+    check_results "$folder/pmix.h5"
+else
+    skip "ranks started by srun --mpi=pmix" "this Slurm cannot start this MPI: $(grep -m 1 error "$folder/pmix.log")"
+fi
+ok "no process of these jobs is left" within 10 no_job_process
+
+# In saf's place, something that ends as asked: USR1 reaches every rank, and their code the scheduler.
+cat >"$folder/stops" <<'END'
+#!/bin/bash
+trap 'exit 75' USR1
+echo "saf: waiting to be asked to stop" >&2
+sleep 60 & wait
+END
+chmod +x "$folder/stops"
+both_wait() { [ "$(grep -c '^saf' "$folder/stops.log" 2>/dev/null)" = 2 ]; }
+for script in generate srun; do
+    id=$(SAF=$folder/stops MPI=none submit stops.log -N 2 -n 2 -c 1 jobs/slurm/$script.sbatch)
+    ok "$script: its ranks start" within 30 both_wait
+    ok "they are sent SIGUSR1" scancel --batch --signal=USR1 "$id"
+    ok "they end" within 30 ended "$id"
+    equal "with their own exit code" "$(job_field "$id" ExitCode)" 75:0 || sed 's/^/# /' "$folder/stops.log"
+    rm -f "$folder/stops.log"
+done
+check_usr1 "mpirun" mpirun -N 2 -n 2 -c 1 jobs/slurm/generate.sbatch
+MPI=none check_usr1 "srun" srun -N 1 -n 1 -c 1 jobs/slurm/srun.sbatch
 tap_exit

@@ -135,17 +135,23 @@ saf_status saf_comm_agree(saf_comm *comm, saf_status mine);
  * A block of bytes that all ranks of a communicator see: those of one host the very same memory (an
  * MPI-3 shared window), each host a copy of its own, brought up to date when the ranks meet. */
 typedef struct saf_shared saf_shared;
-/* Zeroed, 64-byte aligned. Collective; no memory is everybody's failure. */
+/* Zeroed, 64-byte aligned. `bytes` is the same on all ranks. The communicator stays the caller's
+ * and outlives the block. Collective; no memory is everybody's failure (a file system of shared
+ * memory that is too small included: /dev/shm in most cases). */
 saf_status saf_shared_new(saf_comm *comm, size_t bytes, saf_shared **out);
 void saf_shared_free(saf_shared **shared); /* collective */
 /* Local. */
 void *saf_shared_data(const saf_shared *shared);
 bool saf_shared_one_host(const saf_shared *shared); /* then parts are not looked at */
-/* The ranks meet: what each has written before, all others read afterwards. parts[n]: what was
- * written since they last met, and by whom, the same on every rank; parts of two owners do not
- * overlap. Ranks of a host meet in a fraction of a microsecond and copy nothing; between hosts, one
- * rank of each sends what its host wrote to one of each other. Waits as saf_comm_wait does.
- * Collective. Errors: COMM, DEFECT (a part beyond the block). */
+/* The ranks meet: what each has written before, all others read afterwards, and nobody leaves
+ * before the last has come. parts[n]: what was written since they last met, and by whom, the same
+ * on every rank; rows of a part do not overlap, nor parts of two owners. What is written and in no
+ * part, the ranks of other hosts never see. Ranks of a host meet in a fraction of a microsecond and
+ * copy nothing; between hosts, one rank of each sends what its host wrote to one of each other.
+ * Waits as saf_comm_wait does. Collective. Errors: COMM, NO_MEMORY (of a rank that sends to other
+ * hosts; then others may be left waiting, and the block can only be freed), DEFECT (a part beyond
+ * the block or with rows that overlap: on every rank, before anything is sent, and the block stays
+ * good). */
 saf_status saf_shared_meet(saf_shared *shared, const saf_part *parts, int64_t n);
 
 /* ---- counters -------------------------------------------------------------------------------- */
@@ -158,6 +164,7 @@ typedef enum {
     SAF_COUNT_ALLGATHER,
     SAF_COUNT_GATHER,
     SAF_COUNT_BARRIER,
+    SAF_COUNT_MEET, /* its bytes between hosts are in send and recv */
     SAF_COUNT_KINDS
 } saf_count_kind;
 

@@ -11,6 +11,9 @@ size_t saf__piece_bytes(void) {
 void saf__comm_set_piece_bytes(size_t bytes) {
     piece_bytes = bytes;
 }
+size_t saf__eager_piece_bytes(void) {
+    return piece_bytes < SAF__EAGER_BYTES ? piece_bytes : SAF__EAGER_BYTES;
+}
 
 static size_t piece_of(size_t left) {
     return left < piece_bytes ? left : piece_bytes;
@@ -158,7 +161,7 @@ typedef struct {
 } exchange;
 
 static size_t message_of(size_t left) {
-    return piece_of(left < SAF__EAGER_BYTES ? left : SAF__EAGER_BYTES);
+    return left < saf__eager_piece_bytes() ? left : saf__eager_piece_bytes();
 }
 
 static int64_t pieces_of(size_t bytes) {

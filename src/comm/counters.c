@@ -10,7 +10,7 @@ void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s)
 
 const char *saf_count_kind_name(saf_count_kind kind) {
     static const char *const names[SAF_COUNT_KINDS] = {
-        "send", "recv", "bcast", "allreduce", "allgather", "gather", "barrier",
+        "send", "recv", "bcast", "allreduce", "allgather", "gather", "barrier", "meet",
     };
     return names[kind];
 }

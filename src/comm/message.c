@@ -26,10 +26,9 @@ static const char *tag_name(saf_tag tag) {
     return names[tag] ? names[tag] : "unnamed";
 }
 
-/* Short enough to be sent whether or not the receiver is ready (see saf__mpi_start), so that they
- * travel while both sides compute. */
+/* Sent whether or not the receiver is ready, they travel while both sides compute. */
 static size_t message_piece(void) {
-    return saf__piece_bytes() < SAF__EAGER_BYTES ? saf__piece_bytes() : SAF__EAGER_BYTES;
+    return saf__eager_piece_bytes();
 }
 
 /* Bytes that travel in pieces. */

@@ -1,16 +1,11 @@
-/* The MPI transport: MPI 3.1 calls only, every error returned. The only file that sees mpi.h. */
-#include <mpi.h>
+/* The MPI transport: MPI 3.1 calls only, every error returned. Memory that ranks share is in
+ * mpi_window.c. */
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "comm/transport.h"
-
-typedef struct {
-    MPI_Comm comm;
-    bool finalize; /* the world, when saf initialised MPI */
-} mpi_state;
+#include "comm/mpi_comm.h"
 
 /* MPI_Request is a pointer in one library and an int in another. */
 typedef union {
@@ -18,11 +13,7 @@ typedef union {
     uintptr_t handle;
 } request_bits;
 
-static MPI_Comm mpi_comm(const saf_comm *comm) {
-    return ((const mpi_state *)comm->state)->comm;
-}
-
-static saf_status check(const saf_comm *comm, const char *call, int code) {
+saf_status saf__mpi_check(const saf_comm *comm, const char *call, int code) {
     if (code == MPI_SUCCESS) return SAF_OK;
     char text[MPI_MAX_ERROR_STRING + 1] = "";
     int len = 0;
@@ -35,7 +26,7 @@ static saf_status check(const saf_comm *comm, const char *call, int code) {
 static saf_status started(const saf_comm *comm, const char *call, int code, MPI_Request request,
                           bool receive, saf__op *out) {
     *out = (saf__op){0};
-    if (code != MPI_SUCCESS) return check(comm, call, code);
+    if (code != MPI_SUCCESS) return saf__mpi_check(comm, call, code);
     out->pending = request != MPI_REQUEST_NULL;
     out->receive = receive;
     request_bits bits = {.handle = 0};
@@ -51,20 +42,20 @@ static MPI_Request request_of(const saf__op *op) {
 static saf_status mpi_isend(saf_comm *comm, int dest, int tag, const void *bytes, size_t len,
                             saf__op *out) {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Isend(bytes, (int)len, MPI_BYTE, dest, tag, mpi_comm(comm), &request);
+    int code = MPI_Isend(bytes, (int)len, MPI_BYTE, dest, tag, saf__mpi_comm(comm), &request);
     return started(comm, "MPI_Isend", code, request, false, out);
 }
 
 static saf_status mpi_irecv(saf_comm *comm, int source, int tag, void *bytes, size_t len,
                             saf__op *out) {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Irecv(bytes, (int)len, MPI_BYTE, source, tag, mpi_comm(comm), &request);
+    int code = MPI_Irecv(bytes, (int)len, MPI_BYTE, source, tag, saf__mpi_comm(comm), &request);
     return started(comm, "MPI_Irecv", code, request, true, out);
 }
 
 static saf_status count_of(const saf_comm *comm, const MPI_Status *status, size_t *got) {
     int count = 0;
-    saf_status st = check(comm, "MPI_Get_count", MPI_Get_count(status, MPI_BYTE, &count));
+    saf_status st = saf__mpi_check(comm, "MPI_Get_count", MPI_Get_count(status, MPI_BYTE, &count));
     *got = (size_t)count;
     return st;
 }
@@ -83,7 +74,7 @@ static saf_status mpi_test(saf_comm *comm, saf__op *op, bool *done, size_t *got)
     }
     bool receive = op->receive;
     *op = (saf__op){0};
-    if (code != MPI_SUCCESS) return check(comm, "MPI_Test", code);
+    if (code != MPI_SUCCESS) return saf__mpi_check(comm, "MPI_Test", code);
     return receive ? count_of(comm, &status, got) : SAF_OK;
 }
 
@@ -109,13 +100,13 @@ static bool mpi_cancel(saf_comm *comm, saf__op *op, size_t *got) {
 
 static saf_status mpi_ibarrier(saf_comm *comm, saf__op *out) {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Ibarrier(mpi_comm(comm), &request);
+    int code = MPI_Ibarrier(saf__mpi_comm(comm), &request);
     return started(comm, "MPI_Ibarrier", code, request, false, out);
 }
 
 static saf_status mpi_ibcast(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out) {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Ibcast(bytes, (int)len, MPI_BYTE, root, mpi_comm(comm), &request);
+    int code = MPI_Ibcast(bytes, (int)len, MPI_BYTE, root, saf__mpi_comm(comm), &request);
     return started(comm, "MPI_Ibcast", code, request, false, out);
 }
 
@@ -128,18 +119,18 @@ static saf_status mpi_iallreduce(saf_comm *comm, saf_op op, saf_dtype dtype, voi
                         : dtype == SAF_DTYPE_I64 ? MPI_INT64_T
                                                  : MPI_UINT8_T;
     MPI_Op how = op == SAF_OP_SUM ? MPI_SUM : op == SAF_OP_MIN ? MPI_MIN : MPI_MAX;
-    int code = MPI_Iallreduce(MPI_IN_PLACE, data, count, type, how, mpi_comm(comm), &request);
+    int code = MPI_Iallreduce(MPI_IN_PLACE, data, count, type, how, saf__mpi_comm(comm), &request);
     return started(comm, "MPI_Iallreduce", code, request, false, out);
 }
 
 /* Takes over `made`, a fresh communicator. */
 static saf_status adopt(saf_comm *out, MPI_Comm made, bool finalize) {
     saf_status st = SAF_OK;
-    mpi_state *state = NULL;
-    SAF_TRY(
-        check(out, "MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN)));
-    SAF_TRY(check(out, "MPI_Comm_rank", MPI_Comm_rank(made, &out->rank)));
-    SAF_TRY(check(out, "MPI_Comm_size", MPI_Comm_size(made, &out->size)));
+    saf__mpi_state *state = NULL;
+    SAF_TRY(saf__mpi_check(out, "MPI_Comm_set_errhandler",
+                           MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN)));
+    SAF_TRY(saf__mpi_check(out, "MPI_Comm_rank", MPI_Comm_rank(made, &out->rank)));
+    SAF_TRY(saf__mpi_check(out, "MPI_Comm_size", MPI_Comm_size(made, &out->size)));
     SAF_TRY(saf_alloc(1, sizeof *state, &state));
     state->comm = made;
     state->finalize = finalize;
@@ -153,25 +144,26 @@ out:
 static saf_status mpi_split(saf_comm *comm, int color, int key, saf_comm *out, bool *member) {
     MPI_Comm made = MPI_COMM_NULL;
     int c = color < 0 ? MPI_UNDEFINED : color;
-    saf_status st = check(comm, "MPI_Comm_split", MPI_Comm_split(mpi_comm(comm), c, key, &made));
+    saf_status st =
+        saf__mpi_check(comm, "MPI_Comm_split", MPI_Comm_split(saf__mpi_comm(comm), c, key, &made));
     *member = made != MPI_COMM_NULL;
     return st != SAF_OK || !*member ? st : adopt(out, made, false);
 }
 
 static saf_status mpi_dup(saf_comm *comm, saf_comm *out) {
     MPI_Comm made = MPI_COMM_NULL;
-    saf_status st = check(comm, "MPI_Comm_dup", MPI_Comm_dup(mpi_comm(comm), &made));
+    saf_status st = saf__mpi_check(comm, "MPI_Comm_dup", MPI_Comm_dup(saf__mpi_comm(comm), &made));
     return st != SAF_OK ? st : adopt(out, made, false);
 }
 
 static void mpi_free(saf_comm *comm) {
-    mpi_state *state = comm->state;
+    saf__mpi_state *state = comm->state;
     if (state) (void)MPI_Comm_free(&state->comm);
     saf_free(&comm->state);
 }
 
 static void mpi_stop(saf_comm *world) {
-    const mpi_state *state = world->state;
+    const saf__mpi_state *state = world->state;
     bool finalize = state && state->finalize;
     mpi_free(world);
     if (finalize) (void)MPI_Finalize();
@@ -196,6 +188,9 @@ static const saf__transport mpi_transport = {
     .split = mpi_split,
     .dup = mpi_dup,
     .free = mpi_free,
+    .find_host = saf__mpi_find_host,
+    .share = saf__mpi_share,
+    .unshare = saf__mpi_unshare,
     .stop = mpi_stop,
     .abort = mpi_abort,
 };
@@ -209,13 +204,13 @@ static saf_status find_crowded(saf_comm *world) {
     CPU_ZERO(&mine);
     /* A mask that does not fit stays empty: this rank then yields, which costs little. */
     bool known = sched_getaffinity(0, sizeof mine, &mine) == 0;
-    SAF_TRY(
-        check(world, "MPI_Comm_split_type",
-              MPI_Comm_split_type(mpi_comm(world), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node)));
-    SAF_TRY(check(world, "MPI_Comm_size", MPI_Comm_size(node, &ranks)));
-    SAF_TRY(check(world, "MPI_Comm_rank", MPI_Comm_rank(node, &me)));
+    SAF_TRY(saf__mpi_check(
+        world, "MPI_Comm_split_type",
+        MPI_Comm_split_type(saf__mpi_comm(world), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node)));
+    SAF_TRY(saf__mpi_check(world, "MPI_Comm_size", MPI_Comm_size(node, &ranks)));
+    SAF_TRY(saf__mpi_check(world, "MPI_Comm_rank", MPI_Comm_rank(node, &me)));
     SAF_TRY(saf_alloc((size_t)ranks, sizeof *all, &all));
-    SAF_TRY(check(
+    SAF_TRY(saf__mpi_check(
         world, "MPI_Allgather",
         MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, all, (int)sizeof mine, MPI_BYTE, node)));
     world->crowded = !known && ranks > 1;
@@ -243,27 +238,27 @@ saf_status saf__mpi_start(int *argc, char ***argv, saf_comm *world) {
     int running = 0, over = 0, level = 0;
     MPI_Comm made = MPI_COMM_NULL;
     world->transport = &mpi_transport;
-    SAF_TRY(check(world, "MPI_Finalized", MPI_Finalized(&over)));
+    SAF_TRY(saf__mpi_check(world, "MPI_Finalized", MPI_Finalized(&over)));
     if (over) {
         st = saf__comm_fail(world, SAF_DEFECT, "MPI was ended before, it cannot start again");
         goto out;
     }
     /* A program that uses MPI itself may have begun; then it also ends. */
-    SAF_TRY(check(world, "MPI_Initialized", MPI_Initialized(&running)));
+    SAF_TRY(saf__mpi_check(world, "MPI_Initialized", MPI_Initialized(&running)));
     if (!running) {
         allow_eager_pieces();
-        SAF_TRY(check(world, "MPI_Init_thread",
-                      MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level)));
-        SAF_TRY(check(world, "MPI_Comm_set_errhandler",
-                      MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)));
+        SAF_TRY(saf__mpi_check(world, "MPI_Init_thread",
+                               MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level)));
+        SAF_TRY(saf__mpi_check(world, "MPI_Comm_set_errhandler",
+                               MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)));
     } else {
-        SAF_TRY(check(world, "MPI_Query_thread", MPI_Query_thread(&level)));
+        SAF_TRY(saf__mpi_check(world, "MPI_Query_thread", MPI_Query_thread(&level)));
     }
     if (level < MPI_THREAD_FUNNELED) {
         st = saf__comm_fail(world, SAF_COMM, "this MPI library does not allow threads");
         goto out;
     }
-    SAF_TRY(check(world, "MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &made)));
+    SAF_TRY(saf__mpi_check(world, "MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &made)));
     SAF_TRY(adopt(world, made, !running));
     SAF_TRY(find_crowded(world));
 out:

@@ -1,7 +1,7 @@
-/* comm/transport.h: what a way of moving bytes between ranks has to offer. Two exist: mpi.c, and
- * serial.c for a process that no launcher started. Everything above (wire format, waiting,
- * collectives built from messages, counters) is written once, on this table. mpi.h stays in mpi.c.
- */
+/* comm/transport.h: what a way of moving bytes between ranks has to offer. Two exist: MPI (mpi.c,
+ * mpi_window.c: the only files that see mpi.h), and serial.c for a process that no launcher
+ * started. Everything above (wire format, waiting, collectives built from messages, meetings in
+ * shared memory, counters) is written once, on this table. */
 #ifndef SAF_COMM_TRANSPORT_H
 #define SAF_COMM_TRANSPORT_H
 
@@ -20,12 +20,20 @@ typedef struct {
 enum {
     SAF__TAG_ALLGATHER = 101,
     SAF__TAG_GATHER,
+    SAF__TAG_MEET,
     SAF__TAG_PIECES = 1024,
     SAF__TAG_PIECES_END = 16384
 };
 
 /* A transport sends up to this many bytes without waiting for the receiver, where it can. */
 #define SAF__EAGER_BYTES ((size_t)1 << 20)
+
+/* Memory that the ranks of a host share, aligned to SAF__WINDOW_ALIGN. */
+enum { SAF__WINDOW_ALIGN = 128 };
+typedef struct {
+    char *base;       /* as this rank sees it */
+    uintptr_t handle; /* the transport's own */
+} saf__window;
 
 /* Lengths are at most saf__piece_bytes(). No call waits, except where it says so. A completed
  * operation is released by `test`. Errors: SAF_COMM. */
@@ -51,6 +59,13 @@ typedef struct {
     saf_status (*dup)(saf_comm *comm, saf_comm *out);
     void (*free)(saf_comm *comm);
 
+    /* Collective on comm, and may wait; NULL where no communicator has two ranks.
+     * The lowest of the ranks that can share memory with this one, itself included. */
+    saf_status (*find_host)(saf_comm *comm, int *lowest);
+    /* Zeroed memory of all ranks of comm, which can share it; a failure is everybody's. */
+    saf_status (*share)(saf_comm *comm, size_t bytes, saf__window *out);
+    void (*unshare)(saf__window *window);
+
     void (*stop)(saf_comm *world);
     void (*abort)(int exit_code) __attribute__((noreturn));
 } saf__transport;
@@ -71,6 +86,13 @@ saf_status saf__serial_start(saf_comm *world);
 /* The longest single transfer. Lower in tests only, and then the same on all ranks. */
 size_t saf__piece_bytes(void);
 void saf__comm_set_piece_bytes(size_t bytes);
+/* That, or less: short enough to be sent whether or not the receiver is ready (see saf__mpi_start).
+ */
+size_t saf__eager_piece_bytes(void);
+
+/* At most so many ranks of a host share memory, from the next saf_shared_new on; 0: all. In tests
+ * only, which so have several hosts, and then the same on all ranks. */
+void saf__comm_set_host_ranks(int ranks);
 
 /* The one place where a rank waits. `poll` says whether `what` is done; an error ends the wait. */
 typedef saf_status (*saf__poll)(void *what, bool *done);

@@ -8,6 +8,8 @@
 #define SAF_COMMIT "unknown"
 #endif
 
+_Static_assert((int)SAF_COUNT_KINDS <= (int)SAF_CALL_KINDS_MAX, "raise the limit");
+
 static void fill_calls(saf_result_rank *r) {
     saf_comm_counter counters[SAF_COUNT_KINDS];
     saf_comm_counters(counters);

@@ -79,7 +79,10 @@ static inline void fixture_rank(saf_result_rank *k, int32_t rank) {
     k->layer1 = rank * 10 + 10;
     k->weight_bytes = (int64_t)5 << 32;
     k->replicated_bytes = 1234567;
-    strcpy(k->replicated, "token_embd.weight");
+    strcpy(k->replicated,
+           rank ? "token_embd.weight, output_norm.weight, blk.*.attn_norm.weight, "
+                  "blk.*.attn_k.weight (rows 128-255), blk.*.attn_v.weight (rows 128-255)"
+                : "token_embd.weight");
     k->memory_weights_bytes = (int64_t)6 << 32;
     k->memory_kv_bytes = 987654321;
     k->peak_memory_bytes = (int64_t)7 << 32;

@@ -366,6 +366,9 @@ typedef struct saf_kv_cache saf_kv_cache;
 saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
                             int64_t slots, int64_t capacity, saf_kv_cache **out);
 void saf_kv_cache_free(saf_kv_cache **kv);
+/* Bytes of one slot at full use, without making one; SIZE_MAX where that overflows. */
+size_t saf_kv_cache_slot_bytes(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
+                               int64_t capacity);
 /* Bytes of the cache at full use. */
 size_t saf_kv_cache_bytes(const saf_kv_cache *kv);
 

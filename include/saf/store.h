@@ -25,7 +25,7 @@ typedef struct {
     int32_t layer0, layer1;   /* [layer0, layer1) */
     int64_t weight_bytes;     /* of its tensors, as in the model file */
     int64_t replicated_bytes; /* of those, held by another rank as well */
-    char replicated[64];      /* their names, "" when none */
+    char replicated[512];     /* their names, "" when none */
     int64_t memory_weights_bytes, memory_kv_bytes, peak_memory_bytes;
     int32_t weights_from;     /* the rank its weights came from; itself: it read the file */
     double load_s;            /* until its weights were there */

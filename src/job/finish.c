@@ -25,8 +25,21 @@ static void fill_calls(saf_result_rank *r) {
     r->bytes_received = counters[SAF_COUNT_RECV].bytes;
 }
 
-static void fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
+static saf_status fill_weights(const saf__session *s, saf_result_rank *r) {
+    saf_status st = SAF_OK;
     size_t replicated = 0;
+    saf_buf names = {0};
+    r->weight_bytes = (int64_t)saf_slice_file_bytes(s->gguf, &s->params, s->range, &replicated);
+    r->replicated_bytes = (int64_t)replicated;
+    SAF_TRY(saf_slice_replicated_names(s->gguf, &s->params, s->range, &names));
+    snprintf(r->replicated, sizeof r->replicated, "%s", names.data);
+    if (s->slice) r->memory_weights_bytes = (int64_t)saf_slice_memory_bytes(s->slice);
+out:
+    saf_buf_free(&names);
+    return st;
+}
+
+static saf_status fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
     *r = (saf_result_rank){.rank = s->rank,
                            .stage = s->rank,
                            .threads = s->settings.threads,
@@ -35,10 +48,6 @@ static void fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
                            .layer1 = (int32_t)s->range.layer1};
     snprintf(r->host, sizeof r->host, "%s", saf_comm_host(s->world));
     snprintf(r->kernels, sizeof r->kernels, "%s", saf_kernels_name());
-    r->weight_bytes = (int64_t)saf_slice_file_bytes(s->gguf, &s->params, s->range, &replicated);
-    r->replicated_bytes = (int64_t)replicated;
-    if (replicated > 0) snprintf(r->replicated, sizeof r->replicated, "token_embd.weight");
-    if (s->slice) r->memory_weights_bytes = (int64_t)saf_slice_memory_bytes(s->slice);
     if (s->kv) r->memory_kv_bytes = (int64_t)saf_kv_cache_bytes(s->kv);
     r->peak_memory_bytes = (int64_t)saf_peak_memory_bytes();
     r->weights_from = s->giver[s->rank];
@@ -47,6 +56,7 @@ static void fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
     r->wait_s = s->times.wait_s;
     r->busy = run_s > 0 ? s->times.compute_s / run_s : 0;
     fill_calls(r);
+    return fill_weights(s, r);
 }
 
 saf_status saf__ranks_gather(saf__session *s) {
@@ -56,8 +66,8 @@ saf_status saf__ranks_gather(saf__session *s) {
     double run_s = s->results.run_s;
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_F64, &run_s, 1);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
-    fill_rank(s, run_s, &row);
-    st = saf_buf_append(&mine, &row, sizeof row);
+    st = fill_rank(s, run_s, &row);
+    if (st == SAF_OK) st = saf_buf_append(&mine, &row, sizeof row);
     if (st == SAF_OK) st = saf_alloc((size_t)s->ranks, sizeof *all, &all);
     if (st == SAF_OK && s->rank == 0)
         st = saf_alloc((size_t)s->ranks, sizeof *s->results.ranks, &s->results.ranks);
@@ -138,15 +148,14 @@ saf_status saf__plan_print(saf__session *s) {
             s->schedule.capacity);
     printf("%4s %-16s %7s %7s %12s %12s\n", "rank", "host", "layers", "threads", "weights MiB",
            "cache MiB");
-    size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,
-                               saf_round_up(s->schedule.capacity, SAF_KV_SEGMENT),
-                               s->params.kv_heads, s->params.head_width);
     for (int i = 0; i < s->ranks; i++) {
         const saf_result_rank *r = &s->results.ranks[i];
-        int layers = r->layer1 - r->layer0;
+        size_t cache =
+            saf_kv_cache_slot_bytes(&s->params, saf_layout_range(&s->layout, i),
+                                    (saf_kv_type)s->settings.kv_type, s->schedule.capacity);
         printf("%4d %-16s %3d-%-3d %7d %12.1f %12.1f\n", r->rank, r->host, r->layer0, r->layer1 - 1,
                r->threads, (double)r->weight_bytes / 0x1p20,
-               (double)part * 2 * layers * s->schedule.sequences / 0x1p20);
+               (double)cache * s->schedule.sequences / 0x1p20);
     }
 out:
     saf_buf_free(&layout);

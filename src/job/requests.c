@@ -168,16 +168,13 @@ static int64_t longest_request(const saf_work *work) {
 
 /* Sequences whose caches together stay within a quarter of every host's memory. */
 static int64_t sequences_that_fit(const saf__session *s, int64_t capacity) {
-    const saf_model_params *p = &s->params;
-    int64_t layers = 0;
+    size_t each = 1;
     for (int32_t r = 0; r < s->ranks; r++) {
-        saf_slice_range range = saf_layout_range(&s->layout, r);
-        layers = saf_i64_max(layers, range.layer1 - range.layer0);
+        size_t bytes = saf_kv_cache_slot_bytes(&s->params, saf_layout_range(&s->layout, r),
+                                               (saf_kv_type)s->settings.kv_type, capacity);
+        if (bytes > each) each = bytes;
     }
-    size_t part = saf_kv_bytes((saf_kv_type)s->settings.kv_type,
-                               saf_round_up(capacity, SAF_KV_SEGMENT), p->kv_heads, p->head_width);
-    int64_t each = (int64_t)part * 2 * layers;
-    return saf_i64_max(1, s->memory_bytes / 4 / saf_i64_max(each, 1));
+    return saf_i64_max(1, (int64_t)((size_t)(s->memory_bytes / 4) / each));
 }
 
 saf_status saf__schedule_choose(saf__session *s) {

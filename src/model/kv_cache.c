@@ -11,21 +11,34 @@ struct saf_kv_cache {
     char **blocks;     /* [slots] */
 };
 
+/* Keys, or values, of one segment of one layer. */
+static size_t part_bytes(const saf_model_params *p, saf_slice_range range, saf_kv_type type) {
+    saf_span heads = saf_slice_kv_heads(p, range);
+    return saf_kv_bytes(type, SAF_KV_SEGMENT, heads.end - heads.begin, p->head_width);
+}
+
+size_t saf_kv_cache_slot_bytes(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
+                               int64_t capacity) {
+    size_t bytes = part_bytes(p, range, type);
+    if (!saf_size_mul(bytes, (size_t)(2 * (range.layer1 - range.layer0)), &bytes) ||
+        !saf_size_mul(bytes, (size_t)saf_ceil_div(capacity, SAF_KV_SEGMENT), &bytes))
+        return SIZE_MAX;
+    return bytes;
+}
+
 saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
                             int64_t slots, int64_t capacity, saf_kv_cache **out) {
     saf_status st = SAF_OK;
     saf_kv_cache *kv = NULL;
-    size_t slot_bytes;
+    size_t slot_bytes = saf_kv_cache_slot_bytes(p, range, type, capacity);
     SAF_TRY(saf_alloc(1, sizeof *kv, &kv));
     kv->type = type;
     kv->slots = slots;
     kv->capacity = saf_round_up(capacity, SAF_KV_SEGMENT);
     kv->layers = range.layer1 - range.layer0;
-    saf_span heads = saf_slice_kv_heads(p, range);
-    kv->part_bytes = saf_kv_bytes(type, SAF_KV_SEGMENT, heads.end - heads.begin, p->head_width);
+    kv->part_bytes = part_bytes(p, range, type);
     SAF_TRY(saf_alloc((size_t)slots, sizeof *kv->blocks, &kv->blocks));
-    if (!saf_size_mul(kv->part_bytes, (size_t)(2 * kv->layers), &slot_bytes) ||
-        !saf_size_mul(slot_bytes, (size_t)(kv->capacity / SAF_KV_SEGMENT), &slot_bytes)) {
+    if (slot_bytes == SIZE_MAX) {
         st = saf_fail(SAF_NO_MEMORY, "a key-value cache of %lld positions is too large",
                       (long long)capacity);
         goto out;

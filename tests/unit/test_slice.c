@@ -254,6 +254,42 @@ static void write_part(const saf_gguf *g, const char *to, int no, int64_t first,
     saf_gguf_writer_free(&w);
 }
 
+/* One of three parts of the first layer, or of all others: the second one has but heads. */
+static saf_slice_range part_at(const saf_model_params *p, int part, bool first) {
+    static const saf_span heads[] = {{0, 2}, {2, 4}, {4, 5}};
+    const int64_t width[] = {0, 96, 96, p->width}, ff[] = {0, 1088, 1088, p->ff_width},
+                  vocab[] = {0, 3200, 3200, p->vocab};
+    saf_slice_range range = range_at(p, first ? 1 : 3);
+    range.layer0 = first ? 0 : 1;
+    range.heads = heads[part];
+    range.width = (saf_span){width[part], width[part + 1]};
+    range.ff = (saf_span){ff[part], ff[part + 1]};
+    range.vocab = (saf_span){vocab[part], vocab[part + 1]};
+    return range;
+}
+
+/* Parts from both files are those from the one; *sum is what they count. */
+static void same_parts(const saf_gguf *g, const saf_gguf *split, const saf_model_params *p,
+                       size_t *sum) {
+    *sum = 0;
+    for (int i = 0; i < 6; i++) {
+        saf_slice_range range = part_at(p, i / 2, i % 2 == 0);
+        saf_slice *a = NULL, *b = NULL;
+        size_t replicated, bytes = saf_slice_file_bytes(split, p, range, &replicated);
+        *sum += bytes - replicated;
+        OK(saf_slice_load(g, p, range, &a));
+        OK(saf_slice_load(split, p, range, &b));
+        assert_int_equal(saf_slice_memory_bytes(a), saf_slice_memory_bytes(b));
+        /* all matrices lie side by side, that of down in the last layer at the end */
+        const saf_weight *last = &a->layers[range.layer1 - range.layer0 - 1].down;
+        size_t all = (size_t)((char *)last->data - a->matrices) + last->bytes;
+        assert_true(all > 0);
+        assert_memory_equal(a->matrices, b->matrices, all);
+        saf_slice_free(&a);
+        saf_slice_free(&b);
+    }
+}
+
 /* A model in two files, the second with the rotary factors that all ranks read. */
 static void test_slice_of_split_files(void **state) {
     saf_gguf *g = NULL, *split = NULL, *headless = NULL;
@@ -275,6 +311,11 @@ static void test_slice_of_split_files(void **state) {
     OK(saf_model_params_read(headless, &q));
     assert_true(p.inv_freq[5] > 0 && p.inv_freq[5] < 1);
     assert_memory_equal(p.inv_freq, q.inv_freq, (size_t)p.rope_half * sizeof *p.inv_freq);
+    size_t sum, whole = 0;
+    for (int64_t t = 0; t < saf_gguf_tensor_count(split); t++)
+        whole += saf_gguf_tensor_at(split, t)->bytes;
+    same_parts(g, split, &p, &sum);
+    assert_int_equal(sum, whole);
     for (int r = 0; r < RANGES; r++) {
         saf_blocks *b = NULL;
         saf_slice *s = NULL;

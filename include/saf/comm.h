@@ -65,6 +65,9 @@ typedef enum {
     SAF_TAG_LOGITS,      /* logits back to the first stage */
     SAF_TAG_WEIGHTS,     /* a block of a slice */
     SAF_TAG_LOADED,      /* how much of a slice is there */
+    SAF_TAG_QUEUE,       /* what the head of a replica says to the queue */
+    SAF_TAG_GIVEN,       /* requests that it is given */
+    SAF_TAG_REPORT,      /* what became of them */
     SAF_TAG_COUNT
 } saf_tag;
 

@@ -1,0 +1,204 @@
+/* The queue that replicas draw from: each rank is the head of one that only pretends to compute. */
+#include <time.h>
+
+#include "mpi/mpi_test.h"
+#include "parallel/queue.h"
+
+enum { REQUESTS_MAX = 400 };
+
+/* What a request is reported as; `pad` bytes of its own follow. */
+typedef struct {
+    int32_t request, pad;
+} done_head;
+
+typedef struct {
+    saf__queue *q;
+    int rank, ranks;
+    int32_t n;
+    int times[REQUESTS_MAX], by[REQUESTS_MAX], drawn, reports;
+    int32_t fails_at; /* the report that cannot be stored; -1: none */
+    bool in_order;
+} replica;
+
+/* In layers, after each of which the queue may move on. */
+static void compute(replica *r, double seconds) {
+    enum { LAYERS = 20 };
+    struct timespec t = {0, (long)(seconds / LAYERS * 1e9)};
+    for (int i = 0; i < LAYERS; i++) {
+        nanosleep(&t, NULL);
+        saf__queue_tick(r->q);
+    }
+}
+
+static uint32_t random_of(const replica *r, int i) {
+    uint32_t words[4];
+    saf_philox(7, (uint64_t)r->rank, (uint64_t)i, words);
+    return words[0];
+}
+
+static char pad_byte(int32_t request, int32_t at) {
+    return (char)(request * 31 + at);
+}
+
+static saf_status on_report(void *ctx, int32_t from, const void *bytes, size_t len) {
+    replica *r = ctx;
+    done_head head;
+    CHECK((uintptr_t)bytes % 8 == 0 && len >= sizeof head);
+    memcpy(&head, bytes, sizeof head);
+    const char *pad = (const char *)bytes + sizeof head;
+    CHECK_EQ(len, sizeof head + (size_t)head.pad);
+    for (int32_t i = 0; i < head.pad; i += 997) CHECK(pad[i] == pad_byte(head.request, i));
+    if (!CHECK(head.request >= 0 && head.request < r->n)) return SAF_OK;
+    for (int32_t i = head.request + 1; i < r->n; i++) /* those of one replica in its order */
+        if (r->times[i] > 0 && r->by[i] == from) r->in_order = false;
+    r->times[head.request]++;
+    r->by[head.request] = from;
+    if (r->reports++ == r->fails_at) return saf_fail(SAF_IO, "no room");
+    return SAF_OK;
+}
+
+static void begin(saf_comm *world, int32_t n, replica *r) {
+    *r = (replica){.rank = saf_comm_rank(world),
+                   .ranks = saf_comm_size(world),
+                   .n = n,
+                   .fails_at = -1,
+                   .in_order = true};
+    CHECK_OK(saf_comm_barrier(world));
+    CHECK_OK(
+        saf__queue_new(r->ranks > 1 ? world : NULL, n, (saf__queue_events){r, on_report}, &r->q));
+}
+
+static void finish(replica *r) {
+    saf__queue_free(&r->q);
+}
+
+static void done(replica *r, int32_t request, int32_t pad) {
+    done_head head = {request, pad};
+    char *bytes = NULL;
+    r->drawn++;
+    if (r->rank == 0) {
+        r->times[request]++;
+        return;
+    }
+    CHECK_OK(saf_alloc((size_t)pad, 1, &bytes));
+    for (int32_t i = 0; i < pad; i++) bytes[i] = pad_byte(request, i);
+    CHECK_OK(saf__queue_report(r->q, &head, sizeof head, bytes, (size_t)pad));
+    saf_free(&bytes);
+}
+
+/* Draws, and takes its time for each request: `seconds`, or up to 2 ms at random below 0. */
+static void run(replica *r, int32_t room, double seconds, int32_t pad) {
+    for (int i = 0;;) {
+        int32_t first, count;
+        int32_t some = room > 0 ? room : 1 + (int32_t)(random_of(r, i) % 5);
+        CHECK_OK(saf__queue_draw(r->q, some, &first, &count));
+        CHECK(count <= some);
+        if (count == 0 && saf__queue_is_over(r->q)) break;
+        if (count == 0) CHECK_OK(saf__queue_wait(r->q, NULL));
+        for (int32_t k = first; k < first + count && !saf__queue_is_stopped(r->q); k++, i++) {
+            compute(r, seconds >= 0 ? seconds : 2e-6 * (double)(random_of(r, i) % 1000));
+            done(r, k, pad);
+        }
+        CHECK_OK(saf__queue_step(r->q));
+    }
+    CHECK_OK(saf__queue_end(r->q));
+}
+
+static void test_queue_each_request_once(saf_comm *world) {
+    static const int32_t counts[] = {0, 1, 2, 3, 7, 200};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        replica r;
+        begin(world, counts[i], &r);
+        run(&r, 0, -1, 3);
+        CHECK(saf__queue_is_over(r.q));
+        CHECK_EQ(saf__queue_failed(r.q), SAF_OK);
+        int32_t drawn = r.drawn;
+        saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &drawn, 1);
+        CHECK_OK(saf_comm_allreduce(world, SAF_OP_SUM, &t));
+        CHECK_EQ(drawn, r.n);
+        if (r.rank == 0) {
+            for (int32_t k = 0; k < r.n; k++) CHECK_EQ(r.times[k], 1);
+            CHECK(r.in_order);
+            CHECK_EQ(r.drawn + r.reports, r.n);
+        }
+        finish(&r);
+    }
+}
+
+/* All draw until nothing is left, the slow one too, but it gets what its speed allows. */
+static void test_queue_a_slow_replica_gets_fewer(saf_comm *world) {
+    for (int slow = 0; slow < saf_comm_size(world); slow++) {
+        replica r;
+        int32_t drawn[8] = {0};
+        begin(world, 150, &r);
+        run(&r, 1, r.rank == slow ? 40e-3 : 4e-3, 0);
+        drawn[r.rank] = r.drawn;
+        saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, drawn, 8);
+        CHECK_OK(saf_comm_allreduce(world, SAF_OP_SUM, &t));
+        for (int k = 0; k < r.ranks; k++)
+            CHECK(k == slow ? drawn[k] > 0 : drawn[k] > 3 * drawn[slow]);
+        finish(&r);
+    }
+}
+
+/* Larger ones than are gathered, and an owner that takes them while it computes. */
+static void test_queue_large_reports(saf_comm *world) {
+    static const int32_t pads[] = {1000003, SAF__QUEUE_GATHERED_BYTES, 6000000};
+    for (size_t i = 0; i < sizeof pads / sizeof *pads; i++) {
+        replica r;
+        begin(world, 12, &r);
+        run(&r, 1, 1e-3, pads[i]);
+        for (int32_t k = 0; r.rank == 0 && k < r.n; k++) CHECK_EQ(r.times[k], 1);
+        finish(&r);
+    }
+}
+
+/* The owner cannot store a report: the others hear of it and end in order, whatever they have yet
+ * to tell. */
+static void test_queue_the_owner_fails(saf_comm *world) {
+    for (int32_t pad = 1; pad < 10000000; pad += 4999999) {
+        replica r;
+        begin(world, REQUESTS_MAX, &r);
+        if (r.ranks > 1 && r.rank == 0) r.fails_at = 3;
+        run(&r, 1, 2e-3, pad);
+        CHECK_EQ(saf__queue_is_stopped(r.q), r.ranks > 1);
+        CHECK_EQ(saf__queue_failed(r.q), r.ranks > 1 && r.rank == 0 ? SAF_IO : SAF_OK);
+        int32_t drawn = r.drawn;
+        saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &drawn, 1);
+        CHECK_OK(saf_comm_allreduce(world, SAF_OP_SUM, &t));
+        CHECK(r.ranks == 1 || drawn < r.n);
+        if (r.rank == 0 && r.ranks > 1) CHECK_EQ(r.reports, 4); /* none after it */
+        finish(&r);
+    }
+}
+
+/* One of the others fails: all stop, and it alone says why. */
+static void test_queue_another_fails(saf_comm *world) {
+    replica r;
+    begin(world, REQUESTS_MAX, &r);
+    bool bad = r.rank > 0 && r.rank == r.ranks - 1;
+    if (bad) {
+        int32_t first = 0, count = 0;
+        while (count == 0) {
+            CHECK_OK(saf__queue_draw(r.q, 1, &first, &count));
+            if (count == 0) CHECK_OK(saf__queue_wait(r.q, NULL));
+        }
+        saf__queue_fail(r.q, SAF_NO_MEMORY);
+        saf__queue_fail(r.q, SAF_IO); /* the first counts */
+        CHECK_OK(saf__queue_end(r.q));
+    } else {
+        run(&r, 1, 2e-3, 10);
+    }
+    CHECK_EQ(saf__queue_is_stopped(r.q), r.ranks > 1);
+    CHECK_EQ(saf__queue_failed(r.q), bad ? SAF_NO_MEMORY : SAF_OK);
+    finish(&r);
+}
+
+int main(int argc, char **argv) {
+    static const mpi_case cases[] = {
+        MPI_CASE(test_queue_each_request_once), MPI_CASE(test_queue_a_slow_replica_gets_fewer),
+        MPI_CASE(test_queue_large_reports),     MPI_CASE(test_queue_the_owner_fails),
+        MPI_CASE(test_queue_another_fails),
+    };
+    return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}

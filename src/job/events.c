@@ -3,31 +3,21 @@
 
 #include "job/session.h"
 
-saf_result_request *saf__row_of(saf__session *s, const saf__live *l) {
-    return &s->results.requests[l->row];
-}
-
-void saf__set_reason(saf_result_request *row, const char *reason) {
-    snprintf(row->finish_reason, sizeof row->finish_reason, "%s", reason);
+double saf__run_time_s(const saf__session *s) {
+    return saf_clock_s() - s->run_start_s;
 }
 
 void saf__event_admitted(void *ctx, int32_t request) {
     saf__session *s = ctx;
-    saf__live *l = &s->live[request];
-    l->admitted_s = saf_clock_s();
-    saf__row_of(s, l)->queue_s = l->admitted_s - s->run_start_s;
+    s->live[request].admitted_s = saf__run_time_s(s);
 }
 
 void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position) {
     saf__session *s = ctx;
-    saf_result_request *row = saf__row_of(s, &s->live[request]);
-    char where[32] = "the output head", why[128];
-    if (layer < s->params.layers) snprintf(where, sizeof where, "layer %d", layer);
-    snprintf(why, sizeof why, "a value that is not finite left %s at position %d", where, position);
-    snprintf(row->state, sizeof row->state, "failed");
-    saf__set_reason(row, "error");
-    s->results.failed_requests++;
-    if (saf_strdup(why, &row->error) != SAF_OK) row->error = NULL;
+    saf__live *l = &s->live[request];
+    l->end = SAF__ENDED_ERROR;
+    l->fault_layer = layer;
+    l->fault_position = position;
 }
 
 /* Where nobody watches a bar, lines for the log: after 5 seconds, then at twice the time of the one
@@ -78,8 +68,29 @@ void saf__loading_end(saf__session *s) {
 
 void saf__event_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
-    saf_result_request *row = saf__row_of(s, &s->live[request]);
-    if (!row->state[0]) snprintf(row->state, sizeof row->state, "done");
+    (void)request;
     s->finished++;
     saf__progress_draw(s, false);
+}
+
+saf_status saf__row_finish(saf__session *s, const saf__live *l, saf_result_request *row) {
+    static const char *const reasons[] = {
+        [SAF__ENDED_NOT] = "",          [SAF__ENDED_EOS] = "eos",
+        [SAF__ENDED_STOP] = "stop",     [SAF__ENDED_LENGTH] = "length",
+        [SAF__ENDED_SCORED] = "scored", [SAF__ENDED_ERROR] = "error"};
+    bool failed = l->end == SAF__ENDED_ERROR;
+    char where[32] = "the output head", why[128];
+    snprintf(row->state, sizeof row->state, "%s", failed ? "failed" : "done");
+    snprintf(row->finish_reason, sizeof row->finish_reason, "%s", reasons[l->end]);
+    row->queue_s = l->admitted_s;
+    row->logits_row0 = l->logits_row0;
+    row->logits_rows = l->logits_rows;
+    if (!failed) return SAF_OK;
+    s->results.failed_requests++;
+    if (l->fault_layer < s->params.layers)
+        snprintf(where, sizeof where, "layer %d", l->fault_layer);
+    snprintf(why, sizeof why, "a value that is not finite left %s at position %d", where,
+             l->fault_position);
+    saf_free(&row->error);
+    return saf_strdup(why, &row->error);
 }

@@ -61,7 +61,7 @@ static saf_status keep_token(saf__session *s, saf__live *l, saf_sampled token,
                              const saf_sampled *top) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_ids_append(&l->completion, token.id));
-    SAF_TRY(saf_buf_append(&l->generated_logprobs, &token.logprob, sizeof token.logprob));
+    SAF_TRY(saf_buf_append(&l->logprobs, &token.logprob, sizeof token.logprob));
     for (int32_t i = 0; i < s->work.n_top; i++) {
         SAF_TRY(saf_buf_append(&l->top_ids, &top[i].id, sizeof top[i].id));
         SAF_TRY(saf_buf_append(&l->top_logprobs, &top[i].logprob, sizeof top[i].logprob));
@@ -75,19 +75,18 @@ static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const 
     saf_status st = SAF_OK;
     saf__session *s = ctx;
     saf__live *l = &s->live[request];
-    saf_result_request *row = saf__row_of(s, l);
     const saf_job *job = s->job;
     if (s->status != SAF_OK) return s->status;
-    l->last_s = saf_clock_s();
+    l->last_s = saf__run_time_s(s);
     if (l->completion.len == 0) l->first_s = l->last_s;
     s->sampled_tokens++;
     saf__progress_draw(s, false);
     SAF_TRY(keep_token(s, l, token, top));
     *finished = true;
     if (!job->generate.ignore_eos && saf_tokenizer_is_end(s->tokenizer, token.id)) {
-        saf__set_reason(row, "eos");
+        l->end = SAF__ENDED_EOS;
     } else if (is_stop_id(job, token.id)) {
-        saf__set_reason(row, "stop");
+        l->end = SAF__ENDED_STOP;
     } else {
         size_t before = l->bytes.len;
         SAF_TRY(saf_tokenizer_piece(s->tokenizer, token.id, false, false, &l->bytes));
@@ -95,9 +94,9 @@ static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const 
         if (stop < l->bytes.len) {
             l->bytes.len = stop;
             l->bytes.data[stop] = 0;
-            saf__set_reason(row, "stop");
+            l->end = SAF__ENDED_STOP;
         } else if (l->completion.len >= s->work.requests[request].max_tokens) {
-            saf__set_reason(row, "length");
+            l->end = SAF__ENDED_LENGTH;
         } else {
             *finished = false;
         }
@@ -120,14 +119,13 @@ static saf_status on_logits(void *ctx, int32_t request, int32_t pos0, int32_t n,
 static void on_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf__live *l = &s->live[request];
-    saf_result_request *row = saf__row_of(s, l);
     int64_t V = s->params.vocab, rows = (int64_t)(l->logits.len / sizeof(float)) / V;
     if (rows > 0) {
         saf_status st =
             saf_results_logits(s->writer, V, s->logits_rows, rows, (float *)l->logits.data);
         if (st != SAF_OK && s->status == SAF_OK) s->status = st;
-        row->logits_row0 = s->logits_rows;
-        row->logits_rows = rows;
+        l->logits_row0 = s->logits_rows;
+        l->logits_rows = rows;
         s->logits_rows += rows;
         saf_buf_free(&l->logits);
     }
@@ -141,10 +139,6 @@ saf_engine_events saf__generate_events(saf__session *s) {
                                .logits = on_logits,
                                .fault = saf__event_fault,
                                .done = on_done};
-}
-
-static void *buf_array(saf_buf *buf) {
-    return buf->len ? buf->data : NULL;
 }
 
 static saf_status copy_array(const void *from, size_t bytes, void *out) {
@@ -161,9 +155,9 @@ saf_status saf__generate_rows(saf__session *s) {
     saf_buf clean = {0};
     for (int32_t i = 0; i < s->work.n_requests; i++) {
         saf__live *l = &s->live[i];
-        saf_result_request *row = saf__row_of(s, l);
+        saf_result_request *row = &s->results.requests[l->row];
         int64_t n = l->completion.len;
-        if (!row->state[0]) snprintf(row->state, sizeof row->state, "done");
+        SAF_TRY(saf__row_finish(s, l, row));
         row->completion_tokens = n;
         if (n > 0) row->time_to_first_token_s = l->first_s - l->admitted_s;
         if (n > 1) row->seconds_per_token = (l->last_s - l->first_s) / (double)(n - 1);
@@ -173,11 +167,10 @@ saf_status saf__generate_rows(saf__session *s) {
         saf_free(&row->completion);
         SAF_TRY(saf_strdup(clean.data, &row->completion));
         SAF_TRY(copy_array(l->completion.data, (size_t)n * sizeof(int32_t), &row->completion_ids));
-        SAF_TRY(copy_array(buf_array(&l->generated_logprobs), l->generated_logprobs.len,
-                           &row->logprobs));
+        SAF_TRY(copy_array(l->logprobs.data, l->logprobs.len, &row->logprobs));
         row->n_top = s->work.n_top;
-        SAF_TRY(copy_array(buf_array(&l->top_ids), l->top_ids.len, &row->top_ids));
-        SAF_TRY(copy_array(buf_array(&l->top_logprobs), l->top_logprobs.len, &row->top_logprobs));
+        SAF_TRY(copy_array(l->top_ids.data, l->top_ids.len, &row->top_ids));
+        SAF_TRY(copy_array(l->top_logprobs.data, l->top_logprobs.len, &row->top_logprobs));
         s->results.completion_tokens += n;
     }
     if (s->stream) putchar('\n');

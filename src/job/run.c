@@ -23,7 +23,7 @@ static saf_status open_results(saf__session *s) {
     saf_clock_iso8601(now);
     SAF_TRY(saf_strdup(now, &s->results.start_time));
     SAF_TRY(saf_results_create(s->job->output.file, &s->writer));
-    if (s->work.score) SAF_TRY(saf__score_prepare(s));
+    if (s->work.score) saf__score_prepare(s);
     s->stream = !s->options->quiet && !s->work.score && s->work.n_requests == 1;
     s->watched = !s->options->quiet && stderr_is_terminal(s->ranks);
     s->progress = s->watched && !s->stream;

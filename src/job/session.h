@@ -14,17 +14,29 @@ typedef struct {
     uint32_t model_path_bytes;
 } saf__settings;
 
-/* A request with everything that is rank 0's. `row` is its line of the results. */
+/* How a request ended. */
+typedef enum {
+    SAF__ENDED_NOT,
+    SAF__ENDED_EOS,
+    SAF__ENDED_STOP,
+    SAF__ENDED_LENGTH,
+    SAF__ENDED_SCORED,
+    SAF__ENDED_ERROR
+} saf__end;
+
+/* A request on its way, and what has come of it. */
 typedef struct {
-    int64_t row;
-    double admitted_s, first_s, last_s; /* saf_clock_s */
+    int64_t row; /* its line of the results */
+    saf__end end;
+    int32_t fault_layer, fault_position;
+    double admitted_s, first_s, last_s; /* since the run began */
     saf_ids completion;
-    saf_buf bytes;                                     /* of the completion, as decoded so far */
-    size_t shown;                                      /* bytes of them that went to stdout */
-    float *logprobs;                                   /* score: [n_prompt] */
-    saf_buf generated_logprobs, top_ids, top_logprobs; /* arrays, growing */
-    saf_buf logits;                                    /* rows not yet written */
-    double log_likelihood;
+    saf_buf bytes;    /* of the completion, as decoded so far */
+    size_t shown;     /* bytes of them that went to stdout */
+    saf_buf logprobs; /* f32: of the completion; score: of the prompt */
+    saf_buf top_ids, top_logprobs;
+    saf_buf logits; /* rows not yet written */
+    int64_t logits_row0, logits_rows;
 } saf__live;
 
 typedef struct {
@@ -78,6 +90,7 @@ typedef struct {
 saf_status saf__session_open(saf__session *s);
 saf_status saf__session_load(saf__session *s);
 void saf__session_close(saf__session *s);
+void saf__live_free(saf__live *l); /* what it holds */
 
 /* open.c: the model's header, the layout and who reads the file, on every rank. Collective. */
 saf_status saf__model_open(saf__session *s);
@@ -93,7 +106,7 @@ saf_status saf__schedule_choose(saf__session *s);
 /* events.c, generate.c, score.c: what happens when results come back. */
 saf_engine_events saf__generate_events(saf__session *s);
 saf_engine_events saf__score_events(saf__session *s);
-saf_status saf__score_prepare(saf__session *s);
+void saf__score_prepare(saf__session *s); /* where the rows of /logits go */
 /* After the run: the live state becomes rows of the results. */
 saf_status saf__generate_rows(saf__session *s);
 saf_status saf__score_rows(saf__session *s);
@@ -105,8 +118,9 @@ void saf__progress_draw(saf__session *s, bool last);
 void saf__loading_draw(void *ctx, size_t bytes, size_t total);
 /* Loading has ended, well or not: ends the line if its last state was not drawn. */
 void saf__loading_end(saf__session *s);
-saf_result_request *saf__row_of(saf__session *s, const saf__live *l);
-void saf__set_reason(saf_result_request *row, const char *reason);
+double saf__run_time_s(const saf__session *s); /* since the run began */
+/* What both kinds store of a request. */
+saf_status saf__row_finish(saf__session *s, const saf__live *l, saf_result_request *row);
 
 /* bench.c: the settings against the model, what --dry-run prints, a model for this job only
  * (removed when it is open), and the measurements, which load the slice. One rank. */

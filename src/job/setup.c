@@ -170,17 +170,17 @@ out:
     return st;
 }
 
+void saf__live_free(saf__live *l) {
+    saf_ids_free(&l->completion);
+    saf_buf_free(&l->bytes);
+    saf_buf_free(&l->logprobs);
+    saf_buf_free(&l->top_ids);
+    saf_buf_free(&l->top_logprobs);
+    saf_buf_free(&l->logits);
+}
+
 void saf__session_close(saf__session *s) {
-    for (int32_t i = 0; s->live && i < s->work.n_requests; i++) {
-        saf__live *l = &s->live[i];
-        saf_ids_free(&l->completion);
-        saf_buf_free(&l->bytes);
-        saf_free(&l->logprobs);
-        saf_buf_free(&l->generated_logprobs);
-        saf_buf_free(&l->top_ids);
-        saf_buf_free(&l->top_logprobs);
-        saf_buf_free(&l->logits);
-    }
+    for (int32_t i = 0; s->live && i < s->work.n_requests; i++) saf__live_free(&s->live[i]);
     saf_free(&s->live);
     saf_prompts_free(&s->prompts, s->n_prompts);
     saf_results_writer_free(&s->writer);

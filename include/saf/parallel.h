@@ -45,11 +45,18 @@ typedef struct {
     const double
         *share; /* [ranks] what a rank can hold or do against the others; NULL: all alike */
 } saf_layout_wish;
+#define SAF_SHARE_MIN 1e-6
+#define SAF_SHARE_MAX 1e9
 
-/* Cuts the layers into stages: as the wish says, or so that the largest cost of a stage is smallest
- * (cost: bytes a decoded token reads, the output head's at three quarters, the embedding's not),
- * the earliest cuts among equals. Local; same result from the same file and wish. Errors: USAGE
- * (more stages than layers, given layers of another number or sum). */
+/* The grid: what the wish leaves open is chosen so that the product is the number of ranks. (For
+ * now that is one replica of stages of one rank each.) Stages, of each replica: as the wish says,
+ * or so that the largest cost of a stage for the share of its ranks is smallest (cost: bytes a
+ * decoded token reads, the output head's at three quarters, the embedding's not), the others as
+ * even as they can be. Parts of a stage: rows in tiles of SAF_TILE_ROWS, so that the largest number
+ * of tiles for a rank's share is smallest; heads likewise, by the bytes of q, k and v that they
+ * read and attention's work. A part may be empty of some of these. Local; same result from the same
+ * file and wish. Errors: USAGE (numbers that do not fit, naming those that would; a rank that would
+ * hold nothing; layers given of another number or sum). */
 saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
                              const saf_layout_wish *wish, saf_layout *out);
 void saf_layout_free(saf_layout *layout);
@@ -58,8 +65,18 @@ saf_place saf_layout_place(const saf_layout *layout, int32_t rank);
 int32_t saf_layout_rank(const saf_layout *layout, saf_place place);
 /* What a rank holds. */
 saf_slice_range saf_layout_range(const saf_layout *layout, int32_t rank);
-/* "pipeline 3: layers 0-9 | 10-19 | 20-27 + head" */
+/* "pipeline 3: layers 0-9 | 10-19 | 20-27 + head", with "replicas 2 x pipeline 3 x tensor 2" where
+ * there are several; replicas with other stages follow one another. */
 saf_status saf_layout_text(const saf_layout *layout, saf_buf *out);
+
+/* The largest cost of a stage, in bytes for a rank or group of average share: of the layout, of the
+ * best cut, and of stages with equal numbers of layers (one more in the first ones). */
+typedef struct {
+    double chosen, best, equal;
+} saf_layout_gains;
+saf_status saf_layout_gain(const saf_gguf *g, const saf_model_params *p,
+                           const saf_layout_wish *wish, const saf_layout *layout,
+                           saf_layout_gains *out);
 
 /* ---- loading ----------------------------------------------------------------------------------
  * A rank that has the model file reads its own slice from it, and no more. Another is given the

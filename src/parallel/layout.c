@@ -1,5 +1,7 @@
-/* Cuts the layers of a model into pipeline stages. */
-#include "saf/parallel.h"
+/* Who holds what: the stages of every replica, and the parts of every stage. */
+#include <math.h>
+
+#include "parallel/layout.h"
 
 /* What a layer's share of a decode step costs, in quarters of a byte read: its own bytes in full,
  * the output head's at three quarters. The head is one large product; a layer has seven smaller
@@ -18,37 +20,37 @@ static void layer_costs(const saf_gguf *g, const saf_model_params *p, int64_t *c
     cost[p->layers - 1] += 3 * head_bytes;
 }
 
-/* Largest stage cost of the best cut of the first n layers into s stages:
- *   best[s][n] = min over m of max(best[s-1][m], cost of layers [m, n)) */
-static saf_status cut_evenly(const int64_t *cost, int32_t layers, int32_t stages, int32_t *first) {
+/* ---- stages ---- */
+
+/* sum[i]: cost of the layers before i. */
+static saf_status sum_costs(const saf_gguf *g, const saf_model_params *p, int64_t **sum) {
     saf_status st = SAF_OK;
-    int64_t *prefix = NULL, *best = NULL;
-    int32_t *from = NULL;
-    size_t row = (size_t)layers + 1;
-    SAF_TRY(saf_alloc(row, sizeof *prefix, &prefix));
-    SAF_TRY(saf_alloc(row * ((size_t)stages + 1), sizeof *best, &best));
-    SAF_TRY(saf_alloc(row * ((size_t)stages + 1), sizeof *from, &from));
-    for (int32_t i = 0; i < layers; i++) prefix[i + 1] = prefix[i] + cost[i];
-    for (size_t i = 0; i < row * ((size_t)stages + 1); i++) best[i] = INT64_MAX;
-    best[0] = 0;
-    for (int32_t s = 1; s <= stages; s++) {
-        for (int32_t n = s; n <= layers; n++) {
-            for (int32_t m = s - 1; m < n; m++) {
-                int64_t before = best[(size_t)(s - 1) * row + (size_t)m];
-                int64_t worst = saf_i64_max(before, prefix[n] - prefix[m]);
-                if (before == INT64_MAX || worst >= best[(size_t)s * row + (size_t)n]) continue;
-                best[(size_t)s * row + (size_t)n] = worst;
-                from[(size_t)s * row + (size_t)n] = m;
-            }
-        }
-    }
-    first[stages] = layers;
-    for (int32_t s = stages; s > 0; s--) first[s - 1] = from[(size_t)s * row + (size_t)first[s]];
+    int64_t *cost = NULL;
+    SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
+    SAF_TRY(saf_alloc((size_t)p->layers + 1, sizeof **sum, sum));
+    layer_costs(g, p, cost);
+    for (int64_t i = 0; i < p->layers; i++) (*sum)[i + 1] = (*sum)[i] + cost[i];
 out:
-    saf_free(&prefix);
-    saf_free(&best);
-    saf_free(&from);
+    saf_free(&cost);
     return st;
+}
+
+static int64_t cost_of_run(const void *ctx, int32_t begin, int32_t end) {
+    const int64_t *sum = ctx;
+    return sum[end] - sum[begin];
+}
+
+/* What the ranks of each stage of a replica can do together, 1 on average. */
+static void stage_shares(const saf_layout *layout, const double *share, int32_t replica,
+                         double *out) {
+    double sum = 0;
+    for (int32_t s = 0; s < layout->stages; s++) {
+        int32_t first = saf_layout_rank(layout, (saf_place){replica, s, 0});
+        out[s] = 0;
+        for (int32_t i = 0; i < layout->tensor; i++) out[s] += share ? share[first + i] : 1;
+        sum += out[s];
+    }
+    for (int32_t s = 0; s < layout->stages; s++) out[s] *= layout->stages / sum;
 }
 
 static saf_status cut_as_given(const int32_t *given, int32_t stages, int64_t layers,
@@ -69,43 +71,104 @@ static saf_status cut_as_given(const int32_t *given, int32_t stages, int64_t lay
     return SAF_OK;
 }
 
-static saf_status cut_stages(const saf_gguf *g, const saf_model_params *p,
-                             const saf_layout_wish *wish, int32_t stages, int32_t *first) {
-    saf_status st = SAF_OK;
-    int64_t *cost = NULL;
-    if (stages > p->layers)
-        return saf_fail(SAF_USAGE,
-                        "%d ranks, but the model has %lld layers: each stage of the pipeline needs "
-                        "at least one; start at most %lld ranks",
-                        stages, (long long)p->layers, (long long)p->layers);
-    if (wish->layers && wish->n_layers != stages)
-        return saf_fail(SAF_USAGE, "layout.stages names %d stages, but there are %d ranks",
-                        wish->n_layers, stages);
+static saf_status cut_stages(const saf_model_params *p, const saf_layout_wish *wish,
+                             const int64_t *sum, const double *share, int32_t stages,
+                             int32_t *first) {
     if (wish->layers) return cut_as_given(wish->layers, stages, p->layers, first);
-    SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
-    layer_costs(g, p, cost);
-    SAF_TRY(cut_evenly(cost, (int32_t)p->layers, stages, first));
+    saf__cut c = {.items = (int32_t)p->layers,
+                  .parts = stages,
+                  .least = 1,
+                  .share = share,
+                  .cost = cost_of_run,
+                  .ctx = sum};
+    return saf__cut_choose(&c, first);
+}
+
+/* ---- the whole grid ---- */
+
+/* Shares that a cut can be reckoned with. */
+static saf_status check_shares(const saf_layout_wish *wish) {
+    for (int32_t i = 0; wish->share && i < wish->ranks; i++)
+        if (!(wish->share[i] >= SAF_SHARE_MIN && wish->share[i] <= SAF_SHARE_MAX))
+            return saf_fail(SAF_USAGE, "layout.share: rank %d has %g, expected %g to %g", i,
+                            wish->share[i], SAF_SHARE_MIN, SAF_SHARE_MAX);
+    return SAF_OK;
+}
+
+static saf_status cut_replica(const saf_gguf *g, const saf_model_params *p,
+                              const saf_layout_wish *wish, const int64_t *sum, int32_t replica,
+                              saf_layout *layout) {
+    saf_status st = SAF_OK;
+    int32_t *first = NULL, stages = layout->stages;
+    double *share = NULL, *parts = NULL;
+    SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
+    SAF_TRY(saf_alloc((size_t)stages, sizeof *share, &share));
+    SAF_TRY(saf_alloc((size_t)layout->tensor, sizeof *parts, &parts));
+    stage_shares(layout, wish->share, replica, share);
+    SAF_TRY(cut_stages(p, wish, sum, share, stages, first));
+    for (int32_t s = 0; s < stages; s++) {
+        int32_t rank = saf_layout_rank(layout, (saf_place){replica, s, 0});
+        for (int32_t i = 0; i < layout->tensor; i++) {
+            layout->ranges[rank + i] =
+                saf_slice_range_whole(p, first[s], first[s + 1], s == 0, s == stages - 1);
+            parts[i] = wish->share ? wish->share[rank + i] : 1;
+        }
+        SAF_TRY(saf__parts_cut(g, p, parts, layout->tensor, layout->ranges + rank));
+    }
 out:
-    saf_free(&cost);
+    saf_free(&first);
+    saf_free(&share);
+    saf_free(&parts);
     return st;
+}
+
+static bool holds_nothing(saf_slice_range r) {
+    return r.heads.begin == r.heads.end && r.width.begin == r.width.end && r.ff.begin == r.ff.end &&
+           !((r.embedding || r.head) && r.vocab.begin < r.vocab.end);
+}
+
+/* So many parts of a stage have rows of layers. */
+static int64_t parts_with_rows(const saf_model_params *p) {
+    return saf_ceil_div(saf_i64_max(p->width, p->ff_width), SAF_TILE_ROWS);
+}
+
+static saf_status check_useful(const saf_model_params *p, const saf_layout_wish *wish,
+                               const saf_layout *layout) {
+    int64_t most = parts_with_rows(p);
+    if (layout->stages <= 2) most = saf_i64_max(most, saf_ceil_div(p->vocab, SAF_TILE_ROWS));
+    for (int32_t r = 0; r < saf_layout_ranks(layout); r++) {
+        if (!holds_nothing(layout->ranges[r])) continue;
+        if (wish->share && layout->tensor <= most)
+            return saf_fail(SAF_USAGE,
+                            "layout.share: rank %d would hold nothing with %g beside the others of "
+                            "its stage",
+                            r, wish->share[r]);
+        return saf_fail(SAF_USAGE,
+                        "%d ranks for each stage, but rank %d would hold nothing: start fewer, "
+                        "layout.tensor can be %lld",
+                        layout->tensor, r, (long long)most);
+    }
+    return SAF_OK;
 }
 
 saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
                              const saf_layout_wish *wish, saf_layout *out) {
     saf_status st = SAF_OK;
-    int32_t stages = wish->ranks;
-    int32_t *first = NULL;
-    saf_slice_range *ranges = NULL;
-    SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
-    SAF_TRY(saf_alloc((size_t)stages, sizeof *ranges, &ranges));
-    SAF_TRY(cut_stages(g, p, wish, stages, first));
-    for (int32_t s = 0; s < stages; s++)
-        ranges[s] = saf_slice_range_whole(p, first[s], first[s + 1], s == 0, s == stages - 1);
-    *out = (saf_layout){1, stages, 1, ranges};
-    ranges = NULL;
+    saf_layout layout = {0};
+    int64_t *sum = NULL;
+    saf__grid_limits limits = {p->layers,
+                               saf_i64_min(saf__parts_with_heads(g, p), parts_with_rows(p))};
+    SAF_TRY(check_shares(wish));
+    SAF_TRY(saf__grid_choose(wish, limits, SAF__GRID_AUTOMATIC, &layout));
+    SAF_TRY(saf_alloc((size_t)wish->ranks, sizeof *layout.ranges, &layout.ranges));
+    SAF_TRY(sum_costs(g, p, &sum));
+    for (int32_t i = 0; i < layout.replicas; i++) SAF_TRY(cut_replica(g, p, wish, sum, i, &layout));
+    SAF_TRY(check_useful(p, wish, &layout));
+    *out = layout;
+    layout.ranges = NULL;
 out:
-    saf_free(&first);
-    saf_free(&ranges);
+    saf_free(&sum);
+    saf_layout_free(&layout);
     return st;
 }
 
@@ -131,16 +194,52 @@ saf_slice_range saf_layout_range(const saf_layout *layout, int32_t rank) {
     return layout->ranges[rank];
 }
 
-saf_status saf_layout_text(const saf_layout *layout, saf_buf *out) {
-    saf_status st = SAF_OK;
-    SAF_TRY(saf_buf_printf(out, "pipeline %d: layers ", layout->stages));
-    for (int32_t s = 0; s < layout->stages; s++) {
-        saf_slice_range range = layout->ranges[saf_layout_rank(layout, (saf_place){0, s, 0})];
-        long long a = range.layer0, b = range.layer1 - 1;
-        if (s > 0) SAF_TRY(saf_buf_append(out, " | ", 3));
-        SAF_TRY(a == b ? saf_buf_printf(out, "%lld", a) : saf_buf_printf(out, "%lld-%lld", a, b));
+/* ---- what a cut gains ---- */
+
+/* The largest cost of a stage for what it can do, in bytes. */
+static double largest(const int64_t *sum, const int32_t *first, const double *share,
+                      int32_t stages) {
+    double worst = 0;
+    for (int32_t s = 0; s < stages; s++) {
+        double cost = (double)cost_of_run(sum, first[s], first[s + 1]) / 4 / share[s];
+        if (cost > worst) worst = cost;
     }
-    SAF_TRY(saf_buf_printf(out, " + head"));
+    return worst;
+}
+
+/* first[stages + 1]: numbers of layers that differ by one at most, the larger ones first. */
+static void equal_numbers(int64_t layers, int32_t stages, int32_t *first) {
+    int32_t each = (int32_t)(layers / stages), more = (int32_t)(layers % stages);
+    for (int32_t s = 0; s < stages; s++) first[s + 1] = first[s] + each + (s < more);
+}
+
+saf_status saf_layout_gain(const saf_gguf *g, const saf_model_params *p,
+                           const saf_layout_wish *wish, const saf_layout *layout,
+                           saf_layout_gains *out) {
+    saf_status st = SAF_OK;
+    saf_layout_wish free_cut = *wish;
+    int32_t *first = NULL, stages = layout->stages;
+    double *share = NULL;
+    int64_t *sum = NULL;
+    free_cut.layers = NULL;
+    *out = (saf_layout_gains){0};
+    SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
+    SAF_TRY(saf_alloc((size_t)stages, sizeof *share, &share));
+    SAF_TRY(sum_costs(g, p, &sum));
+    for (int32_t i = 0; i < layout->replicas; i++) {
+        stage_shares(layout, wish->share, i, share);
+        for (int32_t s = 0; s < stages; s++)
+            first[s + 1] =
+                (int32_t)layout->ranges[saf_layout_rank(layout, (saf_place){i, s, 0})].layer1;
+        out->chosen = fmax(out->chosen, largest(sum, first, share, stages));
+        equal_numbers(p->layers, stages, first);
+        out->equal = fmax(out->equal, largest(sum, first, share, stages));
+        SAF_TRY(cut_stages(p, &free_cut, sum, share, stages, first));
+        out->best = fmax(out->best, largest(sum, first, share, stages));
+    }
 out:
+    saf_free(&first);
+    saf_free(&share);
+    saf_free(&sum);
     return st;
 }

@@ -54,6 +54,11 @@ with scratch() as folder:
                 table = f["ranks"][...]
             total = int(table["weight_bytes"].sum()) - int(table["replicated_bytes"].sum())
             tap.equal(total, file_bytes, label + ": weight bytes add up")
+            named = [r["replicated"].decode() for r in table]
+            tap.equal([bool(name) for name in named], [bool(r["replicated_bytes"]) for r in table],
+                      label + ": what another counts has names")
+            tap.equal(named[-1].startswith("token_embd.weight") if table["layer0"][-1] else tied,
+                      tied, label + ": a later stage names the embedding that it holds")
             if watched():
                 tap.skip(label + ": memory", "the address sanitizer takes memory itself")
                 continue

@@ -102,6 +102,37 @@ static inline void fixture_rank(saf_result_rank *k, int32_t rank) {
     }
 }
 
+/* Of each rank: rounds of waiting 1 s, then computing 2 s, with half a second of exchange inside,
+ * then sending for a quarter of a second, then a quarter of nothing; rank 1 has forgotten what was
+ * before second 2 and begins half a second later. */
+enum { FIXTURE_ROUNDS = 2, FIXTURE_ENTRIES = 4 * FIXTURE_ROUNDS };
+
+static inline void fixture_entry(saf_results *r, int32_t rank, const char *kind, double start_s,
+                                 double seconds, int64_t flight, int32_t tokens) {
+    saf_result_entry *e = &r->timeline[r->n_entries++];
+    e->rank = rank;
+    snprintf(e->kind, sizeof e->kind, "%s", kind);
+    e->start_s = start_s;
+    e->end_s = start_s + seconds;
+    e->flight = flight;
+    e->tokens = tokens;
+}
+
+static inline void fixture_timeline(saf_results *r) {
+    fixture_ok(
+        saf_alloc((size_t)r->n_ranks * FIXTURE_ENTRIES + 1, sizeof *r->timeline, &r->timeline));
+    for (int32_t rank = 0; rank < r->n_ranks; rank++) {
+        double at = rank == 1 ? 2.5 : 0;
+        if (rank == 1) fixture_entry(r, rank, "dropped", 0, 2, -1, 0);
+        for (int i = 0; i < FIXTURE_ROUNDS; i++, at += 3.5) {
+            fixture_entry(r, rank, "wait", at, 1, -1, 0);
+            fixture_entry(r, rank, "exchange", at + 1.25, 0.5, i, 0);
+            fixture_entry(r, rank, "compute", at + 1, 2, i, 8 + rank);
+            fixture_entry(r, rank, "send", at + 3, 0.25, i, 8 + rank);
+        }
+    }
+}
+
 static inline void fixture_make(saf_results *r, int64_t n_ranks, int64_t n_requests) {
     memset(r, 0, sizeof *r);
     fixture_text(&r->version, SAF_VERSION);
@@ -131,6 +162,7 @@ static inline void fixture_make(saf_results *r, int64_t n_ranks, int64_t n_reque
         r->completion_tokens += r->requests[i].completion_tokens;
         r->failed_requests += strcmp(r->requests[i].state, "failed") == 0;
     }
+    if (n_ranks) fixture_timeline(r);
 }
 
 /* ---- logits: row r, column c ---- */
@@ -250,6 +282,8 @@ static inline void fixture_same(const saf_results *a, const saf_results *b) {
     assert_int_equal(a->failed_requests, b->failed_requests);
     /* Rows of ranks start as zeros on both sides, padding included. */
     fixture_same_array(a->ranks, b->ranks, a->n_ranks, sizeof *a->ranks);
+    assert_int_equal(a->n_entries, b->n_entries);
+    fixture_same_array(a->timeline, b->timeline, a->n_entries, sizeof *a->timeline);
     assert_int_equal(a->n_requests, b->n_requests);
     for (int64_t i = 0; i < a->n_requests; i++)
         fixture_same_request(a, &a->requests[i], &b->requests[i]);

@@ -68,6 +68,7 @@ typedef enum {
     SAF_TAG_QUEUE,       /* what the head of a replica says to the queue */
     SAF_TAG_GIVEN,       /* requests that it is given */
     SAF_TAG_REPORT,      /* what became of them */
+    SAF_TAG_CLOCK,       /* what time it is */
     SAF_TAG_COUNT
 } saf_tag;
 

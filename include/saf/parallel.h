@@ -134,6 +134,44 @@ typedef struct {
 saf_status saf_work_bcast(saf_comm *comm, int root, saf_work *work);
 void saf_work_free(saf_work *work);
 
+/* ---- timeline -----------------------------------------------------------------------------------
+ * What a rank did when, on request. A rank's entries follow or contain each other. */
+
+typedef enum {
+    SAF_TRACE_DROPPED,  /* what was before the oldest entry that is kept */
+    SAF_TRACE_COMPUTE,  /* the forward pass of a flight */
+    SAF_TRACE_SAMPLE,   /* its logits, and tokens or scores from them */
+    SAF_TRACE_EXCHANGE, /* with the ranks of the same stage; in one of the two above as a rule */
+    SAF_TRACE_SEND,     /* handing something to another stage, or waiting until it has left */
+    SAF_TRACE_RECEIVE,  /* taking in what has come */
+    SAF_TRACE_WAIT,     /* until something comes */
+    SAF_TRACE_KINDS
+} saf_trace_kind;
+const char *saf_trace_kind_name(saf_trace_kind kind);
+
+typedef struct {
+    double start_s, end_s;
+    int64_t flight; /* counted from 0, the same number on every stage; -1: none */
+    int32_t tokens; /* rows of the flight */
+    int32_t kind;   /* saf_trace_kind */
+} saf_trace_entry;
+
+typedef struct saf_trace saf_trace;
+/* With room for the newest 2^18 entries, fewer where there are more than eight ranks; memory is
+ * taken as they come. Errors: NO_MEMORY. */
+saf_status saf_trace_new(int32_t ranks, saf_trace **out);
+void saf_trace_free(saf_trace **trace);
+/* An entry that ends now, or has ended; times by saf_clock_s. No trace (NULL): nothing happens. */
+void saf_trace_add(saf_trace *trace, saf_trace_kind kind, double start_s, double end_s,
+                   int64_t flight, int32_t tokens);
+/* Ranks find out how far their clocks are from rank 0's: before what is recorded, and after it.
+ * Collective. */
+saf_status saf_trace_meet(saf_comm *comm, saf_trace *trace);
+/* Appends what is kept as an array of saf_trace_entry, in the order in which the entries ended, in
+ * seconds from zero_s of rank 0's clock on. Where older ones are lost the first entry says until
+ * when. Errors: NO_MEMORY. */
+saf_status saf_trace_pack(const saf_trace *trace, double zero_s, saf_buf *out);
+
 /* ---- engine
  * ---------------------------------------------------------------------------------------*/
 

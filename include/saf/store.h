@@ -57,6 +57,15 @@ typedef struct {
     int64_t logits_row0, logits_rows; /* its rows of /logits; rows 0: none */
 } saf_result_request;
 
+/* Something that a rank did: a row of /timeline. */
+typedef struct {
+    int32_t rank;
+    char kind[12];         /* "compute", "wait", ...; doc/results.md lists them */
+    double start_s, end_s; /* from the start of the run on, by the clock of rank 0 */
+    int64_t flight;        /* -1: none */
+    int32_t tokens;
+} saf_result_entry;
+
 /* What a bench job measured: a row of /bench/phases. Counts and times are of one repetition,
  * medians of all; a figure that a phase has not is NaN. */
 typedef struct {
@@ -112,7 +121,9 @@ typedef struct {
     saf_result_rank *ranks; /* [n_ranks] */
     int64_t n_requests;
     saf_result_request *requests; /* in input order */
-    saf_result_bench bench;       /* bench jobs; without phases elsewhere */
+    int64_t n_entries;
+    saf_result_entry *timeline; /* rank by rank, as they ended; where it was recorded */
+    saf_result_bench bench;     /* bench jobs; without phases elsewhere */
 } saf_results;
 
 void saf_results_free(saf_results *r); /* the members; leaves {0} */

@@ -6,12 +6,12 @@
 #include "cli/report.h"
 
 static const char usage[] =
-    "saf report FILE.h5 [--json | --text N|ID | [--ranks] [--calls] [--requests]]";
+    "saf report FILE.h5 [--json | --trace | --text N|ID | [--ranks] [--calls] [--requests]]";
 
 enum { COMPLETIONS = 3 };
 
 typedef struct {
-    bool help, json;
+    bool help, json, trace;
     const char *text, *path, *wrong;
     int paths;
     saf__report_options options;
@@ -26,23 +26,25 @@ static void print_help(void) {
     printf("  --requests   only the table of all requests\n");
     printf("  --text N|ID  only prompt and completion of one request, by its id or else by its\n");
     printf("               number counted from 1\n");
-    printf("  --json       everything but the logits, as JSON\n\n");
+    printf("  --json       everything but logits and timeline, as JSON\n");
+    printf(
+        "  --trace      what each rank did when (of a job with run.trace = true), as JSON for\n");
+    printf("               https://ui.perfetto.dev or chrome://tracing\n\n");
     printf("doc/results.md describes the file for other programs.\n");
 }
 
 static void parse_words(int argc, char **argv, command *c) {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"text", required_argument, NULL, 't'},
-                                            {"ranks", no_argument, NULL, 'r'},
-                                            {"calls", no_argument, NULL, 'c'},
-                                            {"requests", no_argument, NULL, 'q'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'},       {"trace", no_argument, NULL, 'T'},
+        {"text", required_argument, NULL, 't'}, {"ranks", no_argument, NULL, 'r'},
+        {"calls", no_argument, NULL, 'c'},      {"requests", no_argument, NULL, 'q'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
     int letter;
     opterr = 0;
     optind = 0; /* from the start, options anywhere */
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         c->json |= letter == 'j';
+        c->trace |= letter == 'T';
         c->options.ranks |= letter == 'r';
         c->options.calls |= letter == 'c';
         c->options.requests |= letter == 'q';
@@ -68,11 +70,13 @@ int saf__cmd_report(int argc, char **argv) {
     if (c.wrong) return saf__cli_usage(usage, "what is \"%s\"?", c.wrong);
     if (c.paths != 1)
         return saf__cli_usage(usage, "`saf report` takes one results file, not %d", c.paths);
-    if (c.json + tables + (c.text != NULL) > 1)
-        return saf__cli_usage(usage, "--json, --text and tables exclude each other");
+    if (c.json + c.trace + tables + (c.text != NULL) > 1)
+        return saf__cli_usage(usage, "--json, --trace, --text and tables exclude each other");
     SAF_TRY(saf_results_read(c.path, &r));
     if (c.json)
         SAF_TRY(saf__report_json(stdout, &r));
+    else if (c.trace)
+        SAF_TRY(saf__report_trace(stdout, c.path, &r));
     else if (c.text)
         SAF_TRY(saf__report_text(stdout, c.path, &r, c.text));
     else

@@ -236,6 +236,10 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
     fputc('\n', out);
     SAF_TRY(saf__report_ranks(out, r));
     fputc('\n', out);
+    if (r->n_entries > 0) {
+        SAF_TRY(saf__report_timeline(out, r));
+        fputc('\n', out);
+    }
     if (r->n_ranks > 1) {
         SAF_TRY(saf__report_calls(out, r, false));
         fputc('\n', out);

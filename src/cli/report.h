@@ -17,13 +17,19 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
 /* Prompt and completion of a request, found by its id, or else by its number counted from 1.
  * Errors: USAGE (no such request), IO. */
 saf_status saf__report_text(FILE *out, const char *path, const saf_results *r, const char *which);
-/* Everything that is in the file but the logits. Numbers that are not finite become null. */
+/* Everything that is in the file but logits and timeline. Numbers that are not finite become null.
+ */
 saf_status saf__report_json(FILE *out, const saf_results *r);
+/* The timeline as Chrome trace JSON, which Perfetto and chrome://tracing open. Errors: BAD_INPUT
+ * (there is none), NO_MEMORY, IO. */
+saf_status saf__report_trace(FILE *out, const char *path, const saf_results *r);
 
 /* The tables by themselves; calls of each rank, or summed over the ranks. */
 saf_status saf__report_ranks(FILE *out, const saf_results *r);
 saf_status saf__report_calls(FILE *out, const saf_results *r, bool per_rank);
 saf_status saf__report_requests(FILE *out, const saf_results *r);
+/* Of a file with a timeline: what each rank did, in shares of the run. */
+saf_status saf__report_timeline(FILE *out, const saf_results *r);
 
 /* What a bench job measured. */
 saf_status saf__report_bench(FILE *out, const saf_result_bench *b);

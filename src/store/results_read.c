@@ -21,6 +21,7 @@ void saf_results_free(saf_results *r) {
         if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
             saf_free((char *)r + saf__result_attributes[i].offset);
     saf_free(&r->ranks);
+    saf_free(&r->timeline);
     saf_free(&r->bench.phases);
     saf_free(&r->bench.samples);
     saf_free(&r->bench.steps);
@@ -281,6 +282,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     SAF_TRY(read_texts(&f, &r, &saf__text_completion, offsetof(saf_result_request, completion)));
     SAF_TRY(read_tokens(&f, &r));
     SAF_TRY(read_logprobs(&f, &r));
+    SAF_TRY(saf__timeline_read(&f, &r));
     SAF_TRY(read_bench(&f, &r.bench));
     *out = r;
     memset(&r, 0, sizeof r);

@@ -210,6 +210,7 @@ static int64_t text_bytes(const char *text) {
 static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
     int64_t n = w->rows * w->vocab * (int64_t)sizeof(float);
     n += r->n_ranks * (int64_t)sizeof(saf_result_rank);
+    n += r->n_entries * (int64_t)sizeof *r->timeline;
     n += r->bench.n_phases * (int64_t)sizeof(saf_result_phase);
     n += r->bench.n_samples * (int64_t)sizeof(saf_result_sample);
     n += r->bench.n_steps * (int64_t)sizeof(saf_result_step);
@@ -260,7 +261,7 @@ static saf_status verify(const saf_results_writer *w, const saf_results *r) {
     SAF_TRY(saf__results_tokens_hash(r, before));
     SAF_TRY(saf__results_tokens_hash(&back, after));
     bool same = back.n_ranks == r->n_ranks && strcmp(before, after) == 0 &&
-                back.bench.n_phases == r->bench.n_phases &&
+                back.n_entries == r->n_entries && back.bench.n_phases == r->bench.n_phases &&
                 back.bench.n_samples == r->bench.n_samples &&
                 back.bench.n_steps == r->bench.n_steps;
     if (w->rows > 0) SAF_TRY(logits_complete(w, &complete));
@@ -287,6 +288,7 @@ saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
     SAF_TRY(write_texts(f, r));
     SAF_TRY(saf__results_write_tokens(f, r));
     SAF_TRY(saf__results_write_logprobs(f, r));
+    SAF_TRY(saf__timeline_write(f, r));
     SAF_TRY(write_bench(f, &r->bench));
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->h5.id), "closing it"));
     w->broken = false;

@@ -32,6 +32,9 @@ extern const saf__h5_label saf__logprobs_values, saf__logprobs_offsets;
 extern const saf__h5_label saf__logprobs_top_ids, saf__logprobs_top_values;
 extern const saf__h5_label saf__logits;
 
+/* /timeline, where r has one; the reader has read /ranks before. */
+saf_status saf__timeline_write(const saf__h5 *f, const saf_results *r);
+saf_status saf__timeline_read(const saf__h5 *f, saf_results *r);
 /* How many log-probabilities a request has where it has any. */
 int64_t saf__logprob_count(const saf_results *r, const saf_result_request *q);
 /* SHA-256 over ids and tokens of all requests, as hex. */

@@ -34,6 +34,9 @@ def check_attributes(f, page):
     tap.equal(saw, {name: kind for name, kind, _ in page}, "attributes are the page's, texts are str")
 
 
+TABLES = ("/requests", "/ranks", "/calls", "/timeline")
+
+
 def check_table(f, name, page):
     d = f[name]
     saw = [(c, type_name(d.dtype[c]), u) for c, u in zip(d.dtype.names, d.attrs["units"])]
@@ -47,7 +50,7 @@ def check_table(f, name, page):
 
 
 def check_arrays(f, page):
-    arrays = {n: d for n, d in datasets(f).items() if n not in ("/requests", "/ranks", "/calls")}
+    arrays = {n: d for n, d in datasets(f).items() if n not in TABLES}
     saw = sorted((n, type_name(d.dtype), d.attrs["units"]) for n, d in arrays.items())
     tap.equal(saw, sorted((n, k, u) for n, k, _, u, _ in page), "datasets are the page's")
     for n, d in arrays.items():
@@ -105,7 +108,7 @@ with scratch() as folder:
     page = page_tables()
     with h5py.File(path) as f:
         check_attributes(f, page["Attributes of the file"])
-        for table in ("/requests", "/ranks", "/calls"):
+        for table in TABLES:
             check_table(f, table, page[table])
         check_arrays(f, page["Arrays"])
         check_hashes(f)

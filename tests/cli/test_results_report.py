@@ -89,6 +89,64 @@ def check_tables(path):
            run.stdout)
 
 
+def innermost_shares(rows, end):
+    """{kind: seconds} of what a rank did at the middle of every eighth of a second, until `end`; what is not in any
+    row is idle. `rows` of one rank, shorter ones inside of longer ones."""
+    shares = {}
+    for at in np.arange(0, end, 0.125) + 0.0625:
+        over = [r for r in rows if r["start_s"] <= at < r["end_s"]]
+        kind = min(over, key=lambda r: r["end_s"] - r["start_s"])["kind"].decode() if over else "idle"
+        shares[kind] = shares.get(kind, 0) + 0.125
+    return shares
+
+
+def check_timeline(folder, path):
+    run = saf("report", path)
+    head, *rest = run.stdout[run.stdout.index("rank  host     compute %"):].splitlines()
+    names = [n for n in head.split() if n != "%"][2:]
+    with h5py.File(path) as f:
+        rows, run_s = f["timeline"][:], float(f.attrs["run_s"])
+    for rank in 0, 1:
+        shares = innermost_shares(rows[rows["rank"] == rank], run_s)
+        known = run_s - shares.get("dropped", 0)
+        tap.equal(rest[rank].split()[2:], [f"{100 * shares.get(n, 0) / known:.1f}" for n in names],
+                  f"shares of rank {rank}")
+    tap.ok(rest[2].startswith("rank 1: from second 2.000 of the run on"), "what is not kept", rest[2])
+
+    run = saf("report", "--trace", path)
+    tap.equal(run.returncode, 0, "--trace")
+    events = json.loads(run.stdout)["traceEvents"]
+    names = {(e["pid"], e["tid"], e["name"]): e["args"].get("name") for e in events if e["ph"] == "M"}
+    hosts, ranks = ({k[:2]: v for k, v in names.items() if k[2] == what}
+                    for what in ("process_name", "thread_name"))
+    tap.equal((sorted(hosts.values()), sorted(ranks.values())),
+              (["nöde-00", "nöde-01"], ["rank 0: layers 0-9", "rank 1: layers 10-19"]),
+              "a process for each host, a thread for each rank")
+    tap.equal(len({n for pair in hosts for n in pair} - {0}), 4, "no number is used twice, nor 0")
+    of = {pair: int(name.split()[1][:-1]) for pair, name in ranks.items()}
+    saw = [(of[e["pid"], e["tid"]], e["name"], round(e["ts"] / 1e6, 9), round(e["dur"] / 1e6, 9),
+            e["args"].get("flight", -1), e["args"].get("tokens", 0)) for e in events if e["ph"] == "X"]
+    tap.equal(saw, [(r["rank"], r["kind"].decode(), r["start_s"], r["end_s"] - r["start_s"],
+                     r["flight"], r["tokens"]) for r in rows], "an event for each row, in microseconds")
+
+    two = os.path.join(folder, "two.h5")
+    with open(path, "rb") as a, open(two, "wb") as b:
+        b.write(a.read())
+    with h5py.File(two, "r+") as f:
+        ranks = f["ranks"][:]
+        ranks["host"] = "same"
+        f["ranks"][:] = ranks
+    events = json.loads(saf("report", "--trace", two).stdout)["traceEvents"]
+    tap.equal((len({e["pid"] for e in events}), len({e["tid"] for e in events})), (1, 2),
+              "two ranks of a host are threads of one process")
+    with h5py.File(two, "r+") as f:
+        del f["timeline"]
+    run = saf("report", "--trace", two)
+    tap.ok(run.returncode == 65 and "run.trace = true" in run.stderr and run.stdout == "",
+           "--trace of a file without a timeline", run.stderr)
+    tap.ok("compute %" not in saf("report", two).stdout, "no shares without a timeline")
+
+
 def check_text(path):
     texts = ["plain", "Grüße, 日本", "😀 two\nlines\t\"quoted\"\\"]
     for word in ("request-2-e", "3"):
@@ -110,6 +168,7 @@ def check_exit_codes(folder, path):
     tap.equal(code(path, path), (2, True, True), "two files")
     tap.equal(code(path, "--nonsense"), (2, True, True), "an option that is none")
     tap.equal(code(path, "--json", "--ranks"), (2, True, True), "--json and a table")
+    tap.equal(code(path, "--json", "--trace"), (2, True, True), "--json and --trace")
     tap.equal(code(os.path.join(folder, "none.h5")), (66, True, True), "a missing file")
     tap.equal(code(folder), (66, True, True), "a folder")
     tap.equal(code(__file__), (65, True, True), "no HDF5 file")
@@ -122,7 +181,7 @@ def check_exit_codes(folder, path):
     tap.equal(code(cut), (65, True, True), "a file cut short")
     tap.equal(saf("report", "--help").returncode, 0, "--help")
     if os.path.exists("/dev/full"):
-        for words in ([], ["--json"], ["--requests"], ["--text", "1"]):
+        for words in ([], ["--json"], ["--trace"], ["--requests"], ["--text", "1"]):
             with open("/dev/full", "w", encoding="utf-8") as full:
                 run = subprocess.run([SAF, "report", path, *words], cwd=ROOT, stdout=full,
                                      stderr=subprocess.PIPE, check=False)
@@ -146,6 +205,7 @@ with scratch() as folder:
     check_overview(path)
     check_tables(path)
     check_text(path)
+    check_timeline(folder, path)
     check_exit_codes(folder, path)
     check_json(path, "generate")
     check_json(library_file(os.path.join(folder, "s.h5"), "score", 7, 2), "score")

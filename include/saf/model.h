@@ -455,13 +455,15 @@ saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits
     X(SILU, "silu")           \
     X(DOWN, "down")           \
     X(CHECK, "checks")        \
-    X(HEAD, "head")
+    X(HEAD, "head")           \
+    X(EXCHANGE, "exchange")
 
 /* Kinds of step, each up to a meeting of the threads: looking up tokens and the angles of their
  * positions (EMBED); norms, what comes out of attention (QUANTISE) and SiLU, each with quantising
  * for the products that follow (QKV, O, GATE_UP, DOWN, HEAD); O and DOWN with adding to the rows;
  * biases, norms and rotation of heads, and storing keys and values (HEADS); whether the last
- * layer's rows and the logits are finite (CHECK). */
+ * layer's rows and the logits are finite (CHECK); meetings with the other ranks of a stage
+ * (EXCHANGE), waiting for them included. */
 typedef enum {
 #define X(name, text) SAF_STEP_##name,
     SAF_STEP_LIST(X)
@@ -486,7 +488,7 @@ typedef struct {
     int64_t float_ops;    /* of products with float weights, and of attention's two */
 } saf_cost;
 /* Of each kind, for one saf_stage_forward of this batch and the saf_stage_logits of all rows that
- * want them. */
+ * want them; of several ranks, what this one's part does. */
 void saf_stage_cost(const saf_stage *s, const saf_batch *batch, saf_cost out[SAF_STEP_COUNT]);
 
 /* ==== sampler

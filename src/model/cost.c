@@ -30,14 +30,13 @@ static void add_vector(saf_cost *c, const float *v, int64_t n) {
 
 static void add_layer(const saf_model_params *p, const saf__layer *l, int64_t tokens,
                       saf_cost *out) {
-    int64_t q_width = p->heads * p->head_width, kv_width = p->kv_heads * p->head_width;
     add_vector(&out[SAF_STEP_NORM], l->attn_norm, p->width);
     add_vector(&out[SAF_STEP_NORM], l->ffn_norm, p->width);
     add_vector(&out[SAF_STEP_HEADS], l->q_norm, p->head_width);
     add_vector(&out[SAF_STEP_HEADS], l->k_norm, p->head_width);
-    add_vector(&out[SAF_STEP_HEADS], l->q_bias, q_width);
-    add_vector(&out[SAF_STEP_HEADS], l->k_bias, kv_width);
-    add_vector(&out[SAF_STEP_HEADS], l->v_bias, kv_width);
+    add_vector(&out[SAF_STEP_HEADS], l->q_bias, l->q.rows);
+    add_vector(&out[SAF_STEP_HEADS], l->k_bias, l->k.rows);
+    add_vector(&out[SAF_STEP_HEADS], l->v_bias, l->v.rows);
     add_product(&out[SAF_STEP_QKV], &l->q, tokens);
     add_product(&out[SAF_STEP_QKV], &l->k, tokens);
     add_product(&out[SAF_STEP_QKV], &l->v, tokens);
@@ -49,27 +48,33 @@ static void add_layer(const saf_model_params *p, const saf__layer *l, int64_t to
 
 /* One layer's: a row at position p reads p + 1 keys and values, but the rows of a run share them.
  */
-static void add_attention(const saf_stage *s, const saf_model_params *p, const saf_run *run,
-                          saf_cost *c) {
-    saf_kv_type type = saf__kv_cache_type(saf__stage_kv_cache(s));
+static void add_attention(const saf_stage *s, const saf_run *run, saf_cost *c) {
+    const saf_slice *slice = s->slice;
+    int64_t width = slice->params->head_width;
+    saf_span q = slice->range.heads, kv = saf_slice_kv_heads(slice->params, slice->range);
+    saf_kv_type type = saf__kv_cache_type(s->kv);
     int64_t end = (int64_t)run->pos0 + run->tokens;
     /* the sum of p + 1 over p in [pos0, end) */
     int64_t pairs = (end * (end + 1) - (int64_t)run->pos0 * (run->pos0 + 1)) / 2;
-    c->kv_bytes += 2 * (int64_t)saf_kv_bytes(type, end, p->kv_heads, p->head_width);
-    c->float_ops += 2 * 2 * p->heads * p->head_width * pairs;
+    c->kv_bytes += 2 * (int64_t)saf_kv_bytes(type, end, kv.end - kv.begin, width);
+    c->float_ops += 2 * 2 * (q.end - q.begin) * width * pairs;
 }
 
 void saf_stage_cost(const saf_stage *s, const saf_batch *batch, saf_cost out[SAF_STEP_COUNT]) {
-    const saf_slice *slice = saf__stage_slice(s);
+    const saf_slice *slice = s->slice;
     const saf_model_params *p = slice->params;
     int64_t layers = slice->range.layer1 - slice->range.layer0, wanted = 0;
     memset(out, 0, SAF_STEP_COUNT * sizeof *out);
-    if (slice->range.embedding)
-        out[SAF_STEP_EMBED].weight_bytes = batch->tokens * matrix_bytes(&slice->embedding, 1);
+    if (slice->range.embedding) {
+        saf_span vocab = slice->range.vocab;
+        for (int32_t t = 0; t < batch->tokens; t++)
+            if (batch->ids[t] >= vocab.begin && batch->ids[t] < vocab.end)
+                out[SAF_STEP_EMBED].weight_bytes += matrix_bytes(&slice->embedding, 1);
+    }
     for (int64_t i = 0; i < layers; i++) add_layer(p, &slice->layers[i], batch->tokens, out);
     for (int32_t i = 0; i < batch->n_runs; i++) {
         saf_cost one = {0};
-        add_attention(s, p, &batch->runs[i], &one);
+        add_attention(s, &batch->runs[i], &one);
         out[SAF_STEP_ATTENTION].kv_bytes += layers * one.kv_bytes;
         out[SAF_STEP_ATTENTION].float_ops += layers * one.float_ops;
         wanted += batch->runs[i].logits;

@@ -1,37 +1,31 @@
-/* The forward pass of one pipeline stage: llama, qwen2 and qwen3 blocks.
- *
- * One parallel region spans all layers; the kernels share their work out inside it, and each call
- * of one is one meeting of the threads: ten a layer. Shapes, with T the rows of the batch: x[T,D]
- * --norm--> h[T,D] --> q[T,H*C] k,v[T,HKV*C] --rope, cache--> a[T,H*C] --o--> h, x += h x[T,D]
- * --norm--> h[T,D] --> gate,up[T,F] --silu--> gate --down--> h, x += h
- */
-#include <stdlib.h>
-
-#include "model/slice.h"
+/* A forward pass: a batch through the layers of a stage (stage_layers.c), what is noted of its
+ * rows, and logits of those that want them. One parallel region spans all layers. */
 #include "model/stage.h"
-
-struct saf_stage {
-    const saf_model_params *p;
-    saf_slice *slice;
-    saf_kv_cache *kv;
-    saf_profile *profile; /* NULL unless asked for */
-    double since_s;       /* the end of the step before, where there is a profile */
-    int64_t max_tokens, max_runs, max_logits;
-    size_t bytes;
-    saf_acts *acts;
-    saf_attn_scratch *scratch;
-    float *h; /* [T or max_logits, D] */
-    float *q, *k, *v, *a, *gate, *up;
-    float *rope;        /* [T, rope_half, 2] */
-    float *last;        /* [max_logits, D] the rows that want logits */
-    int32_t *positions; /* [T] */
-    bool *finite;       /* [layers, T] whether each layer left each row so */
-    saf_attn_seq *seqs; /* [layers, runs] */
-};
 
 static saf_status take(saf_stage *s, int64_t n, size_t size, void *out) {
     s->bytes += (size_t)n * size;
     return saf_alloc((size_t)n, size, out);
+}
+
+static int64_t length(saf_span span) {
+    return span.end - span.begin;
+}
+
+/* The group, or that the slice is whole, and the shapes of the part. */
+static saf_status find_part(saf_stage *s, const saf_stage_group *group) {
+    const saf_model_params *p = s->p;
+    const saf_slice_range *r = &s->slice->range;
+    s->shape =
+        (saf_attn_shape){p->heads, p->kv_heads, p->head_width, r->heads, saf_slice_kv_heads(p, *r)};
+    s->q_width = length(r->heads) * p->head_width;
+    s->kv_width = length(s->shape.kv) * p->head_width;
+    s->width = length(r->width);
+    s->ff_width = length(r->ff);
+    if (group) return saf__meetings_new(p, *r, s->max_tokens, s->max_logits, group, &s->meetings);
+    if (length(r->heads) != p->heads || s->width != p->width || s->ff_width != p->ff_width ||
+        length(r->vocab) != p->vocab)
+        return saf_fail(SAF_DEFECT, "a part of a stage, and no group");
+    return SAF_OK;
 }
 
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
@@ -39,11 +33,9 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
                          const saf_stage_group *group, saf_stage **out) {
     saf_status st = SAF_OK;
     saf_stage *s = NULL;
-    int64_t q_width = p->heads * p->head_width, kv_width = p->kv_heads * p->head_width;
-    int64_t widest = saf_i64_max(saf_i64_max(p->width, p->ff_width), q_width);
     int64_t rows = saf_i64_max(max_tokens, max_logits);
     int64_t layers = slice->range.layer1 - slice->range.layer0;
-    if (group) return saf_fail(SAF_DEFECT, "a stage of several ranks");
+    int64_t capacity = saf__kv_cache_capacity(kv);
     SAF_TRY(saf_alloc(1, sizeof *s, &s));
     s->p = p;
     s->slice = slice;
@@ -51,18 +43,19 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     s->max_tokens = max_tokens;
     s->max_runs = max_runs;
     s->max_logits = max_logits;
+    SAF_TRY(find_part(s, group));
+    int64_t widest = saf_i64_max(saf_i64_max(s->width, s->ff_width), s->q_width);
+    if (group) widest = p->width; /* other batches than norms are in the group's memory */
     SAF_TRY(saf_acts_new(rows, widest, &s->acts));
-    int64_t capacity = saf__kv_cache_capacity(kv);
-    const saf_attn_shape shape = saf_attn_shape_whole(p->heads, p->kv_heads, p->head_width);
-    SAF_TRY(saf_attn_scratch_new(&shape, capacity, &s->scratch));
-    s->bytes = saf_acts_bytes(rows, widest) + saf_attn_scratch_bytes(&shape, capacity);
+    SAF_TRY(saf_attn_scratch_new(&s->shape, capacity, &s->scratch));
+    s->bytes = saf_acts_bytes(rows, widest) + saf_attn_scratch_bytes(&s->shape, capacity);
     SAF_TRY(take(s, rows * p->width, sizeof(float), &s->h));
-    SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->q));
-    SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->k));
-    SAF_TRY(take(s, max_tokens * kv_width, sizeof(float), &s->v));
-    SAF_TRY(take(s, max_tokens * q_width, sizeof(float), &s->a));
-    SAF_TRY(take(s, max_tokens * p->ff_width, sizeof(float), &s->gate));
-    SAF_TRY(take(s, max_tokens * p->ff_width, sizeof(float), &s->up));
+    SAF_TRY(take(s, max_tokens * s->q_width, sizeof(float), &s->q));
+    SAF_TRY(take(s, max_tokens * s->kv_width, sizeof(float), &s->k));
+    SAF_TRY(take(s, max_tokens * s->kv_width, sizeof(float), &s->v));
+    SAF_TRY(take(s, max_tokens * s->q_width, sizeof(float), &s->a));
+    SAF_TRY(take(s, max_tokens * s->ff_width, sizeof(float), &s->gate));
+    SAF_TRY(take(s, max_tokens * s->ff_width, sizeof(float), &s->up));
     SAF_TRY(take(s, max_tokens * p->rope_half * 2, sizeof(float), &s->rope));
     SAF_TRY(take(s, max_logits * p->width, sizeof(float), &s->last));
     SAF_TRY(take(s, max_tokens, sizeof *s->positions, &s->positions));
@@ -80,6 +73,7 @@ void saf_stage_free(saf_stage **stage) {
     if (!s) return;
     saf_acts_free(&s->acts);
     saf_attn_scratch_free(&s->scratch);
+    saf__meetings_free(&s->meetings);
     float **buffers[] = {&s->h, &s->q, &s->k, &s->v, &s->a, &s->gate, &s->up, &s->rope, &s->last};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) saf_free(buffers[i]);
     saf_free(&s->positions);
@@ -92,94 +86,14 @@ size_t saf_stage_bytes(const saf_stage *s) {
     return s->bytes;
 }
 
-const saf_slice *saf__stage_slice(const saf_stage *s) {
-    return s->slice;
-}
-
-const saf_kv_cache *saf__stage_kv_cache(const saf_stage *s) {
-    return s->kv;
-}
-
 /* ---- profile ---- */
 
 void saf_stage_profile(saf_stage *s, saf_profile *profile) {
     s->profile = profile;
 }
 
-/* A step is over for every thread of the team: each ends with a barrier, so that one thread's
- * clock tells. */
-static void mark(saf_stage *s, saf_step step) {
-    if (!s->profile) return;
-#pragma omp master
-    {
-        double now = saf_clock_s();
-        s->profile->seconds[step] += now - s->since_s;
-        s->since_s = now;
-    }
-}
-
 static void mark_begin(saf_stage *s) {
     if (s->profile) s->since_s = saf_clock_s();
-}
-
-/* ---- parts of a layer; called by every thread of the team --------------------------------------
- */
-
-static bool quantised(const saf_weight *w) {
-    return saf_dtype_is_quantised(w->dtype);
-}
-
-/* finite: of the layer before, or NULL. */
-static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_seq *seqs,
-                            const saf_batch *batch, float *x, bool *finite) {
-    const saf_model_params *p = s->p;
-    int64_t T = batch->tokens, D = p->width, C = p->head_width, H = p->heads, HKV = p->kv_heads;
-    saf_kv_type type = saf__kv_cache_type(s->kv);
-    const saf_attn_shape shape = saf_attn_shape_whole(H, HKV, C);
-    const saf_product qkv[] = {{&l->q, s->q, H * C, NULL, 0},
-                               {&l->k, s->k, HKV * C, NULL, 0},
-                               {&l->v, s->v, HKV * C, NULL, 0}};
-    const saf_product o = {&l->o, s->h, D, x, D};
-    const saf_attn_heads heads = {.q_bias = l->q_bias,
-                                  .k_bias = l->k_bias,
-                                  .v_bias = l->v_bias,
-                                  .q_norm = l->q_norm,
-                                  .k_norm = l->k_norm,
-                                  .norm_eps = p->norm_eps,
-                                  .rope_pairs = p->rope_pairs,
-                                  .rope_half = p->rope_half,
-                                  .rope = s->rope};
-    saf_acts_set_norm(s->acts, x, D, l->attn_norm, p->norm_eps, T, D,
-                      quantised(&l->q) || quantised(&l->k) || quantised(&l->v), finite, s->h, D);
-    mark(s, SAF_STEP_NORM);
-    saf_matmul(qkv, 3, s->acts);
-    mark(s, SAF_STEP_QKV);
-    saf_attn_store(&heads, &shape, type, seqs, batch->n_runs, s->q, H * C, s->k, s->v, HKV * C);
-    mark(s, SAF_STEP_HEADS);
-    saf_attention(&shape, type, seqs, batch->n_runs, p->attention_scale, s->q, H * C, s->a, H * C,
-                  s->scratch);
-    mark(s, SAF_STEP_ATTENTION);
-    saf_acts_set(s->acts, s->a, H * C, T, H * C, quantised(&l->o));
-    mark(s, SAF_STEP_QUANTISE);
-    saf_matmul(&o, 1, s->acts);
-    mark(s, SAF_STEP_O);
-}
-
-static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batch *batch,
-                               float *x) {
-    const saf_model_params *p = s->p;
-    int64_t T = batch->tokens, D = p->width, F = p->ff_width;
-    const saf_product gate_up[] = {{&l->gate, s->gate, F, NULL, 0}, {&l->up, s->up, F, NULL, 0}};
-    const saf_product down = {&l->down, s->h, D, x, D};
-    saf_acts_set_norm(s->acts, x, D, l->ffn_norm, p->norm_eps, T, D,
-                      quantised(&l->gate) || quantised(&l->up), NULL, s->h, D);
-    mark(s, SAF_STEP_NORM);
-    saf_matmul(gate_up, 2, s->acts);
-    mark(s, SAF_STEP_GATE_UP);
-    saf_acts_set_silu(s->acts, s->gate, s->up, F, T, F, quantised(&l->down), s->gate, F);
-    mark(s, SAF_STEP_SILU);
-    saf_matmul(&down, 1, s->acts);
-    mark(s, SAF_STEP_DOWN);
 }
 
 /* ---- before and after the layers; one thread ---------------------------------------------------
@@ -231,29 +145,49 @@ static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x)
 /* ---- the pass ----------------------------------------------------------------------------------
  */
 
+/* Whether the logits of all parts are finite, row by row. */
+static void join_finite(const saf__meetings *m, int64_t n, bool *finite) {
+    for (int64_t i = 0; i < n; i++) {
+        finite[i] = true;
+        for (int32_t r = 0; r < m->group->ranks; r++)
+            finite[i] = finite[i] && saf__meetings_finite(m, r)[i];
+    }
+}
+
 saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
     const saf_weight *head = saf__slice_head(s->slice);
-    int64_t D = s->p->width;
-    const saf_product product = {head, logits, s->p->vocab, NULL, 0};
-    for (int64_t i = 0; i < n; i++) finite[i] = true;
+    const saf_span vocab = s->slice->range.vocab;
+    int64_t D = s->p->width, V = s->p->vocab;
+    saf__meetings *m = s->meetings;
+    const saf_product product = {head, logits + vocab.begin, V, NULL, 0};
+    bool *mine = finite;
+    if (row0 < 0 || n < 0 || n > s->max_logits - row0)
+        return saf_fail(SAF_DEFECT, "rows %lld of logits, from %lld on, of %lld", (long long)n,
+                        (long long)row0, (long long)s->max_logits);
+    if (m) {
+        saf__meetings_begin_logits(m, n, logits);
+        mine = saf__meetings_finite(m, m->group->rank);
+    }
+    for (int64_t i = 0; i < n; i++) mine[i] = true;
     mark_begin(s);
 #pragma omp parallel
     {
         saf_acts_set_norm(s->acts, s->last + row0 * D, D, s->slice->output_norm, s->p->norm_eps, n,
-                          D, quantised(head), NULL, s->h, D);
-        mark(s, SAF_STEP_NORM);
+                          D, saf_dtype_is_quantised(head->dtype), NULL, s->h, D);
+        saf__stage_mark(s, SAF_STEP_NORM);
         saf_matmul(&product, 1, s->acts);
-        mark(s, SAF_STEP_HEAD);
-        saf_rows_finite(logits, s->p->vocab, n, s->p->vocab, finite);
-        mark(s, SAF_STEP_CHECK);
+        saf__stage_mark(s, SAF_STEP_HEAD);
+        saf_rows_finite(logits + vocab.begin, V, n, length(vocab), mine);
+        saf__stage_mark(s, SAF_STEP_CHECK);
+        saf__stage_meet(s, SAF__MEET_LOGITS);
     }
-    return SAF_OK;
+    if (!m) return SAF_OK;
+    if (m->status == SAF_OK) join_finite(m, n, finite);
+    return m->status;
 }
 
-saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults) {
-    const saf_model_params *p = s->p;
-    const saf_slice_range range = s->slice->range;
-    int64_t T = batch->tokens, D = p->width, layers = range.layer1 - range.layer0;
+/* Checks a batch, and notes the positions of its rows. */
+static saf_status begin_pass(saf_stage *s, const saf_batch *batch) {
     int64_t row = 0, wanted = 0;
     if (batch->tokens > s->max_tokens || batch->n_runs > s->max_runs)
         return saf_fail(SAF_DEFECT, "a batch of %d rows in %d runs exceeds %lld in %lld",
@@ -264,32 +198,35 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
         for (int32_t t = 0; t < run->tokens; t++) s->positions[row++] = run->pos0 + t;
         wanted += run->logits;
     }
-    if (range.head && wanted > s->max_logits)
+    if (s->slice->range.head && wanted > s->max_logits)
         return saf_fail(SAF_DEFECT, "a batch wants %lld rows of logits, room for %lld",
                         (long long)wanted, (long long)s->max_logits);
+    return SAF_OK;
+}
+
+saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf_fault *faults) {
+    saf_status st = SAF_OK;
+    const saf_slice_range *range = &s->slice->range;
+    int64_t T = batch->tokens, D = s->p->width, layers = range->layer1 - range->layer0;
+    SAF_TRY(begin_pass(s, batch));
     find_sequences(s, batch, layers);
     memset(s->finite, true, (size_t)(layers * T) * sizeof *s->finite);
+    if (s->meetings) saf__meetings_begin(s->meetings, range, batch, x);
     mark_begin(s);
 #pragma omp parallel
     {
         bool *finite = NULL;
-        if (range.embedding) {
-#pragma omp for schedule(static) nowait
-            for (int64_t t = 0; t < T; t++)
-                saf_weight_row(&s->slice->embedding, batch->ids[t], x + t * D);
-        }
-        saf_rope_table(p->inv_freq, p->rope_half, p->rope_scale, s->positions, T, s->rope);
-        mark(s, SAF_STEP_EMBED);
-        for (int64_t layer = 0; layer < layers; layer++) {
-            const saf__layer *l = &s->slice->layers[layer];
-            attention_block(s, l, s->seqs + layer * batch->n_runs, batch, x, finite);
-            feed_forward_block(s, l, batch, x);
+        saf__stage_embed(s, batch, x);
+        for (int64_t layer = 0; layer < layers && !saf__stage_apart(s); layer++) {
+            saf__stage_layer(s, layer, batch, x, finite);
             finite = s->finite + layer * T;
         }
         if (finite) saf_rows_finite(x, D, T, D, finite);
-        mark(s, SAF_STEP_CHECK);
+        saf__stage_mark(s, SAF_STEP_CHECK);
     }
+    if (s->meetings) SAF_TRY(s->meetings->status);
     note_faults(s, batch, layers, faults);
-    if (range.head) keep_last_rows(s, batch, x);
-    return SAF_OK;
+    if (range->head) keep_last_rows(s, batch, x);
+out:
+    return st;
 }

@@ -1,0 +1,50 @@
+/* The meetings of the ranks that hold the parts of one stage: where in the group's memory a pass
+ * keeps what they tell each other, and which bytes of it each of them writes. */
+#ifndef SAF_MODEL_MEETINGS_H
+#define SAF_MODEL_MEETINGS_H
+
+#include "saf/model.h"
+
+/* What has been written when the ranks meet. */
+typedef enum {
+    SAF__MEET_ROWS,             /* of x: tokens that a rank's part of the vocabulary has */
+    SAF__MEET_COLUMNS,          /* of x: a rank's part of the width */
+    SAF__MEET_ATTENTION_FLOATS, /* the acts: what comes out of its heads */
+    SAF__MEET_ATTENTION_QUANTS,
+    SAF__MEET_FF_FLOATS, /* the acts: its part of the feed-forward columns */
+    SAF__MEET_FF_QUANTS,
+    SAF__MEET_LOGITS, /* its part of the vocabulary, and whether that is finite */
+    SAF__MEET_COUNT
+} saf__meeting;
+
+typedef struct {
+    const saf_stage_group *group;
+    const saf_model_params *p;
+    int64_t max_logits;
+    saf_status status; /* of the first meeting that failed: there are none after it */
+    saf_acts *acts;  /* in the group's memory, by turns of the heads and of feed-forward columns */
+    bool *finite[2]; /* in the group's memory, [ranks, max_logits]; calls take turns */
+    int turn;
+    struct {
+        saf_part *items;
+        int64_t n;
+    } written[SAF__MEET_COUNT]; /* where the group wants to know */
+} saf__meetings;
+
+/* Errors: DEFECT (parts that do not make up a whole stage, or memory that begins elsewhere than at
+ * a multiple of 64), NO_MEMORY. */
+saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, int64_t max_tokens,
+                             int64_t max_logits, const saf_stage_group *group, saf__meetings **out);
+void saf__meetings_free(saf__meetings **meetings);
+
+/* Before the meetings of a pass, and before that of logits; by one thread. */
+void saf__meetings_begin(saf__meetings *m, const saf_slice_range *range, const saf_batch *batch,
+                         const float *x);
+void saf__meetings_begin_logits(saf__meetings *m, int64_t n, const float *logits);
+/* Where the rank notes whether its part of each row of logits is finite. */
+bool *saf__meetings_finite(const saf__meetings *m, int32_t rank);
+
+/* All ranks meet. Team: every thread has come to a barrier before. */
+void saf__meetings_meet(saf__meetings *m, saf__meeting what);
+
+#endif

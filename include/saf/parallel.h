@@ -1,8 +1,11 @@
 /* saf/parallel.h: who holds what, and how work flows through the ranks.
  *
- * A pipeline of stages, one rank each: stage s holds layers [first[s], first[s+1]). Stage 0 reads
- * the requests, decides what runs next (continuous batching), looks up the embeddings; the last
- * stage turns hidden rows into logits, samples, and sends token ids back to stage 0.
+ * A pipeline of stages, each a run of layers held by a group of ranks, each of which has its part
+ * of the rows of every matrix. Stage 0 reads the requests, decides what runs next (continuous
+ * batching), looks up the embeddings; the last stage turns hidden rows into logits, samples, and
+ * sends token ids back to stage 0. The first rank of each group, its lead, talks to the other
+ * stages and tells its group what comes next; within a stage the ranks meet over memory that they
+ * share.
  *
  *      stage 0 --flight, activations--> stage 1 --> ... --> stage P-1
  *         ^                                                   |
@@ -204,18 +207,33 @@ typedef struct {
 
 /* How the run went for this rank. */
 typedef struct {
-    double compute_s; /* forward passes and sampling */
-    double wait_s;    /* for other ranks */
+    double compute_s; /* forward passes and sampling, without meetings */
+    double wait_s;    /* for other ranks, the meetings of a group included */
     int64_t flights;
     bool apart; /* an error left the ranks at different places: nothing can be agreed on any more */
 } saf_engine_times;
 
-/* Runs all work through the pipeline of comm's ranks (rank = stage). Only stage 0's events are
- * used. Collective. An event's error ends the run in order on all ranks and is returned by stage 0
+/* ---- group: the ranks that hold the parts of one stage ---- */
+
+/* Who they are and the memory that they share: the rows of the flights, what the stage exchanges,
+ * logits and samples. The first of them, the lead, talks to the other stages. A rank alone in its
+ * stage is a group as well. */
+typedef struct saf_group saf_group;
+/* All arguments must outlive it. Collective over comm, which has a rank for each place of the
+ * layout. Errors: NO_MEMORY, COMM. */
+saf_status saf_group_new(saf_comm *comm, const saf_layout *layout, const saf_model_params *p,
+                         const saf_work *work, const saf_schedule *schedule, saf_group **out);
+void saf_group_free(saf_group **group); /* collective */
+/* For saf_stage_new: NULL for a rank alone. */
+const saf_stage_group *saf_group_stage(const saf_group *group);
+/* Of memory, once for all ranks of a host. */
+size_t saf_group_bytes(const saf_group *group);
+
+/* Runs all work through the stages. Only the events of the first stage's lead are used.
+ * Collective. An event's error ends the run in order on all ranks and is returned by that rank
  * alone; after any other error (times->apart) the caller ends the job with saf_comm_abort. */
-saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *stage,
-                          const saf_work *work, const saf_schedule *schedule,
-                          const saf_engine_events *events, saf_engine_times *times);
+saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_events *events,
+                          saf_engine_times *times);
 
 /* Rows of logits that are computed and sampled at a time unless all are to be kept. */
 enum { SAF_LOGIT_ROWS = 24 };

@@ -36,8 +36,7 @@ static saf_status compute(saf__session *s) {
     if (s->rank == 0) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
     s->run_start_s = saf_clock_s();
     s->log_after_s = 5;
-    saf_status st =
-        saf_engine_run(s->world, &s->params, s->stage, &s->work, &s->schedule, &events, &s->times);
+    saf_status st = saf_engine_run(s->group, s->stage, &events, &s->times);
     if (s->times.apart && s->ranks > 1) {
         saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
         saf_comm_abort(s->world, saf_status_exit_code(st));

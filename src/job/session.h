@@ -61,6 +61,7 @@ typedef struct {
     saf_schedule schedule;
     saf_slice *slice;
     saf_kv_cache *kv;
+    saf_group *group;
     saf_stage *stage;
     saf_engine_times times;
     double slice_s; /* loading this rank's slice took */

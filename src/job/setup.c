@@ -155,8 +155,8 @@ static saf_status make_stage(saf__session *s) {
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, c->sequences,
                              c->capacity, &s->kv));
     SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv, c->chunk, c->micro_batch,
-                          s->range.head ? saf_schedule_max_logits(c, &s->work) : 0, NULL,
-                          &s->stage));
+                          s->range.head ? saf_schedule_max_logits(c, &s->work) : 0,
+                          saf_group_stage(s->group), &s->stage));
 out:
     return st;
 }
@@ -164,6 +164,7 @@ out:
 saf_status saf__session_load(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(load_slice(s));
+    SAF_TRY(saf_group_new(s->world, &s->layout, &s->params, &s->work, &s->schedule, &s->group));
     SAF_TRY(saf_comm_agree(s->world, make_stage(s)));
     SAF_TRY(saf_comm_barrier(s->world));
 out:
@@ -187,6 +188,7 @@ void saf__session_close(saf__session *s) {
     saf_results_free(&s->results);
     saf_tokenizer_free(&s->tokenizer);
     saf_stage_free(&s->stage);
+    saf_group_free(&s->group);
     saf_kv_cache_free(&s->kv);
     saf_slice_free(&s->slice);
     saf_layout_free(&s->layout);

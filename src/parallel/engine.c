@@ -1,4 +1,4 @@
-/* The engine's entry, and the loop of every stage but the first. */
+/* The engine's entry, and the loops of every stage but the first, and of those who lead none. */
 #include "parallel/flight.h"
 
 /* Results on their way back to stage 0. Two sets of buffers would save the last stage a wait of a
@@ -39,11 +39,11 @@ out:
  * once its own transfer to the next stage is over. */
 saf_status saf__engine_later(const saf__engine *e) {
     saf_status st = SAF_OK;
-    saf__flight flights[2] = {{0}, {0}};
+    saf__flight *flights = NULL;
     saf__tail *tail = NULL;
     result_sender results = {0};
-    bool last = e->rank == e->stages - 1;
-    for (int i = 0; i < 2; i++) SAF_TRY(saf__flight_new(e, &flights[i]));
+    bool last = e->rank == e->stages - 1, shared_logits = e->group->ranks > 1 && e->work->logits;
+    SAF_TRY(saf__flights_new(e, &flights));
     if (last) SAF_TRY(saf__tail_new(e, &tail));
     SAF_TRY(saf__flight_post_receive(e, &flights[0]));
     for (int now = 0;; now = 1 - now) {
@@ -51,8 +51,10 @@ saf_status saf__engine_later(const saf__engine *e) {
         SAF_TRY(saf__flight_wait(e, f));
         SAF_TRY(saf__flight_unpack(e, f));
         SAF_TRY(saf__flight_wait(e, next));
+        SAF_TRY(saf__flight_tell(e, f));
         if (!f->stop) {
             SAF_TRY(saf__flight_post_receive(e, next));
+            if (shared_logits) SAF_TRY(wait_results(e, &results)); /* others write into them */
             SAF_TRY(saf__flight_compute(e, f));
             if (last) SAF_TRY(send_results(e, tail, f, &results));
         }
@@ -64,25 +66,51 @@ saf_status saf__engine_later(const saf__engine *e) {
     }
 out:
     saf__tail_free(&tail);
-    for (int i = 0; i < 2; i++) saf__flight_free(&flights[i]);
+    saf__flights_free(e, &flights);
     return st;
 }
 
-saf_status saf_engine_run(saf_comm *comm, const saf_model_params *p, saf_stage *stage,
-                          const saf_work *work, const saf_schedule *schedule,
-                          const saf_engine_events *events, saf_engine_times *times) {
-    saf__engine e = {.comm = comm,
-                     .p = p,
+saf_status saf__engine_follow(const saf__engine *e) {
+    saf_status st = SAF_OK;
+    saf__flight *flights = NULL;
+    saf__tail *tail = NULL;
+    const int32_t *words;
+    const float *logits;
+    int64_t n_words, rows;
+    SAF_TRY(saf__flights_new(e, &flights));
+    if (e->rank == e->stages - 1) SAF_TRY(saf__tail_new(e, &tail));
+    for (;;) {
+        saf__flight *f = NULL;
+        SAF_TRY(saf__flight_hear(e, flights, &f));
+        if (f->stop) break;
+        SAF_TRY(saf__flight_compute(e, f));
+        if (tail) SAF_TRY(saf__tail_run(tail, f, &words, &n_words, &logits, &rows));
+    }
+out:
+    saf__tail_free(&tail);
+    saf__flights_free(e, &flights);
+    return st;
+}
+
+saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_events *events,
+                          saf_engine_times *times) {
+    saf__engine e = {.group = group,
+                     .comm = group->pipe,
+                     .p = group->p,
                      .stage = stage,
-                     .work = work,
-                     .schedule = schedule,
-                     .rank = saf_comm_rank(comm),
-                     .stages = saf_comm_size(comm),
+                     .work = group->work,
+                     .schedule = group->schedule,
+                     .rank = group->place.stage,
+                     .stages = group->stages,
                      .times = times};
+    saf_status st, from_events = SAF_OK;
     *times = (saf_engine_times){0};
-    saf_status from_events = SAF_OK;
-    saf_status st =
-        e.rank == 0 ? saf__engine_first(&e, events, &from_events) : saf__engine_later(&e);
+    if (!saf__group_leads(group))
+        st = saf__engine_follow(&e);
+    else if (e.rank > 0)
+        st = saf__engine_later(&e);
+    else
+        st = saf__engine_first(&e, events, &from_events);
     times->apart = st != SAF_OK;
     return st != SAF_OK ? st : from_events;
 }

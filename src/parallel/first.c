@@ -206,6 +206,7 @@ static saf_status fly_alone(first_stage *s, saf__flight *f) {
     const int32_t *words;
     const float *logits;
     int64_t n_words, rows;
+    SAF_TRY(saf__flight_tell(s->e, f));
     SAF_TRY(saf__flight_compute(s->e, f));
     SAF_TRY(saf__tail_run(s->tail, f, &words, &n_words, &logits, &rows));
     s->under_way++;
@@ -221,6 +222,7 @@ static saf_status depart(first_stage *s) {
     /* The flight that had this buffer before is home, so its transfer is over: this only frees the
      * requests. */
     SAF_TRY(saf__flight_wait(s->e, f));
+    SAF_TRY(saf__flight_tell(s->e, f));
     SAF_TRY(saf__flight_compute(s->e, f));
     SAF_TRY(saf__flight_send(s->e, f));
     s->under_way++;
@@ -256,6 +258,21 @@ out:
     return st;
 }
 
+/* To the ranks of this stage and to the next one. */
+static saf_status say_stop(first_stage *s) {
+    saf_status st = SAF_OK;
+    saf__flight *f = &s->flights[s->flight_head];
+    SAF_TRY(saf__flight_wait(s->e, f));
+    f->stop = true;
+    f->n_runs = f->tokens = 0;
+    SAF_TRY(saf__flight_tell(s->e, f));
+    if (s->e->stages == 1) return SAF_OK;
+    SAF_TRY(saf__flight_send(s->e, f));
+    SAF_TRY(saf__flight_wait(s->e, f));
+out:
+    return st;
+}
+
 static saf_status loop(first_stage *s) {
     saf_status st = SAF_OK;
     admit(s);
@@ -270,14 +287,7 @@ static saf_status loop(first_stage *s) {
         else
             break;
     }
-    if (s->e->stages > 1) {
-        saf__flight *f = &s->flights[s->flight_head];
-        SAF_TRY(saf__flight_wait(s->e, f));
-        f->stop = true;
-        f->n_runs = f->tokens = 0;
-        SAF_TRY(saf__flight_send(s->e, f));
-        SAF_TRY(saf__flight_wait(s->e, f));
-    }
+    SAF_TRY(say_stop(s));
 out:
     return st;
 }
@@ -286,13 +296,12 @@ static saf_status make_room(first_stage *s) {
     saf_status st = SAF_OK;
     const saf__engine *e = s->e;
     size_t sequences = (size_t)e->schedule->sequences;
-    s->n_flights = e->stages + 1;
+    s->n_flights = e->group->n_flights;
     SAF_TRY(saf_alloc(sequences, sizeof *s->slots, &s->slots));
     for (size_t i = 0; i < sequences; i++) s->slots[i].request = -1;
     SAF_TRY(saf_alloc(sequences, sizeof *s->queue, &s->queue));
     SAF_TRY(saf_alloc((size_t)e->work->n_top + 1, sizeof *s->top, &s->top));
-    SAF_TRY(saf_alloc((size_t)s->n_flights, sizeof *s->flights, &s->flights));
-    for (int32_t i = 0; i < s->n_flights; i++) SAF_TRY(saf__flight_new(e, &s->flights[i]));
+    SAF_TRY(saf__flights_new(e, &s->flights));
     if (e->stages == 1) {
         SAF_TRY(saf__tail_new(e, &s->tail));
     } else {
@@ -315,8 +324,7 @@ saf_status saf__engine_first(const saf__engine *e, const saf_engine_events *even
 out:
     saf_comm_cancel(&s.words_request);
     saf__tail_free(&s.tail);
-    for (int32_t i = 0; s.flights && i < s.n_flights; i++) saf__flight_free(&s.flights[i]);
-    saf_free(&s.flights);
+    saf__flights_free(e, &s.flights);
     saf_free(&s.slots);
     saf_free(&s.queue);
     saf_free(&s.words);

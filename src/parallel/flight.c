@@ -5,15 +5,16 @@ static int64_t words_max(const saf__engine *e) {
     return SAF__FLIGHT_HEAD + (int64_t)e->schedule->micro_batch * SAF__FLIGHT_RUN;
 }
 
-saf_status saf__flight_new(const saf__engine *e, saf__flight *f) {
+saf_status saf__flight_new(const saf__engine *e, int32_t place, saf__flight *f) {
     saf_status st = SAF_OK;
+    const saf_group *g = e->group;
     size_t runs = (size_t)e->schedule->micro_batch, rows = (size_t)e->schedule->chunk;
-    *f = (saf__flight){0};
+    *f = (saf__flight){.place = place};
+    f->x = (float *)(void *)(g->memory + g->at.x + (size_t)place * g->at.x_bytes);
     SAF_TRY(saf_alloc(runs, sizeof *f->runs, &f->runs));
     SAF_TRY(saf_alloc(runs, sizeof *f->request, &f->request));
     SAF_TRY(saf_alloc(runs, sizeof *f->faults, &f->faults));
     SAF_TRY(saf_alloc(rows, sizeof *f->ids, &f->ids));
-    SAF_TRY(saf_alloc(rows, (size_t)e->p->width * sizeof *f->x, &f->x));
     SAF_TRY(saf_alloc((size_t)words_max(e), sizeof *f->words, &f->words));
 out:
     if (st != SAF_OK) saf__flight_free(f);
@@ -27,12 +28,24 @@ void saf__flight_free(saf__flight *f) {
     saf_free(&f->request);
     saf_free(&f->faults);
     saf_free(&f->ids);
-    saf_free(&f->x);
     saf_free(&f->words);
 }
 
-saf_status saf__flight_send(const saf__engine *e, saf__flight *f) {
+saf_status saf__flights_new(const saf__engine *e, saf__flight **out) {
     saf_status st = SAF_OK;
+    SAF_TRY(saf_alloc((size_t)e->group->n_flights, sizeof **out, out));
+    for (int32_t i = 0; i < e->group->n_flights; i++) SAF_TRY(saf__flight_new(e, i, &(*out)[i]));
+out:
+    return st;
+}
+
+void saf__flights_free(const saf__engine *e, saf__flight **flights) {
+    for (int32_t i = 0; *flights && i < e->group->n_flights; i++) saf__flight_free(&(*flights)[i]);
+    saf_free(flights);
+}
+
+/* The description, from the members; returns its length. */
+static int64_t describe(saf__flight *f) {
     int32_t *w = f->words;
     *w++ = f->stop ? -1 : f->n_runs;
     *w++ = f->tokens;
@@ -45,7 +58,12 @@ saf_status saf__flight_send(const saf__engine *e, saf__flight *f) {
         memcpy(w, one, sizeof one);
         w += SAF__FLIGHT_RUN;
     }
-    f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, w - f->words);
+    return w - f->words;
+}
+
+saf_status saf__flight_send(const saf__engine *e, saf__flight *f) {
+    saf_status st = SAF_OK;
+    f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, describe(f));
     f->x_tensor = saf_tensor_2d(SAF_DTYPE_F32, f->x, f->tokens, e->p->width);
     SAF_TRY(
         saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_FLIGHT, &f->words_tensor, &f->words_request));
@@ -100,10 +118,66 @@ saf_status saf__flight_unpack(const saf__engine *e, saf__flight *f) {
     return SAF_OK;
 }
 
+/* ---- within a group ---------------------------------------------------------------------------
+ */
+
+/* All of them, for only the lead knows yet how many count. */
+static saf_status meet_over_words(const saf__engine *e) {
+    saf_group *g = e->group;
+    const saf_part told = {0, 1, g->at.words, (size_t)g->at.words_max * sizeof(int32_t), 0};
+    return saf__group_meet(g, &told, 1);
+}
+
+/* On the first stage every rank makes its own rows of x; to a later one they come. */
+static saf_status meet_over_rows(const saf__engine *e, const saf__flight *f) {
+    saf_group *g = e->group;
+    if (f->stop || e->rank == 0 || !g->stage.parts) return SAF_OK;
+    const saf_part rows = {0, 1, g->at.x + (size_t)f->place * g->at.x_bytes,
+                           (size_t)f->tokens * (size_t)e->p->width * sizeof *f->x, 0};
+    return saf__group_meet(g, &rows, 1);
+}
+
+saf_status saf__flight_tell(const saf__engine *e, saf__flight *f) {
+    saf_status st = SAF_OK;
+    saf_group *g = e->group;
+    if (g->ranks == 1) return SAF_OK;
+    int32_t *w = (int32_t *)(void *)(g->memory + g->at.words);
+    int64_t n = describe(f);
+    w[0] = f->place;
+    w[1] = (int32_t)n;
+    memcpy(w + 2, f->words, (size_t)n * sizeof *w);
+    if (e->rank == 0) memcpy(w + 2 + n, f->ids, (size_t)f->tokens * sizeof *w);
+    SAF_TRY(meet_over_words(e));
+    SAF_TRY(meet_over_rows(e, f));
+out:
+    return st;
+}
+
+saf_status saf__flight_hear(const saf__engine *e, saf__flight *flights, saf__flight **out) {
+    saf_status st = SAF_OK;
+    saf_group *g = e->group;
+    const int32_t *w = (const int32_t *)(const void *)(g->memory + g->at.words);
+    double before = g->wait_s;
+    SAF_TRY(meet_over_words(e));
+    if (w[0] < 0 || w[0] >= g->n_flights || w[1] > words_max(e))
+        return saf_fail(SAF_COMM, "the lead of stage %d told a micro-batch that cannot be",
+                        e->rank);
+    saf__flight *f = &flights[w[0]];
+    memcpy(f->words, w + 2, (size_t)w[1] * sizeof *w);
+    f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, w[1]);
+    SAF_TRY(saf__flight_unpack(e, f));
+    if (e->rank == 0) memcpy(f->ids, w + 2 + w[1], (size_t)f->tokens * sizeof *w);
+    SAF_TRY(meet_over_rows(e, f));
+    e->times->wait_s += g->wait_s - before;
+    *out = f;
+out:
+    return st;
+}
+
 saf_status saf__flight_compute(const saf__engine *e, saf__flight *f) {
     saf_status st = SAF_OK;
     saf_fault *found = NULL;
-    double start = saf_clock_s();
+    double start = saf_clock_s(), waited = e->group->wait_s;
     saf_batch batch = {f->n_runs, f->tokens, f->runs, f->ids};
     SAF_TRY(saf_alloc((size_t)f->n_runs, sizeof *found, &found));
     SAF_TRY(saf_stage_forward(e->stage, &batch, f->x, found));
@@ -111,7 +185,9 @@ saf_status saf__flight_compute(const saf__engine *e, saf__flight *f) {
         if (found[i].run >= 0 &&
             (f->faults[i].run < 0 || found[i].position < f->faults[i].position))
             f->faults[i] = found[i];
-    e->times->compute_s += saf_clock_s() - start;
+    waited = e->group->wait_s - waited;
+    e->times->wait_s += waited;
+    e->times->compute_s += saf_clock_s() - start - waited;
     e->times->flights++;
 out:
     saf_free(&found);

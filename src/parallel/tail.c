@@ -5,13 +5,15 @@
 
 struct saf__tail {
     const saf__engine *e;
-    int64_t block;          /* rows of `logits` */
+    int64_t block; /* rows of `logits` */
+    bool *finite;  /* [block] whether a row of `logits` is */
+    /* in the group's memory */
     float *logits;          /* [block, V] */
-    bool *finite;           /* [block] whether a row of `logits` is */
     float *scores;          /* [max rows] log-probability of the token that follows a row */
     saf_sampled *sampled;   /* [micro_batch, 1 + n_top] */
     saf_sampler **samplers; /* one for each thread */
     int n_samplers;
+    saf_part *parts;  /* [ranks of the group] */
     saf_ids *history; /* [slots] tokens of the sequence in each slot */
     int32_t *words;
 };
@@ -38,20 +40,20 @@ int32_t saf__run_logits(const saf_work *work, int32_t request, int32_t pos0, int
 saf_status saf__tail_new(const saf__engine *e, saf__tail **out) {
     saf_status st = SAF_OK;
     saf__tail *t = NULL;
-    int64_t rows = saf_schedule_max_logits(e->schedule, e->work);
     SAF_TRY(saf_alloc(1, sizeof *t, &t));
     t->e = e;
-    t->block = e->work->logits ? rows : saf_i64_min(rows, SAF_LOGIT_ROWS);
+    char *memory = e->group->memory;
+    t->logits = (float *)(void *)(memory + e->group->at.logits);
+    t->scores = (float *)(void *)(memory + e->group->at.scores);
+    t->sampled = (saf_sampled *)(void *)(memory + e->group->at.sampled);
+    t->block = e->group->logits_block;
     t->n_samplers = omp_get_max_threads();
-    SAF_TRY(saf_alloc((size_t)t->block, (size_t)e->p->vocab * sizeof(float), &t->logits));
     SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->finite, &t->finite));
-    SAF_TRY(saf_alloc((size_t)rows, sizeof *t->scores, &t->scores));
-    SAF_TRY(saf_alloc((size_t)e->schedule->micro_batch * (size_t)(1 + e->work->n_top),
-                      sizeof *t->sampled, &t->sampled));
     SAF_TRY(saf_alloc((size_t)t->n_samplers, sizeof *t->samplers, &t->samplers));
     for (int i = 0; i < t->n_samplers; i++) SAF_TRY(saf_sampler_new(e->p->vocab, &t->samplers[i]));
     SAF_TRY(saf_alloc((size_t)e->schedule->sequences, sizeof *t->history, &t->history));
     SAF_TRY(saf_alloc((size_t)saf__result_words_max(e), sizeof *t->words, &t->words));
+    SAF_TRY(saf_alloc((size_t)e->group->ranks, sizeof *t->parts, &t->parts));
     *out = t;
     t = NULL;
 out:
@@ -67,11 +69,9 @@ void saf__tail_free(saf__tail **tail) {
         saf_ids_free(&t->history[i]);
     saf_free(&t->samplers);
     saf_free(&t->history);
-    saf_free(&t->logits);
     saf_free(&t->finite);
-    saf_free(&t->scores);
-    saf_free(&t->sampled);
     saf_free(&t->words);
+    saf_free(&t->parts);
     saf_free(tail);
 }
 
@@ -130,29 +130,56 @@ static saf_status evaluate_row(saf__tail *t, const saf__flight *f, row_place pla
     return SAF_OK;
 }
 
-/* A single row has the threads to itself: no parallel region around it, not even one of a single
- * thread, or libgomp would start new threads for those inside. */
-static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
+/* Rows [a, b) of those in `logits`, by this rank alone. A single row has the threads to itself: no
+ * parallel region around it, not even one of a single thread, or libgomp would start new threads
+ * for those inside. */
+static saf_status evaluate_rows(saf__tail *t, const saf__flight *f, const row_place *places,
+                                int64_t row0, int64_t a, int64_t b) {
     saf_status st = SAF_OK;
     int64_t V = t->e->p->vocab;
-    for (int64_t row0 = 0; row0 < rows && st == SAF_OK; row0 += t->block) {
-        int64_t n = saf_i64_min(t->block, rows - row0);
-        st = saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite);
-        if (st != SAF_OK) return st;
-        note_faults(t, f, places + row0, n);
-        if (n == 1) {
-            st = evaluate_row(t, f, places[row0], row0, t->logits);
-            continue;
-        }
+    if (a >= b) return SAF_OK;
+    if (b - a == 1) return evaluate_row(t, f, places[row0 + a], row0 + a, t->logits + a * V);
 #pragma omp parallel for schedule(dynamic, 1)
-        for (int64_t i = 0; i < n; i++) {
-            saf_status mine = evaluate_row(t, f, places[row0 + i], row0 + i, t->logits + i * V);
-            if (mine != SAF_OK) {
+    for (int64_t i = a; i < b; i++) {
+        saf_status mine = evaluate_row(t, f, places[row0 + i], row0 + i, t->logits + i * V);
+        if (mine != SAF_OK) {
 #pragma omp critical(saf_tail_status)
-                st = mine;
-            }
+            st = mine;
         }
     }
+    return st;
+}
+
+/* What rank r of the group makes of rows [row0 + a, row0 + b). */
+static saf_part evaluated_part(const saf__tail *t, const row_place *places, int32_t r, int64_t a,
+                               int64_t b) {
+    const saf__group_places *at = &t->e->group->at;
+    if (a == b) return (saf_part){.owner = r};
+    if (t->e->work->score)
+        return (saf_part){r, 1, at->scores + (size_t)a * sizeof *t->scores,
+                          (size_t)(b - a) * sizeof *t->scores, 0};
+    /* at most one row of each run, in their order */
+    size_t each = (size_t)(1 + t->e->work->n_top) * sizeof *t->sampled;
+    size_t first = (size_t)places[a].run, end = (size_t)places[b - 1].run + 1;
+    return (saf_part){r, 1, at->sampled + first * each, (end - first) * each, 0};
+}
+
+/* Each rank of the group takes its share of the rows. */
+static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
+    saf_status st = SAF_OK;
+    saf_group *g = t->e->group;
+    for (int64_t row0 = 0; row0 < rows; row0 += t->block) {
+        int64_t n = saf_i64_min(t->block, rows - row0);
+        int32_t me = g->place.part;
+        SAF_TRY(saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite));
+        note_faults(t, f, places + row0, n);
+        SAF_TRY(evaluate_rows(t, f, places, row0, n * me / g->ranks, n * (me + 1) / g->ranks));
+        for (int32_t r = 0; g->stage.parts && r < g->ranks; r++)
+            t->parts[r] = evaluated_part(t, places, r, row0 + n * r / g->ranks,
+                                         row0 + n * (r + 1) / g->ranks);
+        SAF_TRY(saf__group_meet(g, t->parts, g->stage.parts ? g->ranks : 0));
+    }
+out:
     return st;
 }
 
@@ -185,7 +212,7 @@ saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words, in
     row_place *places = NULL;
     int64_t wanted = 0, row = 0;
     int32_t *w = t->words;
-    double start = saf_clock_s();
+    double start = saf_clock_s(), waited = t->e->group->wait_s;
     SAF_TRY(saf_alloc((size_t)f->tokens, sizeof *places, &places));
     SAF_TRY(begin_histories(t, f));
     for (int32_t i = 0; i < f->n_runs; i++) {
@@ -208,7 +235,9 @@ saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words, in
     *n_words = w - t->words;
     *logits = t->logits;
     *rows = t->e->work->logits ? wanted : 0;
-    t->e->times->compute_s += saf_clock_s() - start;
+    waited = t->e->group->wait_s - waited;
+    t->e->times->wait_s += waited;
+    t->e->times->compute_s += saf_clock_s() - start - waited;
 out:
     saf_free(&places);
     return st;

@@ -44,7 +44,7 @@ saf_status saf__grid_choose(const saf_layout_wish *wish, saf__grid_limits limits
 /* ---- parts.c ---- */
 
 /* How many parts of a stage can have heads. */
-int64_t saf__parts_with_heads(const saf_gguf *g, const saf_model_params *p);
+int64_t saf__parts_with_heads(const saf_model_params *p);
 /* Gives each part of a stage its rows and heads: ranges[n] are the whole stage's at first.
  * Errors: NO_MEMORY. */
 saf_status saf__parts_cut(const saf_gguf *g, const saf_model_params *p, const double *share,

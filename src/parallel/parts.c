@@ -27,15 +27,10 @@ static int64_t bytes_of(const saf_gguf *g, int64_t layer, const char *name) {
     return t ? (int64_t)t->bytes : 0;
 }
 
-/* Columns of attention's output are cut where its blocks are; all layers alike. */
-static int64_t head_step(const saf_gguf *g, const saf_model_params *p) {
-    bool quantised = false;
+/* Columns of attention's output are cut where its blocks may begin. */
+static int64_t head_step(const saf_model_params *p) {
     int64_t step = 1;
-    for (int64_t i = 0; i < p->layers && !quantised; i++) {
-        const saf_gguf_tensor *t = tensor_of(g, i, "attn_output");
-        quantised = t && saf_dtype_is_quantised(t->dtype);
-    }
-    while (quantised && step * p->head_width % SAF_TILE_ROWS != 0) step++;
+    while (step * p->head_width % SAF_QUANT_BLOCK != 0) step++;
     return step;
 }
 
@@ -63,7 +58,7 @@ static saf_status cut_heads(const saf_gguf *g, const saf_model_params *p, const 
     saf_status st = SAF_OK;
     int32_t *at = NULL;
     int64_t attention = (int64_t)ATTENTION_POSITIONS * 2 * p->head_width * 2;
-    heads h = {.p = p, .step = head_step(g, p)};
+    heads h = {.p = p, .step = head_step(p)};
     SAF_TRY(saf_alloc((size_t)n + 1, sizeof *at, &at));
     for (int64_t i = ranges[0].layer0; i < ranges[0].layer1; i++) {
         h.q += bytes_of(g, i, "attn_q") / p->heads + attention;
@@ -81,8 +76,8 @@ out:
     return st;
 }
 
-int64_t saf__parts_with_heads(const saf_gguf *g, const saf_model_params *p) {
-    return steps_of(p, head_step(g, p));
+int64_t saf__parts_with_heads(const saf_model_params *p) {
+    return steps_of(p, head_step(p));
 }
 
 /* ---- rows ---- */

@@ -18,7 +18,9 @@ static saf_status find_places(saf_group *g) {
     int64_t chunk = schedule->chunk, rows = saf_schedule_max_logits(schedule, g->work);
     bool last = saf__group_is_last(g);
     size_t stage;
-    bool fits = reserve(&at->end, g->ranks > 1, saf_stage_shared_bytes(g->p, chunk), &stage);
+    size_t stage_bytes =
+        g->ranks > 1 ? saf_stage_shared_bytes(g->p, chunk, last ? rows : 0, g->ranks) : 0;
+    bool fits = reserve(&at->end, 1, stage_bytes, &stage);
     at->words_max = 2 + SAF__FLIGHT_HEAD + (int64_t)schedule->micro_batch * SAF__FLIGHT_RUN + chunk;
     fits = fits && saf_size_mul((size_t)chunk, (size_t)g->p->width * sizeof(float), &at->x_bytes) &&
            reserve(&at->end, g->n_flights, at->x_bytes, &at->x) &&
@@ -45,6 +47,15 @@ saf_status saf__group_meet(saf_group *g, const saf_part *parts, int64_t n) {
     return st;
 }
 
+/* Whether every rank's kernels want activations token by token. */
+static saf_status agree_by_token(saf_group *g, bool *out) {
+    uint8_t all = saf_kernels_by_token();
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &all, 1);
+    saf_status st = saf_comm_allreduce(g->comm, SAF_OP_MIN, &t);
+    *out = all;
+    return st;
+}
+
 static saf_status take_memory(saf_group *g, const saf_layout *layout) {
     saf_status st = SAF_OK;
     if (g->ranks == 1) {
@@ -53,6 +64,8 @@ static saf_status take_memory(saf_group *g, const saf_layout *layout) {
     }
     SAF_TRY(saf_shared_new(g->comm, g->at.end, &g->shared));
     g->memory = saf_shared_data(g->shared);
+    bool by_token = false;
+    SAF_TRY(agree_by_token(g, &by_token));
     saf_place first = {g->place.replica, g->place.stage, 0};
     g->stage = (saf_stage_group){.ctx = g,
                                  .rank = g->place.part,
@@ -60,6 +73,7 @@ static saf_status take_memory(saf_group *g, const saf_layout *layout) {
                                  .ranges = layout->ranges + saf_layout_rank(layout, first),
                                  .memory = g->memory,
                                  .parts = !saf_shared_one_host(g->shared),
+                                 .by_token = by_token,
                                  .share = share};
 out:
     return st;

@@ -162,6 +162,7 @@ typedef struct {
     int ranks, threads;
     int64_t layer1;  /* of the first stage; all layers: there is one stage */
     bool copies;     /* each rank has memory of its own */
+    bool by_token;   /* as if the kernels of all ranks were those of this one */
     int break_pass;  /* x of this pass is not finite between the stages; -1: none is */
     int64_t fail_at; /* the meeting at which sharing fails; -1: none */
     cut how;
@@ -285,7 +286,7 @@ static saf_status open_stages(rank *r, stages *s) {
                                         .ranges = s->ranges[i],
                                         .memory = s->group[i].memory,
                                         .parts = w->copies,
-                                        .by_token = saf_kernels_by_token(),
+                                        .by_token = w->by_token,
                                         .share = share};
         saf_slice_range mine = w->ranks ? s->ranges[i][r->me] : whole;
         SAF_TRY(saf_slice_load(w->m->g, p, mine, &s->slice[i]));
@@ -405,6 +406,7 @@ static world world_of(const model *m, int ranks, cut how, bool copies) {
                    .threads = 1,
                    .layer1 = m->p.layers,
                    .copies = copies,
+                   .by_token = saf_kernels_by_token(),
                    .break_pass = -1,
                    .fail_at = -1,
                    .how = how};
@@ -460,6 +462,7 @@ static void test_parts_give_the_bits_of_one_rank(void **state) {
                 if ((n + how) % 3 == 0) w.layer1 = 1; /* two stages */
                 run_and_compare(&w, &alone->seen);
                 w.copies = !w.copies;
+                w.by_token = false;
                 w.threads = 1;
                 run_and_compare(&w, &alone->seen);
             }

@@ -17,8 +17,8 @@ static void frame_quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int6
         for (int64_t b = b0; b < b1; b++) {
             int64_t k = b * SAF_QUANT_BLOCK, at = t0 * a->blocks + b * n;
             int8_t q[SAF_QUANT_BLOCK], *out = a->q + at * SAF_QUANT_BLOCK;
-            quantise_block(x + (k - a->x_col), saf_i64_min(SAF_QUANT_BLOCK, a->cols - k), q, a->dx + at + t,
-                           a->sums + at + t);
+            quantise_block(x + (k - a->x_col), saf_i64_min(SAF_QUANT_BLOCK, a->cols - k), q,
+                           a->dx + at + t, a->sums + at + t);
             int32_t sums = a->sums[at + t];
             a->u[at + t] = a->dx[at + t] * (float)((int16_t)sums + (sums >> 16));
             for (int g = 0; g < SAF__GROUPS; g++) memcpy(out + (g * n + t) * 4, q + 4 * g, 4);

@@ -67,7 +67,9 @@ static inline void fixture_request(saf_result_request *q, int64_t i) {
 static inline void fixture_rank(saf_result_rank *k, int32_t rank) {
     static const char *const kinds[] = {"send", "recv", "barrier"};
     k->rank = rank;
+    k->replica = rank % 2;
     k->stage = rank;
+    k->part = rank / 2;
     k->threads = 4 + rank;
     k->cores = 8;
     snprintf(k->host, sizeof k->host,
@@ -77,6 +79,8 @@ static inline void fixture_rank(saf_result_rank *k, int32_t rank) {
     strcpy(k->kernels, rank ? "avx512" : "avx2");
     k->layer0 = rank * 10;
     k->layer1 = rank * 10 + 10;
+    k->head0 = rank;
+    k->head1 = rank + 3;
     k->weight_bytes = (int64_t)5 << 32;
     k->replicated_bytes = 1234567;
     strcpy(k->replicated,

@@ -17,7 +17,7 @@ typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_BENCH, SAF_JOB_KINDS } s
 const char *saf_job_kind_name(saf_job_kind kind);
 bool saf_job_kind_from_name(const char *name, saf_job_kind *out);
 
-enum { SAF_MAX_STOPS = 64, SAF_MAX_STAGES = 4096 };
+enum { SAF_MAX_STOPS = 64, SAF_MAX_STAGES = 4096, SAF_MAX_SHARES = 65536 };
 
 /* Values of a job file after defaults and command line. Strings are owned; NULL when not given.
  * 0 means "saf chooses" where the key says so. */
@@ -37,9 +37,11 @@ typedef struct {
         bool tied;
     } model;
     struct {
-        int32_t pipeline, tensor, replicas, threads; /* tensor and replicas: 0 or 1 for now */
-        int32_t *stages;                             /* layers per stage, n_stages of them */
+        int32_t pipeline, tensor, replicas, threads;
+        int32_t *stages; /* layers per stage, n_stages of them */
         int32_t n_stages;
+        double *share; /* of hosts or of ranks, n_share of them */
+        int32_t n_share;
     } layout;
     struct {
         char *prompts, *texts, *tokens, *prompt; /* exactly one; `prompt` is a text itself */

@@ -48,7 +48,7 @@ typedef struct {
     const double
         *share; /* [ranks] what a rank can hold or do against the others; NULL: all alike */
 } saf_layout_wish;
-#define SAF_SHARE_MIN 1e-6
+#define SAF_SHARE_MIN 1e-9
 #define SAF_SHARE_MAX 1e9
 
 /* The grid: what the wish leaves open is chosen so that the product is the number of ranks. (For
@@ -179,7 +179,7 @@ saf_status saf_trace_pack(const saf_trace *trace, double zero_s, saf_buf *out);
  * ---------------------------------------------------------------------------------------*/
 
 typedef struct {
-    int32_t sequences;   /* in flight at once: slots of the key-value cache */
+    int32_t sequences;   /* in flight at once, in each replica: slots of the key-value cache */
     int32_t micro_batch; /* sequences of one flight at most */
     int32_t chunk;       /* rows of one flight at most: prompts go through in pieces of this */
     int32_t capacity;    /* positions of a slot */

@@ -20,9 +20,10 @@ typedef struct {
 
 /* A row of /ranks. Text fields are zero-terminated. */
 typedef struct {
-    int32_t rank, stage, threads, cores;
+    int32_t rank, replica, stage, part, threads, cores;
     char host[64], kernels[32];
     int32_t layer0, layer1;   /* [layer0, layer1) */
+    int32_t head0, head1;     /* of their attention heads [head0, head1) */
     int64_t weight_bytes;     /* of its tensors, as in the model file */
     int64_t replicated_bytes; /* of those, held by another rank as well */
     char replicated[512];     /* their names, "" when none */

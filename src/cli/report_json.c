@@ -134,13 +134,17 @@ static cJSON *make_calls(builder *b, const saf_result_rank *k) {
 static cJSON *make_rank(builder *b, const saf_result_rank *k) {
     cJSON *o = cJSON_CreateObject();
     add_whole(b, o, "rank", k->rank);
+    add_whole(b, o, "replica", k->replica);
     add_whole(b, o, "stage", k->stage);
+    add_whole(b, o, "part", k->part);
     add_text(b, o, "host", k->host);
     add_whole(b, o, "cores", k->cores);
     add_whole(b, o, "threads", k->threads);
     add_text(b, o, "kernels", k->kernels);
     add_whole(b, o, "layer0", k->layer0);
     add_whole(b, o, "layer1", k->layer1);
+    add_whole(b, o, "head0", k->head0);
+    add_whole(b, o, "head1", k->head1);
     add_whole(b, o, "weight_bytes", k->weight_bytes);
     add_whole(b, o, "replicated_bytes", k->replicated_bytes);
     add_text(b, o, "replicated", k->replicated);

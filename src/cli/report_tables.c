@@ -12,15 +12,28 @@ static double mib(int64_t bytes) {
 
 /* ---- ranks and calls ---- */
 
-static saf_status rank_cells(saf__grid *g, const saf_result_rank *k) {
+/* Whether some rank is not alone in its stage, or in a second copy of the model. */
+static bool is_grid(const saf_results *r) {
+    for (int64_t i = 0; i < r->n_ranks; i++)
+        if (r->ranks[i].replica > 0 || r->ranks[i].part > 0) return true;
+    return false;
+}
+
+/* A run of numbers, without its end. */
+static saf_status run_cell(saf__grid *g, int32_t begin, int32_t end) {
+    if (end <= begin) return saf__grid_cell(g, "none");
+    return saf__grid_cell(g, "%d-%d", (int)begin, (int)end - 1);
+}
+
+static saf_status rank_cells(saf__grid *g, const saf_result_rank *k, bool grid) {
     saf_status st = SAF_OK;
     SAF_TRY(saf__grid_cell(g, "%d", (int)k->rank));
     SAF_TRY(saf__grid_cell(g, "%.63s", k->host));
+    if (grid) SAF_TRY(saf__grid_cell(g, "%d", (int)k->replica));
     SAF_TRY(saf__grid_cell(g, "%d", (int)k->stage));
-    if (k->layer1 > k->layer0)
-        SAF_TRY(saf__grid_cell(g, "%d-%d", (int)k->layer0, (int)k->layer1 - 1));
-    else
-        SAF_TRY(saf__grid_cell(g, "none"));
+    if (grid) SAF_TRY(saf__grid_cell(g, "%d", (int)k->part));
+    SAF_TRY(run_cell(g, k->layer0, k->layer1));
+    if (grid) SAF_TRY(run_cell(g, k->head0, k->head1));
     SAF_TRY(saf__grid_cell(g, "%.31s", k->kernels));
     SAF_TRY(saf__grid_cell(g, "%d", (int)k->threads));
     SAF_TRY(saf__grid_cell(g, "%.1f", mib(k->weight_bytes)));
@@ -37,12 +50,15 @@ out:
 
 saf_status saf__report_ranks(FILE *out, const saf_results *r) {
     saf__grid g = {0};
-    saf_buf names = {0};
+    saf_buf names = {0}, head = {0};
     saf_status st = SAF_OK;
-    SAF_TRY(saf__grid_begin(&g,
-                            "rank|<host|stage|<layers|<kernels|threads|weights MiB|KV MiB|"
-                            "peak MiB|load s|busy %|wait s|sent MiB|received MiB"));
-    for (int64_t i = 0; i < r->n_ranks; i++) SAF_TRY(rank_cells(&g, &r->ranks[i]));
+    bool grid = is_grid(r);
+    SAF_TRY(saf_buf_printf(&head,
+                           "rank|<host|%s|<layers|%s<kernels|threads|weights MiB|KV MiB|peak MiB|"
+                           "load s|busy %%|wait s|sent MiB|received MiB",
+                           grid ? "replica|stage|part" : "stage", grid ? "<heads|" : ""));
+    SAF_TRY(saf__grid_begin(&g, head.data));
+    for (int64_t i = 0; i < r->n_ranks; i++) SAF_TRY(rank_cells(&g, &r->ranks[i], grid));
     SAF_TRY(saf__grid_print(&g, out));
     for (int64_t i = 0; i < r->n_ranks; i++) {
         const saf_result_rank *k = &r->ranks[i];
@@ -57,6 +73,7 @@ saf_status saf__report_ranks(FILE *out, const saf_results *r) {
     }
 out:
     saf_buf_free(&names);
+    saf_buf_free(&head);
     saf__grid_free(&g);
     return st;
 }

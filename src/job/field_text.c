@@ -18,6 +18,8 @@ const char *saf__field_type_name(saf__field_type type) {
             return "list of strings";
         case SAF__FIELD_INTS:
             return "list of integers";
+        case SAF__FIELD_FLOATS:
+            return "list of numbers";
     }
     return "";
 }
@@ -49,6 +51,7 @@ saf_status saf__field_range(const saf__field *f, saf_buf *out) {
         case SAF__FIELD_STRINGS:
             return saf_buf_printf(out, "up to %d", f->max_count);
         case SAF__FIELD_INTS:
+        case SAF__FIELD_FLOATS:
             SAF_TRY(saf_buf_printf(out, "up to %d, each ", f->max_count));
             return number_range(f, out);
         case SAF__FIELD_BOOL:
@@ -69,11 +72,11 @@ saf_status saf__field_expected(const saf__field *f, saf_buf *out) {
         [SAF__FIELD_ENUM] = "one of ",
         [SAF__FIELD_STRING] = "a string that is not empty",
         [SAF__FIELD_STRINGS] = "a list of strings, none empty, [\"a\", \"b\"], ",
-        [SAF__FIELD_INTS] = "a list of integers, [1, 2], "};
+        [SAF__FIELD_INTS] = "a list of integers, [1, 2], ",
+        [SAF__FIELD_FLOATS] = "a list of numbers, [1.0, 2.5], "};
     saf_status st = SAF_OK;
     SAF_TRY(saf_buf_printf(out, "%s", before[f->type]));
     if (f->type != SAF__FIELD_BOOL) SAF_TRY(saf__field_range(f, out));
-    if (f->hint) SAF_TRY(saf_buf_printf(out, " (%s)", f->hint));
 out:
     return st;
 }

@@ -89,16 +89,21 @@ static saf_status set_integer(saf_job *job, const saf__field *f, const config_se
     return SAF_OK;
 }
 
+/* Any number counts. */
+static bool read_number(const config_setting_t *v, double *out) {
+    if (is_integer(v))
+        *out = (double)config_setting_get_int64(v);
+    else if (config_setting_type(v) == CONFIG_TYPE_FLOAT)
+        *out = config_setting_get_float(v);
+    else
+        return false;
+    return true;
+}
+
 static saf_status set_float(saf_job *job, const saf__field *f, const config_setting_t *v,
                             const saf__where *at) {
     double number;
-    if (is_integer(v))
-        number = (double)config_setting_get_int64(v);
-    else if (config_setting_type(v) == CONFIG_TYPE_FLOAT)
-        number = config_setting_get_float(v);
-    else
-        return wrong_value(f, v, at);
-    if (!in_range(f, number)) return wrong_value(f, v, at);
+    if (!read_number(v, &number) || !in_range(f, number)) return wrong_value(f, v, at);
     memcpy(member(job, f->offset), &number, sizeof number);
     return SAF_OK;
 }
@@ -141,70 +146,76 @@ static bool is_text(const char *text) {
     return text && text[0] && saf_utf8_valid_prefix(text, strlen(text)) == strlen(text);
 }
 
-/* Checks that v is a list of at most max_count right elements. */
-static saf_status check_list(const saf__field *f, const config_setting_t *v, const saf__where *at) {
-    if (config_setting_type(v) != CONFIG_TYPE_ARRAY && config_setting_type(v) != CONFIG_TYPE_LIST)
-        return wrong_value(f, v, at);
-    int n = config_setting_length(v);
-    if (n > f->max_count) return wrong_value(f, v, at);
-    for (int i = 0; i < n; i++) {
-        const config_setting_t *e = config_setting_get_elem(v, (unsigned)i);
-        bool right = f->type == SAF__FIELD_INTS
-                         ? is_integer(e) && in_range(f, (double)config_setting_get_int64(e))
-                         : is_text(config_setting_get_string(e));
-        if (!right) return wrong_value(f, e, at);
+static size_t element_bytes(const saf__field *f) {
+    if (f->type == SAF__FIELD_INTS) return sizeof(int32_t);
+    return f->type == SAF__FIELD_FLOATS ? sizeof(double) : sizeof(char *);
+}
+
+/* Puts a right element where there is room for it; false: it is none. */
+static bool read_element(const saf__field *f, const config_setting_t *v, void *out,
+                         saf_status *st) {
+    double number;
+    if (f->type == SAF__FIELD_STRINGS) {
+        if (!is_text(config_setting_get_string(v))) return false;
+        *st = saf_strdup(config_setting_get_string(v), out);
+        return true;
     }
-    return SAF_OK;
+    if (f->type == SAF__FIELD_INTS && !is_integer(v)) return false;
+    if (!read_number(v, &number) || !in_range(f, number)) return false;
+    if (f->type == SAF__FIELD_FLOATS) {
+        memcpy(out, &number, sizeof number);
+    } else {
+        int32_t narrow = (int32_t)number;
+        memcpy(out, &narrow, sizeof narrow);
+    }
+    return true;
+}
+
+static void free_list(const saf__field *f, void *list, int32_t n) {
+    char **strings;
+    memcpy(&strings, list, sizeof strings);
+    for (int32_t i = 0; f->type == SAF__FIELD_STRINGS && i < n; i++) saf_free(&strings[i]);
+    saf_free(list);
 }
 
 static saf_status set_list(saf_job *job, const saf__field *f, const config_setting_t *v,
                            const saf__where *at) {
     saf_status st = SAF_OK;
-    char **strings = NULL;
-    int32_t *ints = NULL, n = 0;
-    SAF_TRY(check_list(f, v, at));
-    size_t count = (size_t)config_setting_length(v);
-    if (f->type == SAF__FIELD_INTS)
-        SAF_TRY(saf_alloc(count, sizeof *ints, &ints));
-    else
-        SAF_TRY(saf_alloc(count, sizeof *strings, &strings));
-    for (; n < (int32_t)count; n++) {
+    char *items = NULL;
+    int32_t n = 0;
+    int type = config_setting_type(v), count = config_setting_length(v);
+    if ((type != CONFIG_TYPE_ARRAY && type != CONFIG_TYPE_LIST) || count > f->max_count)
+        return wrong_value(f, v, at);
+    SAF_TRY(saf_alloc((size_t)count, element_bytes(f), &items));
+    for (; st == SAF_OK && n < count; n++) {
         const config_setting_t *e = config_setting_get_elem(v, (unsigned)n);
-        if (ints)
-            ints[n] = (int32_t)config_setting_get_int64(e);
-        else
-            SAF_TRY(saf_strdup(config_setting_get_string(e), &strings[n]));
+        if (!read_element(f, e, items + (size_t)n * element_bytes(f), &st))
+            st = wrong_value(f, e, at);
     }
-    saf__field_clear(job, f);
-    if (ints)
-        memcpy(member(job, f->offset), &ints, sizeof ints);
-    else
-        memcpy(member(job, f->offset), &strings, sizeof strings);
-    memcpy(member(job, f->count_offset), &n, sizeof n);
-    return SAF_OK;
+    if (st == SAF_OK) {
+        saf__field_clear(job, f);
+        memcpy(member(job, f->offset), &items, sizeof items);
+        memcpy(member(job, f->count_offset), &n, sizeof n);
+        return SAF_OK;
+    }
 out:
-    for (int32_t i = 0; strings && i < n; i++) saf_free(&strings[i]);
-    saf_free(&strings);
-    saf_free(&ints);
+    free_list(f, &items, n);
     return st;
 }
 
 void saf__field_clear(saf_job *job, const saf__field *f) {
     int32_t none = 0;
-    if (f->type == SAF__FIELD_STRINGS) {
-        char **strings;
-        memcpy(&strings, member(job, f->offset), sizeof strings);
-        for (int32_t i = 0; i < count_of(job, f); i++) saf_free(&strings[i]);
-    }
-    if (f->type == SAF__FIELD_STRINGS || f->type == SAF__FIELD_INTS)
+    if (saf__field_is_list(f)) {
+        free_list(f, member(job, f->offset), count_of(job, f));
         memcpy(member(job, f->count_offset), &none, sizeof none);
-    if (f->type == SAF__FIELD_STRING || f->type == SAF__FIELD_STRINGS || f->type == SAF__FIELD_INTS)
+    } else if (f->type == SAF__FIELD_STRING) {
         saf_free(member(job, f->offset));
+    }
 }
 
 bool saf__field_has_value(const saf_job *job, const saf__field *f) {
     const void *p;
-    if (f->type == SAF__FIELD_STRINGS || f->type == SAF__FIELD_INTS) return count_of(job, f) > 0;
+    if (saf__field_is_list(f)) return count_of(job, f) > 0;
     if (f->type != SAF__FIELD_STRING) return true;
     memcpy(&p, const_member(job, f->offset), sizeof p);
     return p != NULL;
@@ -228,6 +239,7 @@ saf_status saf__field_set(saf_job *job, const saf__field *f, const config_settin
             return set_string(job, f, value, at);
         case SAF__FIELD_STRINGS:
         case SAF__FIELD_INTS:
+        case SAF__FIELD_FLOATS:
             return set_list(job, f, value, at);
     }
     return saf_fail(SAF_DEFECT, "%s: field type %d", f->key, (int)f->type);
@@ -331,14 +343,18 @@ static saf_status write_float(double v, saf_buf *out) {
 static saf_status write_list(const saf_job *job, const saf__field *f, saf_buf *out) {
     saf_status st = SAF_OK;
     const int32_t *ints;
+    const double *numbers;
     char *const *strings;
     memcpy(&ints, const_member(job, f->offset), sizeof ints);
+    memcpy(&numbers, const_member(job, f->offset), sizeof numbers);
     memcpy(&strings, const_member(job, f->offset), sizeof strings);
     SAF_TRY(saf_buf_append(out, "[", 1));
     for (int32_t i = 0; i < count_of(job, f); i++) {
         if (i) SAF_TRY(saf_buf_append(out, ", ", 2));
         if (f->type == SAF__FIELD_INTS)
             SAF_TRY(saf_buf_printf(out, "%d", ints[i]));
+        else if (f->type == SAF__FIELD_FLOATS)
+            SAF_TRY(write_float(numbers[i], out));
         else
             SAF_TRY(write_string(strings[i], out));
     }
@@ -374,6 +390,7 @@ saf_status saf__field_write(const saf_job *job, const saf__field *f, saf_buf *ou
             return write_string(text, out);
         case SAF__FIELD_STRINGS:
         case SAF__FIELD_INTS:
+        case SAF__FIELD_FLOATS:
             return write_list(job, f, out);
     }
     return saf_fail(SAF_DEFECT, "%s: field type %d", f->key, (int)f->type);

@@ -24,7 +24,6 @@ enum {
 #define FLOAT(lo, hi) .type = SAF__FIELD_FLOAT, .min = (lo), .max = (hi)
 #define STRING .type = SAF__FIELD_STRING
 #define BOOL .type = SAF__FIELD_BOOL, .initial = "false"
-#define LATER "more comes with a later version"
 
 /* clang-format off */
 const saf__field saf__fields[] = {
@@ -47,14 +46,17 @@ const saf__field saf__fields[] = {
     {"model.kv_type", ALL, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
      .help = "number type of the key-value cache; f32 takes twice the memory of f16, q8_0 little more than half"},
     {"layout.pipeline", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.pipeline), .initial = "0", .unit = "stages",
-     .help = "pipeline stages, each a run of layers on one rank; 0: one a rank"},
-    {"layout.tensor", BOTH, INT(0, 1), AT(layout.tensor), .initial = "0", .unit = "ranks", .hint = LATER,
-     .help = "ranks that share each layer; 0: saf chooses"},
-    {"layout.replicas", BOTH, INT(0, 1), AT(layout.replicas), .initial = "0", .unit = "copies", .hint = LATER,
-     .help = "copies of the model; 0: saf chooses"},
+     .help = "pipeline stages, each a run of layers; 0: saf chooses"},
+    {"layout.tensor", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.tensor), .initial = "0", .unit = "ranks",
+     .help = "ranks that share each stage, a part of its rows and heads each; 0: saf chooses"},
+    {"layout.replicas", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.replicas), .initial = "0", .unit = "copies",
+     .help = "copies of the model, each on ranks of its own; 0: saf chooses"},
     {"layout.stages", BOTH, .type = SAF__FIELD_INTS, .min = 1, .max = INT32_MAX,
      LIST_AT(layout.stages, layout.n_stages), .max_count = SAF_MAX_STAGES, .initial = "[]", .unit = "layers",
-     .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by measured cost"},
+     .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by the bytes that they read"},
+    {"layout.share", BOTH, .type = SAF__FIELD_FLOATS, .min = 0.001, .max = 1e9,
+     LIST_AT(layout.share, layout.n_share), .max_count = SAF_MAX_SHARES, .initial = "[]",
+     .help = "what each host, in the order of their first ranks, can hold or do against the others (memory or speed), shared by its ranks; or what each rank can; []: all alike"},
     {"layout.threads", ALL, INT(0, 1024), AT(layout.threads), .initial = "0", .unit = "threads",
      .help = "threads of each rank; 0: the cores that the rank may run on"},
     {"input.prompts", GENERATE, STRING, AT(input.prompts), .input = true,
@@ -114,7 +116,7 @@ const saf__field saf__fields[] = {
     {"run.context", BOTH, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",
-     .help = "sequences in flight at once; 0: saf chooses by the stages and the memory"},
+     .help = "sequences in flight at once, in each replica; 0: saf chooses by the stages and the memory"},
     {"run.micro_batch", BOTH, INT(0, INT32_MAX), AT(run.micro_batch), .initial = "0", .unit = "sequences",
      .help = "sequences that go through the stages together; 0: saf chooses"},
     {"run.chunk", BOTH, INT(0, INT32_MAX), AT(run.chunk), .initial = "0", .unit = "tokens",

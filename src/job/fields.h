@@ -15,7 +15,8 @@ typedef enum {
     SAF__FIELD_ENUM,    /* an enum: the place among `choices` */
     SAF__FIELD_STRING,  /* char *, not empty */
     SAF__FIELD_STRINGS, /* char ** and int32_t count */
-    SAF__FIELD_INTS     /* int32_t * and int32_t count */
+    SAF__FIELD_INTS,    /* int32_t * and int32_t count */
+    SAF__FIELD_FLOATS   /* double * and int32_t count */
 } saf__field_type;
 
 enum {
@@ -34,12 +35,16 @@ typedef struct {
     const char *absent;          /* what its absence means, when there is no default */
     const char *const *choices;  /* of enums, ends with NULL */
     const char *unit;            /* or NULL */
-    const char *hint;            /* added to range errors, or NULL */
     const char *help;
     int32_t max_count;    /* of lists */
     bool required, input; /* input: exactly one of these must be given */
     bool above_min;       /* min itself is out of range */
 } saf__field;
+
+static inline bool saf__field_is_list(const saf__field *f) {
+    return f->type == SAF__FIELD_STRINGS || f->type == SAF__FIELD_INTS ||
+           f->type == SAF__FIELD_FLOATS;
+}
 
 enum { SAF__FIELDS_MAX = 64 };
 extern const saf__field saf__fields[];

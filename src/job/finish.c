@@ -40,12 +40,17 @@ out:
 }
 
 static saf_status fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
+    saf_place place = saf_layout_place(&s->layout, s->rank);
     *r = (saf_result_rank){.rank = s->rank,
-                           .stage = s->rank,
+                           .replica = place.replica,
+                           .stage = place.stage,
+                           .part = place.part,
                            .threads = s->settings.threads,
                            .cores = s->binding.cores,
                            .layer0 = (int32_t)s->range.layer0,
-                           .layer1 = (int32_t)s->range.layer1};
+                           .layer1 = (int32_t)s->range.layer1,
+                           .head0 = (int32_t)s->range.heads.begin,
+                           .head1 = (int32_t)s->range.heads.end};
     snprintf(r->host, sizeof r->host, "%s", saf_comm_host(s->world));
     snprintf(r->kernels, sizeof r->kernels, "%s", saf_kernels_name());
     if (s->kv) r->memory_kv_bytes = (int64_t)saf_kv_cache_bytes(s->kv);
@@ -129,35 +134,4 @@ saf_status saf__results_write(saf__session *s) {
     saf_status st = saf__ranks_gather(s);
     if (st == SAF_OK && s->rank == 0) st = write_file(s);
     return saf_comm_agree(s->world, st);
-}
-
-/* --dry-run: what each rank would hold, to stdout. */
-saf_status saf__plan_print(saf__session *s) {
-    saf_status st = saf__ranks_gather(s);
-    saf_buf layout = {0};
-    if (st != SAF_OK || s->rank != 0) return st;
-    SAF_TRY(saf_layout_text(&s->layout, &layout));
-    printf("%s\n", layout.data);
-    if (s->settings.kind == SAF_JOB_BENCH)
-        saf__bench_plan(s);
-    else
-        printf(
-            "%d requests, %d in flight in micro-batches of %d, %d rows at a time, %d positions "
-            "each\n",
-            s->work.n_requests, s->schedule.sequences, s->schedule.micro_batch, s->schedule.chunk,
-            s->schedule.capacity);
-    printf("%4s %-16s %7s %7s %12s %12s\n", "rank", "host", "layers", "threads", "weights MiB",
-           "cache MiB");
-    for (int i = 0; i < s->ranks; i++) {
-        const saf_result_rank *r = &s->results.ranks[i];
-        size_t cache =
-            saf_kv_cache_slot_bytes(&s->params, saf_layout_range(&s->layout, i),
-                                    (saf_kv_type)s->settings.kv_type, s->schedule.capacity);
-        printf("%4d %-16s %3d-%-3d %7d %12.1f %12.1f\n", r->rank, r->host, r->layer0, r->layer1 - 1,
-               r->threads, (double)r->weight_bytes / 0x1p20,
-               (double)cache * s->schedule.sequences / 0x1p20);
-    }
-out:
-    saf_buf_free(&layout);
-    return st;
 }

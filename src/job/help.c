@@ -38,14 +38,12 @@ static void print_text(const saf__field *f, const char *range, FILE *out) {
              f->initial ? "default " : "", default_of(f));
     print_wrapped(form, out);
     print_wrapped(f->help, out);
-    if (f->hint) fprintf(out, "      (%s)\n", f->hint);
 }
 
 static void print_row(const saf__field *f, const char *range, FILE *out) {
     const char *tick = f->initial ? "`" : "";
-    fprintf(out, "| `%s` | %s | %s%s%s | %s | %s | %s%s%s%s |\n", f->key,
-            saf__field_type_name(f->type), tick, default_of(f), tick, f->unit ? f->unit : "", range,
-            f->help, f->hint ? " (" : "", f->hint ? f->hint : "", f->hint ? ")" : "");
+    fprintf(out, "| `%s` | %s | %s%s%s | %s | %s | %s |\n", f->key, saf__field_type_name(f->type),
+            tick, default_of(f), tick, f->unit ? f->unit : "", range, f->help);
 }
 
 void saf_job_help(saf_job_kind kind, bool markdown, FILE *out) {

@@ -275,8 +275,9 @@ static saf_status write_text(saf_job *job) {
     size_t open_len = 0;
     for (int i = 0; i < saf__field_count; i++) {
         const saf__field *f = &saf__fields[i];
-        bool list = f->type == SAF__FIELD_STRINGS || f->type == SAF__FIELD_INTS;
-        if (!(f->kinds & 1u << job->kind) || (!list && !saf__field_has_value(job, f))) continue;
+        if (!(f->kinds & 1u << job->kind) ||
+            (!saf__field_is_list(f) && !saf__field_has_value(job, f)))
+            continue;
         const char *dot = strchr(f->key, '.');
         size_t n = dot ? (size_t)(dot - f->key) : 0;
         if (n != open_len || strncmp(open, f->key, n) != 0) {

@@ -60,13 +60,56 @@ out:
     return st;
 }
 
+/* ---- the layout ---- */
+
+saf_status saf__shares_spread(const double *given, int32_t n, const int32_t *host, int32_t ranks,
+                              double *share) {
+    int32_t hosts = 0;
+    for (int32_t r = 0; r < ranks; r++) hosts = (int32_t)saf_i64_max(hosts, host[r] + 1);
+    if (n != hosts && n != ranks)
+        return saf_fail(SAF_USAGE,
+                        "layout.share has %d entries, expected one a host, %d, or one a rank, %d",
+                        n, hosts, ranks);
+    for (int32_t r = 0; r < ranks; r++) {
+        int32_t neighbours = 0;
+        for (int32_t i = 0; i < ranks; i++) neighbours += host[i] == host[r];
+        share[r] = n == hosts ? given[host[r]] / neighbours : given[r];
+    }
+    return SAF_OK;
+}
+
+saf_layout_wish saf__layout_wish(const saf__session *s) {
+    const saf__settings *c = &s->settings;
+    return (saf_layout_wish){.ranks = s->ranks,
+                             .host = s->host,
+                             .replicas = c->replicas,
+                             .stages = c->pipeline,
+                             .tensor = c->tensor,
+                             .layers = c->n_stages > 0 ? s->given_stages : NULL,
+                             .n_layers = c->n_stages,
+                             .share = s->share};
+}
+
+/* The engine runs a pipeline of single ranks; what else can be laid out, --dry-run shows. */
+static saf_status check_engine(const saf__session *s) {
+    if (s->settings.dry_run || (s->layout.replicas == 1 && s->layout.tensor == 1)) return SAF_OK;
+    return saf_fail(SAF_USAGE,
+                    "layout.replicas %d and layout.tensor %d: this version runs 1 and 1, but shows "
+                    "with --dry-run what each rank would hold",
+                    s->layout.replicas, s->layout.tensor);
+}
+
 static saf_status lay_out(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_model_params_read(s->gguf, &s->params));
-    saf_layout_wish wish = {.ranks = s->ranks,
-                            .layers = s->settings.n_stages > 0 ? s->given_stages : NULL,
-                            .n_layers = s->settings.n_stages};
+    if (s->settings.n_share > 0) {
+        SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->share, &s->share));
+        SAF_TRY(
+            saf__shares_spread(s->given_share, s->settings.n_share, s->host, s->ranks, s->share));
+    }
+    saf_layout_wish wish = saf__layout_wish(s);
     SAF_TRY(saf_layout_choose(s->gguf, &s->params, &wish, &s->layout));
+    SAF_TRY(check_engine(s));
     s->range = saf_layout_range(&s->layout, s->rank);
     SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->giver, &s->giver));
 out:

@@ -186,7 +186,8 @@ saf_status saf__schedule_choose(saf__session *s) {
     if (sequences == 0)
         sequences = saf_i64_min((int64_t)AUTO_SEQUENCES_PER_STAGE * s->layout.stages,
                                 sequences_that_fit(s, c->capacity));
-    c->sequences = (int32_t)saf_i64_min(sequences, requests);
+    int64_t each = saf_ceil_div(requests, s->layout.replicas);
+    c->sequences = (int32_t)saf_i64_min(sequences, each);
     int64_t micro_batch = job->run.micro_batch;
     if (micro_batch == 0) micro_batch = saf_ceil_div(c->sequences, s->layout.stages);
     c->micro_batch = (int32_t)saf_i64_min(micro_batch, c->sequences);

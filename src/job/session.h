@@ -9,7 +9,8 @@
 
 /* What every rank must know of the job file; travels as it is (the ranks run one program). */
 typedef struct {
-    int32_t kind, kv_type, threads, n_stages;
+    int32_t kind, kv_type, threads;
+    int32_t replicas, pipeline, tensor, n_stages, n_share;
     int32_t dry_run;
     uint32_t model_path_bytes;
 } saf__settings;
@@ -47,8 +48,11 @@ typedef struct {
     /* the job, known everywhere */
     saf__settings settings;
     char *model_path;
-    char *made_path; /* of a model made for this job, until it is open */
-    int32_t *given_stages;
+    char *made_path;       /* of a model made for this job, until it is open */
+    int32_t *given_stages; /* [settings.n_stages] */
+    double *given_share;   /* [settings.n_share] */
+    int32_t *host;         /* [ranks] its number, in the order of the hosts' first ranks */
+    double *share;         /* [ranks] NULL: all alike */
     saf_hw_binding binding;
     int64_t memory_bytes; /* of a host for each of its ranks, the least of all */
     saf_gguf *gguf;
@@ -95,6 +99,11 @@ void saf__live_free(saf__live *l); /* what it holds */
 
 /* open.c: the model's header, the layout and who reads the file, on every rank. Collective. */
 saf_status saf__model_open(saf__session *s);
+/* What is wanted of the layout, with pointers into the session. */
+saf_layout_wish saf__layout_wish(const saf__session *s);
+/* What each rank can do, from what the job says of hosts or ranks: share[ranks]. Errors: USAGE. */
+saf_status saf__shares_spread(const double *given, int32_t n, const int32_t *host, int32_t ranks,
+                              double *share);
 
 /* requests.c: prompts to requests and rows of the results. Rank 0. */
 saf_status saf__requests_make(saf__session *s);
@@ -134,6 +143,8 @@ saf_status saf__bench_run(saf__session *s);
 /* finish.c: the table of ranks, and the results file. Collective. */
 saf_status saf__ranks_gather(saf__session *s);
 saf_status saf__results_write(saf__session *s);
+
+/* plan.c: --dry-run, what each rank would hold, to stdout. Collective. */
 saf_status saf__plan_print(saf__session *s);
 
 #endif

@@ -5,7 +5,30 @@
 
 #include "job/session.h"
 
-/* Rank 0's settings, model path and stage list reach everybody. */
+/* A list of rank 0's reaches everybody; the others have room for it. */
+static saf_status share_list(saf__session *s, saf_dtype dtype, void *list, const void *given,
+                             int32_t n, size_t each) {
+    if (n == 0) return SAF_OK;
+    saf_tensor t = saf_tensor_1d(dtype, list, n);
+    if (s->rank == 0) memcpy(list, given, (size_t)n * each);
+    return saf_comm_bcast(s->world, 0, &t);
+}
+
+static saf_status share_lists(saf__session *s) {
+    saf_status st = SAF_OK;
+    size_t n = (size_t)s->settings.n_stages, m = (size_t)s->settings.n_share;
+    st = saf_alloc(n, sizeof *s->given_stages, &s->given_stages);
+    if (st == SAF_OK) st = saf_alloc(m, sizeof *s->given_share, &s->given_share);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(share_list(s, SAF_DTYPE_I32, s->given_stages, s->job->layout.stages,
+                       s->settings.n_stages, sizeof *s->given_stages));
+    SAF_TRY(share_list(s, SAF_DTYPE_F64, s->given_share, s->job->layout.share, s->settings.n_share,
+                       sizeof *s->given_share));
+out:
+    return st;
+}
+
+/* Rank 0's settings, model path and lists reach everybody. */
 static saf_status share_settings(saf__session *s) {
     saf_status st = SAF_OK;
     saf_buf path = {0};
@@ -14,7 +37,11 @@ static saf_status share_settings(saf__session *s) {
         s->settings = (saf__settings){.kind = job->kind,
                                       .kv_type = job->model.kv_type,
                                       .threads = job->layout.threads,
+                                      .replicas = job->layout.replicas,
+                                      .pipeline = job->layout.pipeline,
+                                      .tensor = job->layout.tensor,
                                       .n_stages = job->layout.n_stages,
+                                      .n_share = job->layout.n_share,
                                       .dry_run = s->options->dry_run};
         const char *model = s->made_path ? s->made_path : job->model.path;
         st = saf_buf_append(&path, model, strlen(model));
@@ -23,38 +50,36 @@ static saf_status share_settings(saf__session *s) {
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->settings, sizeof s->settings);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
     SAF_TRY(saf_comm_bcast_buf(s->world, 0, &path));
-    st = saf_strdup(path.data, &s->model_path);
-    if (st == SAF_OK)
-        st = saf_alloc((size_t)s->settings.n_stages, sizeof *s->given_stages, &s->given_stages);
-    SAF_TRY(saf_comm_agree(s->world, st));
-    if (s->settings.n_stages > 0) {
-        if (s->rank == 0)
-            memcpy(s->given_stages, job->layout.stages,
-                   (size_t)s->settings.n_stages * sizeof *s->given_stages);
-        t = saf_tensor_1d(SAF_DTYPE_I32, s->given_stages, s->settings.n_stages);
-        SAF_TRY(saf_comm_bcast(s->world, 0, &t));
-    }
+    SAF_TRY(saf_comm_agree(s->world, saf_strdup(path.data, &s->model_path)));
+    SAF_TRY(share_lists(s));
 out:
     saf_buf_free(&path);
     return st;
 }
 
-/* How many ranks share something with a given one, itself included. */
+/* What a rank shares with others. */
 typedef struct {
-    int32_t host, cpus; /* its host; the very same processors of it */
+    int32_t host;             /* number of its host, in the order of the hosts' first ranks */
+    int32_t on_host, on_cpus; /* ranks on its host, and on the very same processors of it */
 } neighbours;
 
 /* places[ranks]: "HOST CPUS" */
-static void count_neighbours(const saf_buf *places, int ranks, neighbours *out) {
+static void find_places(const saf_buf *places, int ranks, neighbours *out) {
+    int32_t hosts = 0;
     for (int i = 0; i < ranks; i++) {
         size_t host = strcspn(places[i].data, " ") + 1;
-        for (int j = 0; j < ranks; j++) {
-            out[i].host += strncmp(places[i].data, places[j].data, host) == 0;
-            out[i].cpus += strcmp(places[i].data, places[j].data) == 0;
+        int first = i;
+        for (int j = ranks - 1; j >= 0; j--) {
+            bool same = strncmp(places[i].data, places[j].data, host) == 0;
+            if (same) first = j;
+            out[i].on_host += same;
+            out[i].on_cpus += strcmp(places[i].data, places[j].data) == 0;
         }
+        out[i].host = first < i ? out[first].host : hosts++;
     }
 }
 
+/* Everybody learns where everybody is. */
 static saf_status find_neighbours(saf__session *s, neighbours *out) {
     saf_status st = SAF_OK;
     saf_buf mine = {0}, *places = NULL;
@@ -64,12 +89,14 @@ static saf_status find_neighbours(saf__session *s, neighbours *out) {
     if (st == SAF_OK) st = saf_buf_printf(&mine, "%s %s", saf_comm_host(s->world), s->binding.cpus);
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *places, &places);
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
+    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *s->host, &s->host);
     SAF_TRY(saf_comm_agree(s->world, st));
-    assert(places && all); /* or all would have failed */
+    assert(places && all && s->host); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, places));
-    if (s->rank == 0) count_neighbours(places, s->ranks, all);
+    if (s->rank == 0) find_places(places, s->ranks, all);
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, all, (int64_t)(ranks * sizeof *all));
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    for (size_t i = 0; i < ranks; i++) s->host[i] = all[i].host;
     *out = all[s->rank];
 out:
     for (size_t i = 0; places && i < ranks; i++) saf_buf_free(&places[i]);
@@ -84,13 +111,13 @@ out:
  * Memory: the least that a rank has, for all have the same number of sequences. */
 static saf_status share_hosts(saf__session *s) {
     saf_status st = SAF_OK;
-    neighbours on = {1, 1};
+    neighbours on = {0, 1, 1};
     SAF_TRY(find_neighbours(s, &on));
     int32_t n = s->settings.threads;
-    if (n == 0) n = (int32_t)saf_i64_max(1, s->binding.cores / on.cpus);
+    if (n == 0) n = (int32_t)saf_i64_max(1, s->binding.cores / on.on_cpus);
     s->settings.threads = n;
     omp_set_num_threads(n);
-    s->memory_bytes = s->binding.memory_bytes / on.host;
+    s->memory_bytes = s->binding.memory_bytes / on.on_host;
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &s->memory_bytes, 1);
     SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_MIN, &t));
 out:
@@ -98,13 +125,9 @@ out:
 }
 
 static saf_status check_rank_count(const saf__session *s) {
-    int32_t pipeline = s->job->layout.pipeline;
-    if (s->job->kind == SAF_JOB_BENCH && s->ranks > 1)
-        return saf_fail(SAF_USAGE, "%s: a bench job measures one rank, but there are %d",
-                        s->job->path, s->ranks);
-    if (pipeline == 0 || pipeline == s->ranks) return SAF_OK;
-    return saf_fail(SAF_USAGE, "%s: layout.pipeline is %d, but there are %d ranks", s->job->path,
-                    pipeline, s->ranks);
+    if (s->job->kind != SAF_JOB_BENCH || s->ranks == 1) return SAF_OK;
+    return saf_fail(SAF_USAGE, "%s: a bench job measures one rank, but there are %d", s->job->path,
+                    s->ranks);
 }
 
 saf_status saf__session_open(saf__session *s) {
@@ -200,4 +223,7 @@ void saf__session_close(saf__session *s) {
     saf_free(&s->model_sha256);
     saf_free(&s->giver);
     saf_free(&s->given_stages);
+    saf_free(&s->given_share);
+    saf_free(&s->host);
+    saf_free(&s->share);
 }

@@ -63,8 +63,9 @@ out:
     return st;
 }
 
-/* The numbers of ranks nearest to those there are that would do: "; start 6 or 12 ranks". */
-static saf_status name_ranks(const grid *g, saf_buf *out) {
+/* The numbers of ranks nearest to those there are that would do: "; start 6 or 12 ranks". Not
+ * `exactly`: so do all below. */
+static saf_status name_ranks(const grid *g, bool exactly, saf_buf *out) {
     enum { FAR = 1 << 16 };
     saf_status st = SAF_OK;
     saf_layout layout;
@@ -76,7 +77,8 @@ static saf_status name_ranks(const grid *g, saf_buf *out) {
         SAF_TRY(
             saf_buf_printf(out, "; start %lld or %lld ranks", (long long)below, (long long)above));
     else if (below > 0)
-        SAF_TRY(saf_buf_printf(out, "; start at most %lld ranks", (long long)below));
+        SAF_TRY(saf_buf_printf(out, "; start %s%lld ranks", exactly ? "" : "at most ",
+                               (long long)below));
     else if (above < FAR)
         SAF_TRY(saf_buf_printf(out, "; start %lld ranks", (long long)above));
 out:
@@ -88,7 +90,7 @@ static saf_status refuse(const grid *g) {
     saf_buf given = {0}, ranks = {0};
     long long layers = (long long)g->limits.layers;
     SAF_TRY(name_given(g, &given));
-    SAF_TRY(name_ranks(g, &ranks));
+    SAF_TRY(name_ranks(g, given.len > 0, &ranks));
     if (g->stages > layers)
         st = saf_fail(SAF_USAGE,
                       "%s, but the model has %lld layers: each stage of the pipeline needs at "

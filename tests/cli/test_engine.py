@@ -253,7 +253,7 @@ def host_memory(folder):
     for ranks in 1, 2, 4:
         p = saf("run", job, f"input.prompts={prompts}", f"generate.max_tokens={tokens}", "--dry-run",
                 "--quiet", ranks=ranks)
-        caches = [float(line.split()[-1]) for line in p.stdout.splitlines()[3:]]
+        caches = [float(line.split()[-1]) for line in p.stdout.splitlines()[-ranks:]]
         alone = alone or sum(caches)
         tap.ok(len(caches) == ranks and 0 < sum(caches) < 1.01 * alone,
                f"caches of {ranks} ranks: {sum(caches):.0f} MiB", p.stdout + p.stderr)

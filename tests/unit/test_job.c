@@ -51,7 +51,7 @@ static void test_job_minimal_has_documented_defaults(void **state) {
     assert_string_equal(j.model.path, "m.gguf");
     assert_int_equal(j.model.kv_type, SAF_KV_F16);
     assert_int_equal(j.layout.pipeline + j.layout.tensor + j.layout.replicas + j.layout.threads, 0);
-    assert_int_equal(j.layout.n_stages, 0);
+    assert_int_equal(j.layout.n_stages + j.layout.n_share, 0);
     assert_string_equal(j.input.prompts, "p.txt");
     assert_null(j.input.texts);
     assert_null(j.input.tokens);
@@ -79,7 +79,8 @@ static void test_job_every_key_is_read(void **state) {
     read_ok(
         "job = \"generate\";\n"
         "model: { path = \"a b/m.gguf\"; kv_type = \"f32\"; };\n"
-        "layout: { pipeline = 3; tensor = 1; replicas = 1; stages = [4, 5, 6]; threads = 7; };\n"
+        "layout: { pipeline = 3; tensor = 4; replicas = 2; stages = [4, 5, 6]; threads = 7;\n"
+        "  share = (512, 0.1); };\n"
         "input: { tokens = \"ids\"; special = true; };\n"
         "generate: { max_tokens = 9; temperature = 0.7; top_k = 40; top_p = 0.95;\n"
         "  min_p = 0.05; repeat_penalty = 1.1; repeat_last = -1; seed = 9223372036854775807;\n"
@@ -93,7 +94,10 @@ static void test_job_every_key_is_read(void **state) {
     assert_int_equal(j.layout.pipeline, 3);
     assert_int_equal(j.layout.n_stages, 3);
     assert_int_equal(j.layout.stages[0] * 100 + j.layout.stages[1] * 10 + j.layout.stages[2], 456);
+    assert_int_equal(j.layout.tensor * 10 + j.layout.replicas, 42);
     assert_int_equal(j.layout.threads, 7);
+    assert_int_equal(j.layout.n_share, 2);
+    assert_true(j.layout.share[0] == 512 && j.layout.share[1] == 0.1);
     assert_string_equal(j.input.tokens, "ids");
     assert_true(j.input.special);
     assert_int_equal(j.generate.max_tokens, 9);
@@ -167,11 +171,11 @@ static void test_job_integers_serve_as_floats(void **state) {
 static void test_job_overrides_win_and_need_no_quotes(void **state) {
     (void)state;
     saf_job j = {0};
-    const char *words[] = {"model.path=other model.gguf",  "generate.max_tokens=1",
-                           "generate.max_tokens=2",        "generate.stop=[\"a\", \"b=c\"]",
-                           "model.kv_type=q8_0",           "input.special=true",
-                           "output.file=\"quoted\\t.h5\"", "layout.stages=[3,4]"};
-    read_ok(minimal, 8, words, &j);
+    const char *words[] = {
+        "model.path=other model.gguf",    "generate.max_tokens=1", "generate.max_tokens=2",
+        "generate.stop=[\"a\", \"b=c\"]", "model.kv_type=q8_0",    "input.special=true",
+        "output.file=\"quoted\\t.h5\"",   "layout.stages=[3,4]",   "layout.share=[0.5]"};
+    read_ok(minimal, 9, words, &j);
     assert_string_equal(j.model.path, "other model.gguf");
     assert_int_equal(j.generate.max_tokens, 2);
     assert_int_equal(j.generate.n_stop, 2);
@@ -180,6 +184,7 @@ static void test_job_overrides_win_and_need_no_quotes(void **state) {
     assert_true(j.input.special);
     assert_string_equal(j.output.file, "quoted\t.h5");
     assert_int_equal(j.layout.stages[1], 4);
+    assert_true(j.layout.n_share == 1 && j.layout.share[0] == 0.5);
     saf_job_free(&j);
 }
 

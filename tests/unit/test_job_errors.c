@@ -115,8 +115,12 @@ static const bad_case cases[] = {
     {JOB "generate: { repeat_last = -2; };", {0}, {"generate.repeat_last", "-1 to", "got -2"}},
     {JOB "generate: { seed = -1; };", {0}, {"generate.seed", "2^63 - 1", "got -1"}},
     {JOB "generate: { logprobs = 65; };", {0}, {"generate.logprobs", "0 to 64", "got 65"}},
-    {JOB "layout: { tensor = 2; };", {0}, {"layout.tensor", "0 to 1", "later version", "got 2"}},
-    {JOB "layout: { replicas = 2; };", {0}, {"layout.replicas", "later version", "got 2"}},
+    {JOB "layout: { tensor = 4097; };", {0}, {"layout.tensor", "0 to 4096", "got 4097"}},
+    {JOB "layout: { replicas = -1; };", {0}, {"layout.replicas", "0 to 4096", "got -1"}},
+    {JOB "layout: { share = [1.0, 0.0]; };", {0}, {"layout.share", "each 0.001 to", "got 0"}},
+    {JOB "layout: { share = (1, \"2\"); };", {0}, {"layout.share", "list of numbers", "\"2\""}},
+    {JOB "layout: { share = 3; };", {0}, {"layout.share", "[1.0, 2.5]", "got 3"}},
+    {JOB, {"layout.share=[1e10]"}, {"command line", "layout.share", "1000000000", "got 1e+10"}},
     {JOB "layout: { threads = 1025; };", {0}, {"layout.threads", "0 to 1024"}},
     {JOB "layout: { pipeline = 4097; };", {0}, {"layout.pipeline", "0 to 4096"}},
     {JOB "run: { sequences = 4097; };", {0}, {"run.sequences", "0 to 4096"}},
@@ -254,7 +258,7 @@ static void test_job_mangled_files_never_crash(void **state) {
     (void)state;
     static const char good[] = JOB
         "generate: { stop = [\"a\\n\", \"b\"]; seed = 12345678901; top_p = 0.5; };\n"
-        "layout: { stages = (1, 2L, 0x3); }; /* c */ # d\n";
+        "layout: { stages = (1, 2L, 0x3); share = (1, 2.5, 3e2); }; /* c */ # d\n";
     static const char bytes[] = "\"\\{}[]();:=,./*#@-+eEL\n\0\xFF 0x";
     char text[sizeof good];
     for (uint64_t i = 0; i < 4000; i++) {

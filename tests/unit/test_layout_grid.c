@@ -119,7 +119,7 @@ static void test_grid_errors(void **state) {
     static const int32_t layers[] = {3, 3, 3};
     const refused all[] = {
         {{.ranks = 10}, 9, false, {"10 ranks", "9 layers", "at most 9 ranks"}},
-        {{.ranks = 4, .stages = 3}, 9, false, {"layout.pipeline 3", "4 ranks", "at most 3 ranks"}},
+        {{.ranks = 4, .stages = 3}, 9, false, {"layout.pipeline 3", "4 ranks", "; start 3 ranks"}},
         {{.ranks = 2, .stages = 3}, 9, false, {"layout.pipeline 3", "2 ranks", "; start 3 ranks"}},
         {{.ranks = 7, .tensor = 3}, 9, true, {"layout.tensor 3", "7 ranks", "start 6 or 9 ranks"}},
         {{.ranks = 8, .replicas = 3, .tensor = 2},
@@ -134,7 +134,7 @@ static void test_grid_errors(void **state) {
         {{.ranks = 4, .layers = layers, .n_layers = 3},
          9,
          false,
-         {"layout.stages 3", "4 ranks", "at most 3 ranks"}},
+         {"layout.stages 3", "4 ranks", "; start 3 ranks"}},
         {{.ranks = 3, .layers = layers, .n_layers = 3, .stages = 2},
          9,
          false,

@@ -73,7 +73,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
         test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-matmul bench-attention \
-        bench-ranks install uninstall clean help
+        bench-ranks bench-meet install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) # and all that the tests run
@@ -163,7 +163,7 @@ test-cli: programs ## whole commands
 	@KINDS=cli $(RUN)
 test-exact: all ## one job over many layouts: one hash
 	@KINDS=exact $(RUN)
-test-cluster: all ## jobs over hosts and under Slurm, both set up on this machine for the test
+test-cluster: all $(BUILD)/tests/mpi/test_comm_shared ## jobs over hosts and under Slurm, both set up on this machine for the test
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@KINDS=cluster $(RUN)
 test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qemu, against those of this machine
@@ -202,7 +202,7 @@ asan: ## the tests under address and leak sanitizers
 ubsan: ## the tests under the undefined behaviour sanitizer
 	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
-bench: bench-model bench-matmul bench-attention bench-ranks ## every benchmark
+bench: bench-model bench-matmul bench-attention bench-ranks bench-meet ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by TYPES, THREADS, TOKENS and SHAPES (RxK)
@@ -210,6 +210,9 @@ bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by
 	for s in $${SHAPES:-3072x1024 1024x3072}; do $< $$type $$t $$n $${s%x*} $${s#*x} || exit 1; done; done; done; done
 bench-attention: $(BUILD)/bench-attention ## attention alone, beside the yardsticks
 	@for type in f16 q8_0; do for t in $${THREADS:-1 2}; do $< $$type $$t $(SHAPE) || exit 1; done; done
+bench-meet: $(BUILD)/bench-meet ## meetings of RANKS ranks (2) that share memory, by BYTES each writes
+	@for n in $${BYTES:-64 4096 65536}; do OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	mpirun -np $${RANKS:-2} --bind-to core $< $$n || exit 1; done
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)

@@ -6,6 +6,7 @@
  * come as far. That is all where there is one host. Where there are several, the first rank of a
  * host waits for the others, exchanges with the first ranks of the other hosts, and then gives
  * leave by the last line, for which the others wait in place of one another's. */
+#include <assert.h>
 #include <stdatomic.h>
 
 #include "comm/shared.h"
@@ -120,6 +121,7 @@ saf_status saf_shared_new(saf_comm *comm, size_t bytes, saf_shared **out) {
         st = saf__comm_fail(comm, SAF_NO_MEMORY, "no %zu bytes of shared memory", bytes);
     if (st == SAF_OK) st = saf_alloc(1, sizeof *s, &s);
     SAF_TRY(saf__agree(comm, st));
+    assert(s); /* or all would have failed */
     s->comm = comm;
     s->bytes = bytes;
     SAF_TRY(find_hosts(s));

@@ -90,13 +90,13 @@ saf_layout_wish saf__layout_wish(const saf__session *s) {
                              .share = s->share};
 }
 
-/* The engine runs a pipeline of single ranks; what else can be laid out, --dry-run shows. */
+/* The engine runs one group of stages; what else can be laid out, --dry-run shows. */
 static saf_status check_engine(const saf__session *s) {
-    if (s->settings.dry_run || (s->layout.replicas == 1 && s->layout.tensor == 1)) return SAF_OK;
+    if (s->settings.dry_run || s->layout.replicas == 1) return SAF_OK;
     return saf_fail(SAF_USAGE,
-                    "layout.replicas %d and layout.tensor %d: this version runs 1 and 1, but shows "
-                    "with --dry-run what each rank would hold",
-                    s->layout.replicas, s->layout.tensor);
+                    "layout.replicas %d: this version runs 1, but shows with --dry-run what each "
+                    "rank would hold",
+                    s->layout.replicas);
 }
 
 static saf_status lay_out(saf__session *s) {

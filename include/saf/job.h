@@ -67,6 +67,7 @@ typedef struct {
     } bench;
     struct {
         int32_t context, sequences, micro_batch, chunk;
+        bool trace; /* the ranks' timelines go to the results */
     } run;
     struct {
         char *file;

@@ -231,9 +231,10 @@ size_t saf_group_bytes(const saf_group *group);
 
 /* Runs all work through the stages. Only the events of the first stage's lead are used.
  * Collective. An event's error ends the run in order on all ranks and is returned by that rank
- * alone; after any other error (times->apart) the caller ends the job with saf_comm_abort. */
+ * alone; after any other error (times->apart) the caller ends the job with saf_comm_abort.
+ * trace: of this rank, or NULL. */
 saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_events *events,
-                          saf_engine_times *times);
+                          saf_trace *trace, saf_engine_times *times);
 
 /* Rows of logits that are computed and sampled at a time unless all are to be kept. */
 enum { SAF_LOGIT_ROWS = 24 };

@@ -121,6 +121,8 @@ const saf__field saf__fields[] = {
      .help = "sequences that go through the stages together; 0: saf chooses"},
     {"run.chunk", BOTH, INT(0, INT32_MAX), AT(run.chunk), .initial = "0", .unit = "tokens",
      .help = "a long prompt goes through the stages in pieces of this length; 0: saf chooses"},
+    {"run.trace", BOTH, BOOL, AT(run.trace),
+     .help = "store what each rank did when, for `saf report` and `saf report --trace`"},
     {"output.file", ALL, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
      .help = "the results file (HDF5)"},
 };

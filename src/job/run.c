@@ -36,7 +36,7 @@ static saf_status compute(saf__session *s) {
     if (s->rank == 0) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
     s->run_start_s = saf_clock_s();
     s->log_after_s = 5;
-    saf_status st = saf_engine_run(s->group, s->stage, &events, &s->times);
+    saf_status st = saf_engine_run(s->group, s->stage, &events, s->trace, &s->times);
     if (s->times.apart && s->ranks > 1) {
         saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
         saf_comm_abort(s->world, saf_status_exit_code(st));
@@ -66,7 +66,9 @@ static saf_status run_requests(saf__session *s) {
                 s->slices_s, s->slices_s > 0 ? mb / s->slices_s : 0, s->work.n_requests,
                 s->work.n_requests == 1 ? "" : "s");
     }
-    st = compute(s);
+    SAF_TRY(saf__timeline_begin(s));
+    SAF_TRY(compute(s));
+    st = saf__timeline_gather(s);
 out:
     return st;
 }

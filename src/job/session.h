@@ -11,7 +11,7 @@
 typedef struct {
     int32_t kind, kv_type, threads;
     int32_t replicas, pipeline, tensor, n_stages, n_share;
-    int32_t dry_run;
+    int32_t dry_run, trace;
     uint32_t model_path_bytes;
 } saf__settings;
 
@@ -68,7 +68,8 @@ typedef struct {
     saf_group *group;
     saf_stage *stage;
     saf_engine_times times;
-    double slice_s; /* loading this rank's slice took */
+    saf_trace *trace; /* from the loading to the end of the run, where the job wants one */
+    double slice_s;   /* loading this rank's slice took */
     char *model_sha256;
     /* rank 0 only */
     saf_tokenizer *tokenizer;
@@ -139,6 +140,11 @@ void saf__bench_plan(const saf__session *s);
 saf_status saf__bench_make_model(saf__session *s);
 void saf__bench_unlink_model(saf__session *s);
 saf_status saf__bench_run(saf__session *s);
+
+/* timeline.c: begins the ranks' timelines, and puts them into rank 0's results; nothing where the
+ * job wants none. Collective. */
+saf_status saf__timeline_begin(saf__session *s);
+saf_status saf__timeline_gather(saf__session *s);
 
 /* finish.c: the table of ranks, and the results file. Collective. */
 saf_status saf__ranks_gather(saf__session *s);

@@ -42,7 +42,8 @@ static saf_status share_settings(saf__session *s) {
                                       .tensor = job->layout.tensor,
                                       .n_stages = job->layout.n_stages,
                                       .n_share = job->layout.n_share,
-                                      .dry_run = s->options->dry_run};
+                                      .dry_run = s->options->dry_run,
+                                      .trace = job->run.trace};
         const char *model = s->made_path ? s->made_path : job->model.path;
         st = saf_buf_append(&path, model, strlen(model));
     }
@@ -210,6 +211,7 @@ void saf__session_close(saf__session *s) {
     saf_results_writer_free(&s->writer);
     saf_results_free(&s->results);
     saf_tokenizer_free(&s->tokenizer);
+    saf_trace_free(&s->trace);
     saf_stage_free(&s->stage);
     saf_group_free(&s->group);
     saf_kv_cache_free(&s->kv);

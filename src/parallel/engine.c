@@ -7,13 +7,17 @@ typedef struct {
     int32_t *words;
     saf_tensor words_tensor, logits_tensor;
     saf_comm_request *words_request, *logits_request;
+    int64_t number; /* of the flight that they are of */
 } result_sender;
 
 static saf_status wait_results(const saf__engine *e, result_sender *r) {
+    if (!r->words_request && !r->logits_request) return SAF_OK;
     double start = saf_clock_s();
     saf_status st = saf_comm_wait(&r->words_request);
     if (st == SAF_OK) st = saf_comm_wait(&r->logits_request);
-    e->times->wait_s += saf_clock_s() - start;
+    double end = saf_clock_s();
+    e->times->wait_s += end - start;
+    saf_trace_add(e->trace, SAF_TRACE_SEND, start, end, r->number, 0);
     return st;
 }
 
@@ -25,12 +29,15 @@ static saf_status send_results(const saf__engine *e, saf__tail *tail, saf__fligh
     int64_t n_words, rows;
     SAF_TRY(wait_results(e, r)); /* the tail's buffers are read until then */
     SAF_TRY(saf__tail_run(tail, f, &words, &n_words, &logits, &rows));
+    double start = saf_clock_s();
+    r->number = f->number;
     r->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, (void *)words, n_words);
     SAF_TRY(saf_comm_isend(e->comm, 0, SAF_TAG_SAMPLED, &r->words_tensor, &r->words_request));
     if (e->work->logits) {
         r->logits_tensor = saf_tensor_2d(SAF_DTYPE_F32, (void *)logits, rows, e->p->vocab);
         SAF_TRY(saf_comm_isend(e->comm, 0, SAF_TAG_LOGITS, &r->logits_tensor, &r->logits_request));
     }
+    saf_trace_add(e->trace, SAF_TRACE_SEND, start, saf_clock_s(), f->number, f->tokens);
 out:
     return st;
 }
@@ -48,9 +55,9 @@ saf_status saf__engine_later(const saf__engine *e) {
     SAF_TRY(saf__flight_post_receive(e, &flights[0]));
     for (int now = 0;; now = 1 - now) {
         saf__flight *f = &flights[now], *next = &flights[1 - now];
-        SAF_TRY(saf__flight_wait(e, f));
+        SAF_TRY(saf__flight_wait(e, f, SAF_TRACE_WAIT));
         SAF_TRY(saf__flight_unpack(e, f));
-        SAF_TRY(saf__flight_wait(e, next));
+        SAF_TRY(saf__flight_wait(e, next, SAF_TRACE_SEND));
         SAF_TRY(saf__flight_tell(e, f));
         if (!f->stop) {
             SAF_TRY(saf__flight_post_receive(e, next));
@@ -60,7 +67,7 @@ saf_status saf__engine_later(const saf__engine *e) {
         }
         if (!last) SAF_TRY(saf__flight_send(e, f));
         if (!f->stop) continue;
-        SAF_TRY(saf__flight_wait(e, f));
+        SAF_TRY(saf__flight_wait(e, f, SAF_TRACE_SEND));
         SAF_TRY(wait_results(e, &results));
         break;
     }
@@ -93,7 +100,7 @@ out:
 }
 
 saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_events *events,
-                          saf_engine_times *times) {
+                          saf_trace *trace, saf_engine_times *times) {
     saf__engine e = {.group = group,
                      .comm = group->pipe,
                      .p = group->p,
@@ -102,9 +109,11 @@ saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_e
                      .schedule = group->schedule,
                      .rank = group->place.stage,
                      .stages = group->stages,
-                     .times = times};
+                     .times = times,
+                     .trace = trace};
     saf_status st, from_events = SAF_OK;
     *times = (saf_engine_times){0};
+    group->trace = trace;
     if (!saf__group_leads(group))
         st = saf__engine_follow(&e);
     else if (e.rank > 0)

@@ -181,6 +181,7 @@ static void release_slots(first_stage *s) {
 
 static void flight_home(first_stage *s, const int32_t *words, const float *logits) {
     const saf__flight *f = &s->flights[s->flight_head];
+    double start = saf_clock_s();
     for (int32_t i = 0; i < f->n_runs; i++) {
         s->slots[f->runs[i].slot].flights--;
         saf_status st = run_result(s, f, i, &words, &logits);
@@ -189,6 +190,7 @@ static void flight_home(first_stage *s, const int32_t *words, const float *logit
     s->flight_head = (s->flight_head + 1) % s->n_flights;
     s->under_way--;
     release_slots(s);
+    saf_trace_add(s->e->trace, SAF_TRACE_RECEIVE, start, saf_clock_s(), f->number, f->tokens);
 }
 
 /* ---- the loop
@@ -221,7 +223,7 @@ static saf_status depart(first_stage *s) {
     if (s->e->stages == 1) return fly_alone(s, f);
     /* The flight that had this buffer before is home, so its transfer is over: this only frees the
      * requests. */
-    SAF_TRY(saf__flight_wait(s->e, f));
+    SAF_TRY(saf__flight_wait(s->e, f, SAF_TRACE_SEND));
     SAF_TRY(saf__flight_tell(s->e, f));
     SAF_TRY(saf__flight_compute(s->e, f));
     SAF_TRY(saf__flight_send(s->e, f));
@@ -252,7 +254,10 @@ static saf_status arrive(first_stage *s, bool wait, bool *arrived) {
         SAF_TRY(saf_comm_recv(e->comm, e->stages - 1, SAF_TAG_LOGITS,
                               (size_t)(rows * e->p->vocab) * sizeof *s->logits, &t));
     }
-    e->times->wait_s += saf_clock_s() - start;
+    double end = saf_clock_s();
+    e->times->wait_s += end - start;
+    saf_trace_add(e->trace, wait ? SAF_TRACE_WAIT : SAF_TRACE_RECEIVE, start, end,
+                  s->flights[s->flight_head].number, 0);
     flight_home(s, s->words, s->logits);
 out:
     return st;
@@ -262,13 +267,13 @@ out:
 static saf_status say_stop(first_stage *s) {
     saf_status st = SAF_OK;
     saf__flight *f = &s->flights[s->flight_head];
-    SAF_TRY(saf__flight_wait(s->e, f));
+    SAF_TRY(saf__flight_wait(s->e, f, SAF_TRACE_SEND));
     f->stop = true;
     f->n_runs = f->tokens = 0;
     SAF_TRY(saf__flight_tell(s->e, f));
     if (s->e->stages == 1) return SAF_OK;
     SAF_TRY(saf__flight_send(s->e, f));
-    SAF_TRY(saf__flight_wait(s->e, f));
+    SAF_TRY(saf__flight_wait(s->e, f, SAF_TRACE_SEND));
 out:
     return st;
 }

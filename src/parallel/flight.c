@@ -63,11 +63,13 @@ static int64_t describe(saf__flight *f) {
 
 saf_status saf__flight_send(const saf__engine *e, saf__flight *f) {
     saf_status st = SAF_OK;
+    double start = saf_clock_s();
     f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, describe(f));
     f->x_tensor = saf_tensor_2d(SAF_DTYPE_F32, f->x, f->tokens, e->p->width);
     SAF_TRY(
         saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_FLIGHT, &f->words_tensor, &f->words_request));
     SAF_TRY(saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_ACTIVATIONS, &f->x_tensor, &f->x_request));
+    saf_trace_add(e->trace, SAF_TRACE_SEND, start, saf_clock_s(), f->number, f->tokens);
 out:
     return st;
 }
@@ -86,11 +88,16 @@ out:
     return st;
 }
 
-saf_status saf__flight_wait(const saf__engine *e, saf__flight *f) {
+/* Flights come in the order in which they are computed. */
+saf_status saf__flight_wait(const saf__engine *e, saf__flight *f, saf_trace_kind kind) {
+    if (!f->words_request && !f->x_request) return SAF_OK;
+    int64_t number = kind == SAF_TRACE_WAIT ? e->times->flights : f->number;
     double start = saf_clock_s();
     saf_status st = saf_comm_wait(&f->words_request);
     if (st == SAF_OK) st = saf_comm_wait(&f->x_request);
-    e->times->wait_s += saf_clock_s() - start;
+    double end = saf_clock_s();
+    e->times->wait_s += end - start;
+    saf_trace_add(e->trace, kind, start, end, number, 0);
     return st;
 }
 
@@ -122,10 +129,10 @@ saf_status saf__flight_unpack(const saf__engine *e, saf__flight *f) {
  */
 
 /* All of them, for only the lead knows yet how many count. */
-static saf_status meet_over_words(const saf__engine *e) {
+static saf_status meet_over_words(const saf__engine *e, saf_trace_kind kind) {
     saf_group *g = e->group;
     const saf_part told = {0, 1, g->at.words, (size_t)g->at.words_max * sizeof(int32_t), 0};
-    return saf__group_meet(g, &told, 1);
+    return saf__group_meet(g, kind, &told, 1);
 }
 
 /* On the first stage every rank makes its own rows of x; to a later one they come. */
@@ -134,7 +141,7 @@ static saf_status meet_over_rows(const saf__engine *e, const saf__flight *f) {
     if (f->stop || e->rank == 0 || !g->stage.parts) return SAF_OK;
     const saf_part rows = {0, 1, g->at.x + (size_t)f->place * g->at.x_bytes,
                            (size_t)f->tokens * (size_t)e->p->width * sizeof *f->x, 0};
-    return saf__group_meet(g, &rows, 1);
+    return saf__group_meet(g, SAF_TRACE_EXCHANGE, &rows, 1);
 }
 
 saf_status saf__flight_tell(const saf__engine *e, saf__flight *f) {
@@ -147,7 +154,7 @@ saf_status saf__flight_tell(const saf__engine *e, saf__flight *f) {
     w[1] = (int32_t)n;
     memcpy(w + 2, f->words, (size_t)n * sizeof *w);
     if (e->rank == 0) memcpy(w + 2 + n, f->ids, (size_t)f->tokens * sizeof *w);
-    SAF_TRY(meet_over_words(e));
+    SAF_TRY(meet_over_words(e, SAF_TRACE_EXCHANGE));
     SAF_TRY(meet_over_rows(e, f));
 out:
     return st;
@@ -158,7 +165,7 @@ saf_status saf__flight_hear(const saf__engine *e, saf__flight *flights, saf__fli
     saf_group *g = e->group;
     const int32_t *w = (const int32_t *)(const void *)(g->memory + g->at.words);
     double before = g->wait_s;
-    SAF_TRY(meet_over_words(e));
+    SAF_TRY(meet_over_words(e, SAF_TRACE_WAIT));
     if (w[0] < 0 || w[0] >= g->n_flights || w[1] > words_max(e))
         return saf_fail(SAF_COMM, "the lead of stage %d told a micro-batch that cannot be",
                         e->rank);
@@ -186,9 +193,11 @@ saf_status saf__flight_compute(const saf__engine *e, saf__flight *f) {
             (f->faults[i].run < 0 || found[i].position < f->faults[i].position))
             f->faults[i] = found[i];
     waited = e->group->wait_s - waited;
+    double end = saf_clock_s();
     e->times->wait_s += waited;
-    e->times->compute_s += saf_clock_s() - start - waited;
-    e->times->flights++;
+    e->times->compute_s += end - start - waited;
+    f->number = e->times->flights++;
+    saf_trace_add(e->trace, SAF_TRACE_COMPUTE, start, end, f->number, f->tokens);
 out:
     saf_free(&found);
     return st;

@@ -14,6 +14,7 @@ typedef struct {
     const saf_schedule *schedule;
     int32_t rank, stages; /* this rank's stage, and how many there are */
     saf_engine_times *times;
+    saf_trace *trace; /* or NULL */
 } saf__engine;
 
 /* Words of a flight's description: FLIGHT_HEAD, then FLIGHT_RUN for each run. n_runs -1 says that
@@ -22,7 +23,8 @@ typedef struct {
 enum { SAF__FLIGHT_HEAD = 2, SAF__FLIGHT_RUN = 7 };
 
 typedef struct {
-    int32_t place; /* in the group's memory */
+    int32_t place;  /* in the group's memory */
+    int64_t number; /* once it is computed: which flight it is */
     bool stop;
     int32_t n_runs, tokens;
     saf_run *runs;     /* [micro_batch] */
@@ -40,7 +42,8 @@ void saf__flight_free(saf__flight *f); /* the members */
 /* Starts the transfer to the next stage; the flight stays untouched until saf__flight_wait. */
 saf_status saf__flight_send(const saf__engine *e, saf__flight *f);
 saf_status saf__flight_post_receive(const saf__engine *e, saf__flight *f);
-saf_status saf__flight_wait(const saf__engine *e, saf__flight *f);
+/* `kind`, for the timeline: SEND until it has left, WAIT until it has come. */
+saf_status saf__flight_wait(const saf__engine *e, saf__flight *f, saf_trace_kind kind);
 /* After a receive: description to members. Errors: COMM (a description that cannot be). */
 saf_status saf__flight_unpack(const saf__engine *e, saf__flight *f);
 /* The lead tells the ranks of its group what comes next, and they hear it: nobody is busy with

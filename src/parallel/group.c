@@ -36,14 +36,16 @@ static saf_status find_places(saf_group *g) {
 }
 
 static saf_status share(void *ctx, const saf_part *parts, int64_t n) {
-    return saf__group_meet(ctx, parts, n);
+    return saf__group_meet(ctx, SAF_TRACE_EXCHANGE, parts, n);
 }
 
-saf_status saf__group_meet(saf_group *g, const saf_part *parts, int64_t n) {
+saf_status saf__group_meet(saf_group *g, saf_trace_kind kind, const saf_part *parts, int64_t n) {
     if (g->ranks == 1) return SAF_OK;
     double start = saf_clock_s();
     saf_status st = saf_shared_meet(g->shared, parts, n);
-    g->wait_s += saf_clock_s() - start;
+    double end = saf_clock_s();
+    g->wait_s += end - start;
+    saf_trace_add(g->trace, kind, start, end, -1, 0);
     return st;
 }
 

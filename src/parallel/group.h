@@ -32,6 +32,7 @@ struct saf_group {
     saf__group_places at;
     saf_stage_group stage; /* what the stage sees */
     double wait_s;         /* spent in meetings so far */
+    saf_trace *trace;      /* or NULL */
 };
 
 static inline bool saf__group_leads(const saf_group *g) {
@@ -40,7 +41,8 @@ static inline bool saf__group_leads(const saf_group *g) {
 static inline bool saf__group_is_last(const saf_group *g) {
     return g->place.stage == g->stages - 1;
 }
-/* The ranks of the group meet, see saf_shared_meet; nothing where there is one. */
-saf_status saf__group_meet(saf_group *g, const saf_part *parts, int64_t n);
+/* The ranks of the group meet, see saf_shared_meet; nothing where there is one. `kind`: what that
+ * is to this rank, for its timeline. */
+saf_status saf__group_meet(saf_group *g, saf_trace_kind kind, const saf_part *parts, int64_t n);
 
 #endif

@@ -177,7 +177,7 @@ static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places
         for (int32_t r = 0; g->stage.parts && r < g->ranks; r++)
             t->parts[r] = evaluated_part(t, places, r, row0 + n * r / g->ranks,
                                          row0 + n * (r + 1) / g->ranks);
-        SAF_TRY(saf__group_meet(g, t->parts, g->stage.parts ? g->ranks : 0));
+        SAF_TRY(saf__group_meet(g, SAF_TRACE_EXCHANGE, t->parts, g->stage.parts ? g->ranks : 0));
     }
 out:
     return st;
@@ -237,7 +237,9 @@ saf_status saf__tail_run(saf__tail *t, saf__flight *f, const int32_t **words, in
     *rows = t->e->work->logits ? wanted : 0;
     waited = t->e->group->wait_s - waited;
     t->e->times->wait_s += waited;
-    t->e->times->compute_s += saf_clock_s() - start - waited;
+    double end = saf_clock_s();
+    t->e->times->compute_s += end - start - waited;
+    saf_trace_add(t->e->trace, SAF_TRACE_SAMPLE, start, end, f->number, f->tokens);
 out:
     saf_free(&places);
     return st;

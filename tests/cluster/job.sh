@@ -5,13 +5,15 @@ SAF=${BUILD:-build}/saf
 PYTHON=${PYTHON:-/usr/bin/python3}
 export SAF
 
-# Makes the model and runs the job alone, on one rank. Leaves `folder`, which all hosts see, and in
-# `words` the words after `saf run`.
+# Makes the model and runs the job alone, on one rank. Leaves `folder`, which all hosts see, in
+# `model` the file, alone in its folder, and in `words` the words after `saf run`.
 prepare_job() {
     folder=$(mktemp -d)
-    words=(jobs/generate.cfg "model.path=$folder/model.gguf" input.prompts=jobs/data/demo.txt
+    mkdir "$folder/models"
+    model=$folder/models/model.gguf
+    words=(jobs/generate.cfg "model.path=$model" input.prompts=jobs/data/demo.txt
         generate.max_tokens=12)
-    ok "a model is made" "$SAF" model make "$folder/model.gguf" --arch qwen3 \
+    ok "a model is made" "$SAF" model make "$model" --arch qwen3 \
         --shape 4:128:4:2:32:256 --type q8_0 --seed 1
     ok "the job runs alone" "$SAF" run "${words[@]}" "output.file=$folder/alone.h5"
 }

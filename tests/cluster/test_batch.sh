@@ -43,7 +43,7 @@ equal "PBS: its own program started the other host" "$(cat "$folder/pbs_tmrsh.ho
 
 # No words, but the name of a job file. Slots of cores, as LSF writes them.
 {
-    printf 'job = "generate";\nmodel: { path = "%s/model.gguf"; };\n' "$folder"
+    printf 'job = "generate";\nmodel: { path = "%s"; };\n' "$model"
     printf 'input: { prompts = "jobs/data/demo.txt"; };\ngenerate: { max_tokens = 12; };\n'
     printf 'output: { file = "%s/job.h5"; };\n' "$folder"
 } >"$folder/job.cfg"

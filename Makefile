@@ -169,10 +169,10 @@ test-cluster: all $(BUILD)/tests/mpi/test_comm_shared ## jobs over hosts and und
 test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qemu, against those of this machine
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/tools/test-neon "$(T)"
 
-demo: deps ## install what is missing, build, run the main job over three ranks
+demo: deps ## install what is missing, build, run the main job over four ranks
 	+@$(MAKE_ALL) all
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
-	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
+	  mpirun -np 4 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
 
 deps: ## install the packages that saf needs (Debian)
 	@tests/tools/install-packages $(PACKAGES)

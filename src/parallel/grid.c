@@ -111,14 +111,11 @@ out:
     return st;
 }
 
-saf_status saf__grid_choose(const saf_layout_wish *wish, saf__grid_limits limits, bool automatic,
-                            saf_layout *out) {
+saf_status saf__grid_choose(const saf_layout_wish *wish, saf__grid_limits limits, saf_layout *out) {
     grid g = {wish, limits, wish->replicas, wish->stages, wish->tensor};
     if (wish->layers && g.stages == 0) g.stages = wish->n_layers;
     if (g.stages != wish->n_layers && wish->layers)
         return saf_fail(SAF_USAGE, "layout.stages names %d stages, but layout.pipeline is %d",
                         wish->n_layers, wish->stages);
-    if (!automatic && g.tensor == 0) g.tensor = 1;
-    if (!automatic && g.replicas == 0) g.replicas = 1;
     return choose(&g, wish->ranks, out) ? SAF_OK : refuse(&g);
 }

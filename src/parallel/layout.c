@@ -159,7 +159,7 @@ saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
     saf__grid_limits limits = {p->layers,
                                saf_i64_min(saf__parts_with_heads(p), parts_with_rows(p))};
     SAF_TRY(check_shares(wish));
-    SAF_TRY(saf__grid_choose(wish, limits, SAF__GRID_AUTOMATIC, &layout));
+    SAF_TRY(saf__grid_choose(wish, limits, &layout));
     SAF_TRY(saf_alloc((size_t)wish->ranks, sizeof *layout.ranges, &layout.ranges));
     SAF_TRY(sum_costs(g, p, &sum));
     for (int32_t i = 0; i < layout.replicas; i++) SAF_TRY(cut_replica(g, p, wish, sum, i, &layout));

@@ -27,19 +27,15 @@ void saf__cut_alike(int64_t items, const double *share, int32_t parts, int64_t *
 
 /* ---- grid.c ---- */
 
-/* Whether saf chooses tensor groups and replicas by itself; otherwise a pipeline of all ranks. */
-enum { SAF__GRID_AUTOMATIC = 0 };
-
 typedef struct {
     int64_t layers; /* of the model: so many stages at most */
     int64_t parts;  /* of a stage that have heads and rows: more are taken only if asked for */
 } saf__grid_limits;
 
-/* The three numbers of out. Where the wish leaves them open, and `automatic`: the largest tensor
- * groups of ranks that are on one host, then as few replicas as the layers allow; else 1 and 1.
- * Errors: USAGE, naming numbers of ranks that would do. */
-saf_status saf__grid_choose(const saf_layout_wish *wish, saf__grid_limits limits, bool automatic,
-                            saf_layout *out);
+/* The three numbers of out. Where the wish leaves them open: the largest tensor groups of ranks
+ * that are on one host, then as few replicas as the layers allow. Errors: USAGE, naming numbers of
+ * ranks that would do. */
+saf_status saf__grid_choose(const saf_layout_wish *wish, saf__grid_limits limits, saf_layout *out);
 
 /* ---- parts.c ---- */
 

@@ -146,7 +146,7 @@ static void test_layout_cuts_as_evenly_as_possible(void **state) {
                 double share[LAYERS], sum = 0;
                 int32_t at[LAYERS + 1] = {0};
                 make_shares(seed, stages, share);
-                saf_layout_wish wish = {.ranks = stages, .share = seed ? share : NULL};
+                saf_layout_wish wish = {.ranks = stages, .stages = stages, .share = seed ? share : NULL};
                 assert_int_equal(saf_layout_choose(models[i].g, &models[i].p, &wish, &layout),
                                  SAF_OK);
                 stages_of(&layout, at);
@@ -166,7 +166,7 @@ static void test_layout_gain_over_equal_numbers(void **state) {
     saf_layout layout = {0};
     saf_layout_gains gains;
     stage_costs c = {m, alike};
-    saf_layout_wish wish = {.ranks = 3};
+    saf_layout_wish wish = {.ranks = 3, .stages = 3};
     assert_int_equal(saf_layout_choose(m->g, &m->p, &wish, &layout), SAF_OK);
     assert_int_equal(saf_layout_gain(m->g, &m->p, &wish, &layout, &gains), SAF_OK);
     assert_true(gains.chosen == gains.best);

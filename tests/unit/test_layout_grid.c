@@ -75,8 +75,7 @@ static void test_grid_choices(void **state) {
         int32_t host[MAX_RANKS];
         saf_layout_wish wish = wish_of(c, host);
         saf_layout got = {0};
-        saf_status st =
-            saf__grid_choose(&wish, (saf__grid_limits){c->layers, c->parts}, true, &got);
+        saf_status st = saf__grid_choose(&wish, (saf__grid_limits){c->layers, c->parts}, &got);
         int32_t same[] = {got.replicas, got.stages, got.tensor};
         if ((st == SAF_OK) != (c->expected[0] > 0) || memcmp(same, c->expected, sizeof same) != 0)
             fail_msg("%s, wish %d %d %d: got %d %d %d (%s)", c->hosts, c->replicas, c->stages,
@@ -96,7 +95,7 @@ static void test_grid_fits_whatever_there_is(void **state) {
                 for (int32_t i = 0; i < ranks; i++) host[i] = i / per_host;
                 saf_layout_wish wish = {.ranks = ranks, .host = host};
                 saf_layout got = {0};
-                if (saf__grid_choose(&wish, (saf__grid_limits){layers, 5}, true, &got) != SAF_OK) {
+                if (saf__grid_choose(&wish, (saf__grid_limits){layers, 5}, &got) != SAF_OK) {
                     assert_true(layers < ranks);
                     continue;
                 }
@@ -110,7 +109,6 @@ static void test_grid_fits_whatever_there_is(void **state) {
 typedef struct {
     saf_layout_wish wish;
     int64_t layers;
-    bool automatic;
     const char *words[3];
 } refused;
 
@@ -118,38 +116,34 @@ static void test_grid_errors(void **state) {
     (void)state;
     static const int32_t layers[] = {3, 3, 3};
     const refused all[] = {
-        {{.ranks = 10}, 9, false, {"10 ranks", "9 layers", "at most 9 ranks"}},
-        {{.ranks = 4, .stages = 3}, 9, false, {"layout.pipeline 3", "4 ranks", "; start 3 ranks"}},
-        {{.ranks = 2, .stages = 3}, 9, false, {"layout.pipeline 3", "2 ranks", "; start 3 ranks"}},
-        {{.ranks = 7, .tensor = 3}, 9, true, {"layout.tensor 3", "7 ranks", "start 6 or 9 ranks"}},
+        {{.ranks = 10, .replicas = 1, .tensor = 1},
+         9,
+         {"layout.tensor 1", "10 ranks", "start 9 ranks"}},
+        {{.ranks = 4, .stages = 3}, 9, {"layout.pipeline 3", "4 ranks", "; start 3 or 6 ranks"}},
+        {{.ranks = 2, .stages = 3}, 9, {"layout.pipeline 3", "2 ranks", "; start 3 ranks"}},
+        {{.ranks = 7, .tensor = 3}, 9, {"layout.tensor 3", "7 ranks", "start 6 or 9 ranks"}},
         {{.ranks = 8, .replicas = 3, .tensor = 2},
          9,
-         true,
          {"layout.replicas 3 x layout.tensor 2, but there are 8", "start 6 or 12 ranks"}},
         {{.ranks = 8, .replicas = 3, .stages = 2, .tensor = 2},
          9,
-         true,
          {"layout.replicas 3 x layout.pipeline 2 x layout.tensor 2", "; start 12 ranks"}},
-        {{.ranks = 12, .stages = 12}, 9, true, {"layout.pipeline 12", "9 layers", "at least one"}},
+        {{.ranks = 12, .stages = 12}, 9, {"layout.pipeline 12", "9 layers", "at least one"}},
         {{.ranks = 4, .layers = layers, .n_layers = 3},
          9,
-         false,
-         {"layout.stages 3", "4 ranks", "; start 3 ranks"}},
+         {"layout.stages 3", "4 ranks", "; start 3 or 6 ranks"}},
         {{.ranks = 3, .layers = layers, .n_layers = 3, .stages = 2},
          9,
-         false,
          {"layout.stages names 3", "layout.pipeline is 2", ""}},
-        {{.ranks = 11, .tensor = 1}, 9, true, {"11 ranks", "start 10 or 12 ranks", ""}},
+        {{.ranks = 11, .tensor = 1}, 9, {"11 ranks", "start 10 or 12 ranks", ""}},
         {{.ranks = 1, .replicas = 4096, .stages = 9, .tensor = 4096},
          9,
-         true,
          {"layout.replicas 4096", "there is 1 rank", ""}},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         saf_layout got = {0};
-        assert_int_equal(saf__grid_choose(&all[i].wish, (saf__grid_limits){all[i].layers, 16},
-                                          all[i].automatic, &got),
-                         SAF_USAGE);
+        assert_int_equal(
+            saf__grid_choose(&all[i].wish, (saf__grid_limits){all[i].layers, 16}, &got), SAF_USAGE);
         for (int k = 0; k < 3; k++)
             if (all[i].words[k] && !strstr(saf_error_text(), all[i].words[k]))
                 fail_msg("expected '%s' in '%s'", all[i].words[k], saf_error_text());

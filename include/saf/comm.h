@@ -22,7 +22,8 @@ typedef struct saf_comm saf_comm;
 saf_status saf_comm_start(int *argc, char ***argv, saf_comm **world);
 /* Ends MPI. Takes the world; every other communicator must be freed before. Collective. */
 void saf_comm_stop(saf_comm **world);
-/* Ends all ranks at once with this exit code (1..109), for a failure that cannot be agreed on. */
+/* Ends all ranks at once with this exit code (1..109, or the watchdog's), for a failure that cannot
+ * be agreed on. */
 void saf_comm_abort(saf_comm *comm, int exit_code) __attribute__((noreturn));
 
 /* Ranks with the same color, ordered by key, then by rank; with a color below 0 a rank takes no
@@ -103,7 +104,8 @@ saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index);
 saf_status saf_comm_test_any(saf_comm_request **requests, int n, int *index);
 /* Local. Moves the messages under way on without waiting; nothing to do costs nothing. Data beyond
  * a few MiB, and any data on some networks, only leaves inside such calls: a rank that computes for
- * long while it sends calls this now and then, between two layers say. */
+ * long while it sends calls this now and then, between two layers say. It also tells the watchdog
+ * that this rank gets on. */
 void saf_comm_progress(void);
 /* Local. Gives up a receive that will never be matched; one that has been is used up. A send is
  * waited for. */
@@ -157,6 +159,22 @@ bool saf_shared_one_host(const saf_shared *shared); /* then parts are not looked
  * the block or with rows that overlap: on every rank, before anything is sent, and the block stays
  * good). */
 saf_status saf_shared_meet(saf_shared *shared, const saf_part *parts, int64_t n);
+
+/* ---- watchdog ---------------------------------------------------------------------------------
+ * MPI never notices a rank that is stopped or hangs: the others wait for ever. From saf_comm_watch
+ * on, the job ends with exit code 124 and one message that names rank, host and phase when a rank
+ *   - is stopped or cannot be reached: it has not answered the rank before it for a quarter more
+ * than `seconds`. A rank answers whenever it waits, tests a message or calls saf_comm_progress;
+ *   - hangs: it has waited for nobody and called none of these for `seconds`. So a rank that
+ *     computes, reads or writes for long calls saf_comm_progress now and then;
+ *   - or when all wait for each other, for some twice that time.
+ * The time during which the whole job is suspended does not count. */
+
+/* Takes the place of what held before; seconds <= 0: no watchdog, nor with one rank. It ends with
+ * saf_comm_stop. Collective; same value everywhere. Errors: NO_MEMORY (no thread), COMM. */
+saf_status saf_comm_watch(saf_comm *world, double seconds);
+/* Local. What the ranks are doing now ("loading"), for messages; the text stays where it is. */
+void saf_comm_watch_phase(const char *name);
 
 /* ---- counters -------------------------------------------------------------------------------- */
 

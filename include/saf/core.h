@@ -270,4 +270,10 @@ double saf_clock_s(void); /* monotonic, seconds */
 void saf_clock_iso8601(char out[32]);
 size_t saf_peak_memory_bytes(void); /* largest resident size of this process so far */
 
+/* What takes long and cannot be seen from outside (reading back gigabytes, waiting for a disk)
+ * calls saf_alive between its parts, on the thread that was given the work; whoever watches that
+ * the process gets on sets what that calls (NULL: nothing, as at first). */
+void saf_alive(void);
+void saf_alive_calls(void (*what)(void));
+
 #endif

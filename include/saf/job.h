@@ -66,7 +66,7 @@ typedef struct {
         int32_t repeats, prompt_tokens, decode_tokens, context, sequences, read_mib;
     } bench;
     struct {
-        int32_t context, sequences, micro_batch, chunk;
+        int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
         bool trace; /* the ranks' timelines go to the results */
     } run;
     struct {

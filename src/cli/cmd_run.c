@@ -28,7 +28,8 @@ static void print_help(void) {
     printf("  --quiet     only warnings and errors\n\n");
     printf("Results go to output.file; `saf report FILE.h5` reads them back.\n");
     printf("Exit codes: 0 done; 1 failed at run time; 2 wrong usage or job file; 65 bad input\n");
-    printf("file; 66 missing input; 70 a defect in saf; 73 cannot create output; 74 I/O error.\n");
+    printf("file; 66 missing input; 70 a defect in saf; 73 cannot create output; 74 I/O error;\n");
+    printf("124 a rank was stopped, hung or out of reach (run.watchdog_seconds).\n");
 }
 
 /* ---- the command line ---------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
 /* Communicators: start and end, parts and copies, who and where. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -50,16 +51,33 @@ void saf_comm_stop(saf_comm **world) {
     if (!*world) return;
     saf__drop_requests(*world);
     /* The end of MPI waits for all ranks and spins: meet them politely first. */
+    saf_comm_watch_phase("ending");
     (void)saf_comm_barrier(*world);
+    saf__watch_leave();
+    saf__watch_inside("MPI_Finalize");
     (*world)->transport->stop(*world);
+    saf__watch_stop();
     started = false;
     saf_free(world);
 }
 
+static volatile sig_atomic_t abort_code;
+
+static void end_at_once(int signal_number) {
+    (void)signal_number;
+    _exit(abort_code);
+}
+
 void saf_comm_abort(saf_comm *comm, int exit_code) {
+    enum { PATIENCE_S = 5 };
     /* 0 would make the launcher report success, and codes wrap at 256. */
-    if (exit_code < 1 || exit_code > 109) exit_code = saf_status_exit_code(SAF_DEFECT);
-    comm->transport->abort(exit_code);
+    bool sound =
+        (exit_code >= 1 && exit_code <= 109) || exit_code == saf_status_exit_code(SAF_WATCHDOG);
+    abort_code = sound ? exit_code : saf_status_exit_code(SAF_DEFECT);
+    /* The launcher is asked to end everybody, and cut off it cannot be. */
+    signal(SIGALRM, end_at_once);
+    alarm(PATIENCE_S);
+    comm->transport->abort(abort_code);
 }
 
 static saf_status derive(saf_comm *comm, saf_comm **out) {
@@ -82,7 +100,10 @@ saf_status saf_comm_split(saf_comm *comm, int color, int key, saf_comm **out) {
     saf_comm *c = NULL;
     bool member = false;
     SAF_TRY(derive(comm, &c));
-    SAF_TRY(comm->transport->split(comm, color, key, c, &member));
+    saf__watch_inside("MPI_Comm_split");
+    st = comm->transport->split(comm, color, key, c, &member);
+    saf__watch_inside(NULL);
+    if (st != SAF_OK) goto out;
     if (!member) saf_free(&c);
     *out = c;
     c = NULL;
@@ -95,7 +116,10 @@ saf_status saf_comm_dup(saf_comm *comm, saf_comm **out) {
     saf_status st = SAF_OK;
     saf_comm *c = NULL;
     SAF_TRY(derive(comm, &c));
-    SAF_TRY(comm->transport->dup(comm, c));
+    saf__watch_inside("MPI_Comm_dup");
+    st = comm->transport->dup(comm, c);
+    saf__watch_inside(NULL);
+    if (st != SAF_OK) goto out;
     *out = c;
     c = NULL;
 out:

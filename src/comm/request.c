@@ -107,6 +107,8 @@ static void complete(saf_comm_request *r) {
 }
 
 uint64_t saf__progress(void) {
+    uint64_t before = events;
+    saf__watch_answer();
     for (saf_comm_request *r = oldest; r; r = r->next) {
         bool done = false;
         if (r->complete) continue;
@@ -116,10 +118,12 @@ uint64_t saf__progress(void) {
         else if (done)
             complete(r);
     }
+    if (events != before) saf__watch_moved();
     return events;
 }
 
 void saf_comm_progress(void) {
+    saf__watch_moved();
     (void)saf__progress();
 }
 

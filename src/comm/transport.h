@@ -21,6 +21,7 @@ enum {
     SAF__TAG_ALLGATHER = 101,
     SAF__TAG_GATHER,
     SAF__TAG_MEET,
+    SAF__TAG_WATCH,
     SAF__TAG_PIECES = 1024,
     SAF__TAG_PIECES_END = 16384
 };
@@ -104,6 +105,17 @@ uint64_t saf__progress(void);
 void saf__drop_requests(const saf_comm *comm);
 /* Waits for all of n operations; the first error is returned when none is left pending. */
 saf_status saf__wait_ops(saf_comm *comm, saf__op *ops, int64_t n);
+
+/* The watchdog (watch.c), costs next to nothing where there is none. It is told that this rank gets
+ * on, that it waits for others in a way that lets it answer, and that it is inside a call that does
+ * not (NULL: no more); and asked to answer for this rank, now and then. */
+void saf__watch_moved(void);
+void saf__watch_waiting(bool is);
+void saf__watch_inside(const char *call);
+void saf__watch_answer(void);
+/* Beats end, which is collective on the world; the thread ends. */
+void saf__watch_leave(void);
+void saf__watch_stop(void);
 
 void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s);
 

@@ -18,7 +18,7 @@ static void nap(double waited_s) {
     nanosleep(&(struct timespec){.tv_nsec = (long)(s * 1e9)}, NULL); /* a signal may cut it short */
 }
 
-saf_status saf__wait_until(const saf_comm *comm, saf__poll poll, void *what) {
+static saf_status wait_until(const saf_comm *comm, saf__poll poll, void *what) {
     double start = 0, busy_until = 0, before = 0;
     bool slept = false;
     uint64_t moved = 0;
@@ -38,6 +38,7 @@ saf_status saf__wait_until(const saf_comm *comm, saf__poll poll, void *what) {
         if (start == 0) {
             start = now;
             busy_until = now + POLL_S;
+            saf__watch_waiting(true);
         }
         /* MPI moves data only inside its calls: while a large message flows, keep calling. */
         if (slept && now - before > MOVED_S) busy_until = now + POLL_S;
@@ -48,6 +49,13 @@ saf_status saf__wait_until(const saf_comm *comm, saf__poll poll, void *what) {
             sched_yield();
         before = saf_clock_s();
     }
+}
+
+saf_status saf__wait_until(const saf_comm *comm, saf__poll poll, void *what) {
+    saf_status st = wait_until(comm, poll, what);
+    saf__watch_waiting(false);
+    saf__watch_moved();
+    return st;
 }
 
 typedef struct {

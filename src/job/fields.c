@@ -123,6 +123,8 @@ const saf__field saf__fields[] = {
      .help = "a long prompt goes through the stages in pieces of this length; 0: saf chooses"},
     {"run.trace", BOTH, BOOL, AT(run.trace),
      .help = "store what each rank did when, for `saf report` and `saf report --trace`"},
+    {"run.watchdog_seconds", BOTH, INT(0, 86400), AT(run.watchdog_seconds), .initial = "300", .unit = "seconds",
+     .help = "a rank that is stopped, hangs or cannot be reached for so long ends the job with exit code 124; 0: off"},
     {"output.file", ALL, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
      .help = "the results file (HDF5)"},
 };

@@ -131,6 +131,7 @@ out:
 }
 
 saf_status saf__results_write(saf__session *s) {
+    saf_comm_watch_phase("writing");
     saf_status st = saf__ranks_gather(s);
     if (st == SAF_OK && s->rank == 0) st = write_file(s);
     return saf_comm_agree(s->world, st);

@@ -140,6 +140,7 @@ saf_status saf__requests_make(saf__session *s) {
     for (int64_t i = 0; i < s->n_prompts; i++) {
         ids.len = 0;
         saf_buf_clear(&shown);
+        saf_comm_progress();
         SAF_TRY(prompt_ids(s, &s->prompts[i], family, &ids, &shown));
         SAF_TRY(begin_row(&s->results.requests[i], &s->prompts[i], &ids, &shown));
         SAF_TRY(add_request(s, i, &s->results.requests[i], &s->prompts[i]));

@@ -11,7 +11,7 @@
 typedef struct {
     int32_t kind, kv_type, threads;
     int32_t replicas, pipeline, tensor, n_stages, n_share;
-    int32_t dry_run, trace;
+    int32_t dry_run, trace, watchdog_seconds;
     uint32_t model_path_bytes;
 } saf__settings;
 

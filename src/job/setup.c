@@ -43,7 +43,8 @@ static saf_status share_settings(saf__session *s) {
                                       .n_stages = job->layout.n_stages,
                                       .n_share = job->layout.n_share,
                                       .dry_run = s->options->dry_run,
-                                      .trace = job->run.trace};
+                                      .trace = job->run.trace,
+                                      .watchdog_seconds = job->run.watchdog_seconds};
         const char *model = s->made_path ? s->made_path : job->model.path;
         st = saf_buf_append(&path, model, strlen(model));
     }
@@ -133,10 +134,12 @@ static saf_status check_rank_count(const saf__session *s) {
 
 saf_status saf__session_open(saf__session *s) {
     saf_status st = SAF_OK;
+    saf_comm_watch_phase("opening");
     SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? check_rank_count(s) : SAF_OK));
     if (s->rank == 0 && s->job->model.shape) st = saf__bench_make_model(s);
     SAF_TRY(saf_comm_agree(s->world, st));
     SAF_TRY(share_settings(s));
+    SAF_TRY(saf_comm_watch(s->world, s->settings.watchdog_seconds));
     SAF_TRY(share_hosts(s));
     SAF_TRY(saf__model_open(s));
     saf__bench_unlink_model(s);
@@ -187,6 +190,7 @@ out:
 
 saf_status saf__session_load(saf__session *s) {
     saf_status st = SAF_OK;
+    saf_comm_watch_phase("loading");
     SAF_TRY(load_slice(s));
     SAF_TRY(saf_group_new(s->world, &s->layout, &s->params, &s->work, &s->schedule, &s->group));
     SAF_TRY(saf_comm_agree(s->world, make_stage(s)));

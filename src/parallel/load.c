@@ -81,6 +81,7 @@ static saf_status between_blocks(void *ctx, size_t bytes) {
     saf_status st = SAF_OK;
     loader *l = ctx;
     l->there = bytes;
+    saf_comm_progress();
     SAF_TRY(saf__give_some(&l->giving));
     st = saf__loaded_say(&l->loaded, bytes);
 out:

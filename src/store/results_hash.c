@@ -9,6 +9,7 @@ static saf_status hash_rows(const saf_results_writer *w, saf_sha256 *sha, int64_
     hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
     for (int64_t i = 0; i < rows; i += block_rows) {
         int64_t n = saf_i64_min(block_rows, rows - i);
+        saf_alive();
         SAF_TRY(saf__h5_select_rows(&w->h5, w->logits, row0 + i, n, &file_space, &memory_space));
         SAF_TRY(saf__h5_check(
             &w->h5,

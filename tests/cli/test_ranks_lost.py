@@ -1,0 +1,176 @@
+"""saf run when ranks are lost: killed, stopped, hanging. The job ends everywhere, in seconds, with one
+message that names rank and host."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from saftest import ENV, ROOT, SAF, Tap, job_file, saf, scratch  # noqa: E402
+
+tap = Tap()
+RANKS = 4
+WATCHDOG_S = 2
+HOST = socket.gethostname()
+
+
+def process_of(pid):
+    """Name, state and parent; None when it is gone. (A bare machine has no `ps`.)"""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            before, after = f.read().rsplit(")", 1)
+    except OSError:
+        return None
+    state, parent = after.split()[:2]
+    return before.split("(", 1)[1], state, int(parent)
+
+
+def is_running(pid):
+    """Not gone, and no zombie that nobody has asked about yet."""
+    process = process_of(pid)
+    return process is not None and process[1] not in "ZX"
+
+
+def ranks_of(launcher):
+    """The ranks' processes by rank: the launcher starts them in that order."""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        process = process_of(pid)
+        if process and process[0] == "saf" and process[2] == launcher:
+            with open(f"/proc/{pid}/environ", "rb") as f:
+                rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", f.read())
+            found.append((int(rank.group(1)), pid))
+    return [pid for _, pid in sorted(found)]
+
+
+class Job:
+    """A job under way over RANKS ranks."""
+
+    def __init__(self, folder, model, *words):
+        self.pids = []
+        job = job_file(folder, f'job = "generate"; model: {{ path = "{model}"; }};')
+        self.out = f"{folder}/out.h5"
+        self.log = f"{folder}/log"
+        with open(self.log, "wb") as log:
+            self.mpirun = subprocess.Popen(
+                ["mpirun", "-np", str(RANKS), "--oversubscribe", "--bind-to", "none", SAF, "run", job,
+                 "generate.max_tokens=3000", "generate.ignore_eos=true",
+                 "layout.threads=1", f"run.watchdog_seconds={WATCHDOG_S}",
+                 f"output.file={self.out}", *words], cwd=ROOT, env=ENV, stdout=log, stderr=log)
+
+    def said(self):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def end(self, seconds):
+        """mpirun's exit code (None: not within that time), how long it took, what was said, and
+        which processes are left then."""
+        begin = time.time()
+        code = None
+        try:
+            code = self.mpirun.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        took = time.time() - begin
+        left = [pid for pid in self.pids if is_running(pid)]
+        if code is None:
+            self.mpirun.kill()
+            self.mpirun.wait()
+        for pid in left:
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+        for path in self.out, self.out + ".part":
+            if os.path.exists(path):
+                os.remove(path)
+                if path == self.out:
+                    left.append(path)
+        return code, took, self.said(), left
+
+    def find_ranks(self):
+        wait_until(lambda: self.mpirun.poll() is not None or
+                   len(ranks_of(self.mpirun.pid)) == RANKS)
+        self.pids = ranks_of(self.mpirun.pid)
+        if len(self.pids) == RANKS:
+            return True
+        return tap.ok(False, f"{RANKS} ranks are running", f"{self.pids}: {self.said()}")
+
+
+def wait_until(condition, seconds=30):
+    end = time.time() + seconds
+    while not condition():
+        if time.time() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def start(folder, model, phase, after_s):
+    """A job whose ranks are in this phase; None if it does not get there."""
+    job = Job(folder, model, "input.prompts=jobs/data/prompts.txt")
+    there = wait_until(lambda: os.path.exists(job.out + ".part"))  # made just before the ranks load
+    if phase == "running":
+        there = wait_until(lambda: "loaded" in job.said())
+    time.sleep(after_s)
+    if job.find_ranks() and there:
+        return job
+    job.end(0)
+    return None
+
+
+def kill(folder, model, rank, phase):
+    job = start(folder, model, phase, 0.1)
+    if not job:
+        return
+    os.kill(job.pids[rank], signal.SIGKILL)
+    code, took, said, left = job.end(20)
+    names = re.findall(r"process rank (\d+) with PID \d+ on node (\S+) exited on signal 9", said)
+    tap.ok(code not in (None, 0) and took < 5 and not left and names == [(str(rank), HOST)] and
+           "error: " not in said, f"rank {rank} is killed while {phase}",
+           f"exit {code} after {took:.1f} s, left {left}: {said}")
+
+
+def stop(folder, model, rank, phase):
+    """A fast machine may have loaded before the rank is stopped, a slow one not have begun."""
+    for after_s in 0.05, 0.02, 0.2, 0.01:
+        job = start(folder, model, phase, after_s)
+        if not job:
+            return
+        os.kill(job.pids[rank], signal.SIGSTOP)
+        code, took, said, left = job.end(30)
+        if phase == "running" or not re.search("while (opening|running)", said):
+            break
+    expected = f"error: rank {rank} on {HOST} has not answered for {WATCHDOG_S} seconds, while {phase}:"
+    tap.ok(code == 124 and took < 1.25 * WATCHDOG_S + 5 and not left and
+           said.count("error: ") == 1 and expected in said, f"rank {rank} is stopped while {phase}",
+           f"exit {code} after {took:.1f} s, left {left}: {said}")
+
+
+def hanging(folder, model):
+    """Rank 0 hangs in a system call: it reads prompts from a pipe that nobody writes to."""
+    pipe = f"{folder}/prompts.txt"
+    os.mkfifo(pipe)
+    job = Job(folder, model, f"input.prompts={pipe}")
+    if not job.find_ranks():
+        job.end(0)
+        return
+    code, took, said, left = job.end(30)
+    expected = (f"error: rank 0 on {HOST} hangs: it has not got on for {WATCHDOG_S} seconds, while "
+                "opening")
+    tap.ok(code == 124 and not left and said.count("error: ") == 1 and expected in said,
+           "rank 0 hangs while opening", f"exit {code} after {took:.1f} s, left {left}: {said}")
+
+
+with scratch() as scratch_folder:
+    large = os.path.join(scratch_folder, "large.gguf")
+    made = saf("model", "make", large, "--arch", "qwen3", "--shape", "16:1024:16:8:64:3072", "--type",
+               "f16", "--seed", 1)
+    if tap.ok(made.returncode == 0, "a model is made", made.stderr):
+        for number in range(RANKS):
+            for at in "loading", "running":
+                kill(scratch_folder, large, number, at)
+                stop(scratch_folder, large, number, at)
+        hanging(scratch_folder, large)
+tap.exit()

@@ -84,7 +84,12 @@ static saf_status find_hosts(saf_shared *s) {
     st = saf_alloc((size_t)c->size + 2, sizeof *all, &all);
     if (st == SAF_OK) st = saf_alloc((size_t)c->size, sizeof *s->host_of, &s->host_of);
     SAF_TRY(saf__agree(c, st));
-    if (c->size > 1) SAF_TRY(saf__agree(c, c->transport->find_host(c, &lowest)));
+    if (c->size > 1) {
+        saf__watch_inside("MPI_Comm_split_type");
+        st = c->transport->find_host(c, &lowest);
+        saf__watch_inside(NULL);
+        SAF_TRY(saf__agree(c, st));
+    }
     SAF_TRY(tell_neighbours(s, lowest, all));
     number_hosts(s, all);
     SAF_TRY(saf__agree(c, saf_comm_split(c, s->host_of[c->rank], c->rank, &s->host)));
@@ -100,10 +105,14 @@ static saf_status take_memory(saf_shared *s) {
     saf_status st = SAF_OK;
     saf_comm *host = s->host;
     size_t lines = ((size_t)host->size + 1) * sizeof(line), bytes = lines + s->bytes;
-    if (host->size == 1)
+    if (host->size == 1) {
         SAF_TRY(saf_alloc(bytes, 1, &s->alone));
-    else
-        SAF_TRY(host->transport->share(host, bytes, &s->window));
+    } else {
+        saf__watch_inside("MPI_Win_allocate_shared");
+        st = host->transport->share(host, bytes, &s->window);
+        saf__watch_inside(NULL);
+        if (st != SAF_OK) goto out;
+    }
     char *base = s->alone ? (char *)s->alone : s->window.base;
     s->lines = (line *)(void *)base;
     s->block = base + lines;
@@ -142,7 +151,9 @@ void saf_shared_free(saf_shared **shared) {
             saf__op op = {0};
             if (s->host->transport->ibarrier(s->host, &op) == SAF_OK)
                 (void)saf__wait_ops(s->host, &op, 1);
+            saf__watch_inside("MPI_Win_free");
             s->host->transport->unshare(&s->window);
+            saf__watch_inside(NULL);
         }
         saf_free(&s->alone);
         saf_comm_free(&s->leaders);
@@ -285,5 +296,7 @@ out:
 
 saf_status saf_shared_meet(saf_shared *shared, const saf_part *parts, int64_t n) {
     saf__count(SAF_COUNT_MEET, 1, 0, 0);
+    saf__watch_moved();
+    saf__watch_answer();
     return shared->hosts == 1 ? meet_on_host(shared) : meet_hosts(shared, parts, n);
 }

@@ -81,21 +81,24 @@ out:
 typedef struct {
     FILE *out;
     const saf_results *r;
-    int64_t *process; /* [ranks] */
-    bool any;         /* an object was written */
+    int64_t *process;     /* [ranks] */
+    bool parts, replicas; /* there is more than one of a stage, of the model */
+    bool any;             /* an object was written */
 } tracer;
 
 static int64_t thread_of(int64_t rank) {
     return rank + 1;
 }
 
-static saf_status find_processes(tracer *t) {
+static saf_status look_at_ranks(tracer *t) {
     saf_status st = saf_alloc((size_t)t->r->n_ranks, sizeof *t->process, &t->process);
     if (st != SAF_OK) return st;
     for (int64_t i = 0; i < t->r->n_ranks; i++) {
         int64_t first = 0;
         while (strcmp(t->r->ranks[first].host, t->r->ranks[i].host) != 0) first++;
         t->process[i] = thread_of(t->r->n_ranks + first);
+        t->parts |= t->r->ranks[i].part > 0;
+        t->replicas |= t->r->ranks[i].replica > 0;
     }
     return SAF_OK;
 }
@@ -145,9 +148,11 @@ static saf_status put_fact(tracer *t, int64_t rank, const char *what, const char
 static saf_status put_rank(tracer *t, int64_t i) {
     saf_status st = SAF_OK;
     const saf_result_rank *k = &t->r->ranks[i];
-    char name[100];
-    snprintf(name, sizeof name, "rank %d: layers %d-%d", (int)i, (int)k->layer0,
-             (int)k->layer1 - 1);
+    char name[100], part[20] = "", replica[24] = "";
+    if (t->parts) snprintf(part, sizeof part, ", part %d", (int)k->part);
+    if (t->replicas) snprintf(replica, sizeof replica, ", replica %d", (int)k->replica);
+    snprintf(name, sizeof name, "rank %d: layers %d-%d%s%s", (int)i, (int)k->layer0,
+             (int)k->layer1 - 1, part, replica);
     SAF_TRY(put_fact(t, i, "process_name", k->host, 0));
     SAF_TRY(put_fact(t, i, "process_sort_index", NULL, t->process[i]));
     SAF_TRY(put_fact(t, i, "thread_name", name, 0));
@@ -172,7 +177,7 @@ saf_status saf__report_trace(FILE *out, const char *path, const saf_results *r) 
     if (r->n_entries == 0)
         return saf_fail(SAF_BAD_INPUT, "%s has no timeline: it is recorded with run.trace = true",
                         path);
-    SAF_TRY(find_processes(&t));
+    SAF_TRY(look_at_ranks(&t));
     fprintf(out, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
     for (int64_t i = 0; i < r->n_ranks; i++) SAF_TRY(put_rank(&t, i));
     for (int64_t i = 0; i < r->n_entries; i++) SAF_TRY(put_entry(&t, &r->timeline[i]));

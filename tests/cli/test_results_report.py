@@ -120,7 +120,7 @@ def check_timeline(folder, path):
     hosts, ranks = ({k[:2]: v for k, v in names.items() if k[2] == what}
                     for what in ("process_name", "thread_name"))
     tap.equal((sorted(hosts.values()), sorted(ranks.values())),
-              (["nöde-00", "nöde-01"], ["rank 0: layers 0-9", "rank 1: layers 10-19"]),
+              (["nöde-00", "nöde-01"], ["rank 0: layers 0-9, replica 0", "rank 1: layers 10-19, replica 1"]),
               "a process for each host, a thread for each rank")
     tap.equal(len({n for pair in hosts for n in pair} - {0}), 4, "no number is used twice, nor 0")
     of = {pair: int(name.split()[1][:-1]) for pair, name in ranks.items()}
@@ -134,11 +134,13 @@ def check_timeline(folder, path):
         b.write(a.read())
     with h5py.File(two, "r+") as f:
         ranks = f["ranks"][:]
-        ranks["host"] = "same"
+        ranks["host"], ranks["replica"], ranks["part"] = "same", 0, ranks["rank"]
         f["ranks"][:] = ranks
     events = json.loads(saf("report", "--trace", two).stdout)["traceEvents"]
     tap.equal((len({e["pid"] for e in events}), len({e["tid"] for e in events})), (1, 2),
               "two ranks of a host are threads of one process")
+    tap.equal([e["args"]["name"] for e in events if e["name"] == "thread_name"],
+              ["rank 0: layers 0-9, part 0", "rank 1: layers 10-19, part 1"], "parts of a stage are named")
     with h5py.File(two, "r+") as f:
         del f["timeline"]
     run = saf("report", "--trace", two)

@@ -52,6 +52,7 @@ static inline void fixture_request(saf_result_request *q, int64_t i) {
     q->seconds_per_token = failed ? NAN : 1.0 / (double)(i + 3);
     q->log_likelihood = q->perplexity = NAN;
     q->seed = UINT64_MAX - (uint64_t)i;
+    q->replica = failed ? -1 : (int32_t)i % 3;
     fixture_ids(&q->prompt_ids, q->prompt_tokens, i);
     fixture_ids(&q->completion_ids, q->completion_tokens, i + 1000);
     if (failed) return;
@@ -249,6 +250,7 @@ static inline void fixture_same_request(const saf_results *r, const saf_result_r
     fixture_same_number(a->log_likelihood, b->log_likelihood);
     fixture_same_number(a->perplexity, b->perplexity);
     assert_true(a->seed == b->seed);
+    assert_int_equal(a->replica, b->replica);
     fixture_same_text(a->prompt, b->prompt);
     fixture_same_text(a->completion, b->completion);
     fixture_same_array(a->prompt_ids, b->prompt_ids, a->prompt_tokens, sizeof(int32_t));

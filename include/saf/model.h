@@ -440,6 +440,10 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
  * whether all logits of a row are. Errors: those of the group's share. */
 saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
 
+/* From now on the calling thread does this after every layer, while the others go on, for what
+ * cannot wait until the end of a pass; NULL: no more. It calls nothing of the stage. */
+void saf_stage_tick(saf_stage *s, void (*tick)(void *ctx), void *ctx);
+
 /* ---- where the time of a forward pass goes, and what it must do at least ---- */
 
 /* name, what it says in tables */

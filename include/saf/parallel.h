@@ -13,6 +13,10 @@
  *
  * A flight is one micro-batch on its way: runs of consecutive positions of some sequences. Several
  * flights are under way at once; each stage handles them in the order in which stage 0 sent them.
+ * A whole pipeline is a replica of the model, and there may be several: each draws from one queue
+ * of requests as it gets room for them, decides about what it has drawn, and its head, the lead of
+ * its stage 0, reports to the head of the first replica what came of it.
+ *
  * Because every kernel gives the same bits whatever the company in a batch, the schedule may follow
  * the clock and the results do not depend on it.
  */
@@ -185,8 +189,9 @@ typedef struct {
     int32_t capacity;    /* positions of a slot */
 } saf_schedule;
 
-/* What stage 0 is told, always from saf_engine_run's own thread, for each request in order of its
- * positions. A status other than SAF_OK ends the run. Any callback may be NULL. */
+/* What the head of each replica is told of the requests that it runs, always from saf_engine_run's
+ * own thread, for each request in order of its positions. A status other than SAF_OK ends the run.
+ * Any callback may be NULL. */
 typedef struct {
     void *ctx;
     void (*admitted)(void *ctx, int32_t request);
@@ -203,6 +208,9 @@ typedef struct {
      * others go on. Layer and position are the same whatever the layout and schedule. */
     void (*fault)(void *ctx, int32_t request, int32_t layer, int32_t position);
     void (*done)(void *ctx, int32_t request);
+    /* At the head of the first replica: what another's events gave to saf_group_report, in its
+     * order, aligned to 8 bytes. Also called in the middle of a forward pass. */
+    saf_status (*report)(void *ctx, int32_t replica, const void *bytes, size_t len);
 } saf_engine_events;
 
 /* How the run went for this rank. */
@@ -226,10 +234,14 @@ saf_status saf_group_new(saf_comm *comm, const saf_layout *layout, const saf_mod
 void saf_group_free(saf_group **group); /* collective */
 /* For saf_stage_new: NULL for a rank alone. */
 const saf_stage_group *saf_group_stage(const saf_group *group);
+/* In an event of another replica's head than the first: the two pieces, one after the other, are
+ * reported. Waits for the first replica only while it has several MiB of this one to take. */
+saf_status saf_group_report(saf_group *group, const void *head, size_t head_len, const void *body,
+                            size_t body_len);
 /* Of memory, once for all ranks of a host. */
 size_t saf_group_bytes(const saf_group *group);
 
-/* Runs all work through the stages. Only the events of the first stage's lead are used.
+/* Runs all work through the stages. Only the events of heads are used.
  * Collective. An event's error ends the run in order on all ranks and is returned by that rank
  * alone; after any other error (times->apart) the caller ends the job with saf_comm_abort.
  * trace: of this rank, or NULL. */

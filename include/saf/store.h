@@ -48,6 +48,7 @@ typedef struct {
     double queue_s, time_to_first_token_s, seconds_per_token;
     double log_likelihood, perplexity; /* score jobs; NaN elsewhere */
     uint64_t seed;
+    int32_t replica;           /* that ran it; -1: none */
     char *prompt, *completion; /* UTF-8 */
     int32_t *prompt_ids, *completion_ids;
     float *logprobs;  /* [completion_tokens]; for score jobs [prompt_tokens]: NaN

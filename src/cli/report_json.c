@@ -180,6 +180,7 @@ static cJSON *make_request(builder *b, const saf_results *r, const saf_result_re
     add_number(b, o, "perplexity", q->perplexity);
     snprintf(seed, sizeof seed, "%" PRIu64, q->seed);
     add(b, o, "seed", cJSON_CreateRaw(seed));
+    add_whole(b, o, "replica", q->replica);
     add_whole(b, o, "logits_row0", q->logits_row0);
     add_whole(b, o, "logits_rows", q->logits_rows);
     add_text(b, o, "prompt", q->prompt ? q->prompt : "");

@@ -9,15 +9,17 @@ double saf__run_time_s(const saf__session *s) {
 
 void saf__event_admitted(void *ctx, int32_t request) {
     saf__session *s = ctx;
-    s->live[request].admitted_s = saf__run_time_s(s);
+    saf__course *c = &s->live[request].course;
+    c->replica = saf_layout_place(&s->layout, s->rank).replica;
+    c->admitted_s = saf__run_time_s(s);
 }
 
 void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position) {
     saf__session *s = ctx;
-    saf__live *l = &s->live[request];
-    l->end = SAF__ENDED_ERROR;
-    l->fault_layer = layer;
-    l->fault_position = position;
+    saf__course *c = &s->live[request].course;
+    c->end = SAF__ENDED_ERROR;
+    c->fault_layer = layer;
+    c->fault_position = position;
 }
 
 /* Where nobody watches a bar, lines for the log: after 5 seconds, then at twice the time of the one
@@ -30,8 +32,20 @@ static void log_progress(saf__session *s, double now) {
             s->work.n_requests, (long long)s->sampled_tokens, seconds);
 }
 
+/* Another head tells rank 0, which draws. */
+static void tell_progress(saf__session *s, double now) {
+    if (now - s->progress_s < 0.25) return;
+    s->progress_s = now;
+    saf_status st = saf__report_progress(s);
+    if (st != SAF_OK && s->status == SAF_OK) s->status = st;
+}
+
 void saf__progress_draw(saf__session *s, bool last) {
     double now = saf_clock_s();
+    if (s->rank != 0) {
+        tell_progress(s, now);
+        return;
+    }
     if (!s->progress && !s->stream && !s->options->quiet && !last) log_progress(s, now);
     if (!s->progress || (!last && now - s->progress_s < 0.25)) return;
     s->progress_s = now;
@@ -68,9 +82,8 @@ void saf__loading_end(saf__session *s) {
 
 void saf__event_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
-    (void)request;
-    s->finished++;
-    saf__progress_draw(s, false);
+    saf_status st = saf__report_done(s, request);
+    if (st != SAF_OK && s->status == SAF_OK) s->status = st;
 }
 
 saf_status saf__row_finish(saf__session *s, const saf__live *l, saf_result_request *row) {
@@ -78,19 +91,21 @@ saf_status saf__row_finish(saf__session *s, const saf__live *l, saf_result_reque
         [SAF__ENDED_NOT] = "",          [SAF__ENDED_EOS] = "eos",
         [SAF__ENDED_STOP] = "stop",     [SAF__ENDED_LENGTH] = "length",
         [SAF__ENDED_SCORED] = "scored", [SAF__ENDED_ERROR] = "error"};
-    bool failed = l->end == SAF__ENDED_ERROR;
+    const saf__course *c = &l->course;
+    bool failed = c->end == SAF__ENDED_ERROR;
     char where[32] = "the output head", why[128];
     snprintf(row->state, sizeof row->state, "%s", failed ? "failed" : "done");
-    snprintf(row->finish_reason, sizeof row->finish_reason, "%s", reasons[l->end]);
-    row->queue_s = l->admitted_s;
+    snprintf(row->finish_reason, sizeof row->finish_reason, "%s", reasons[c->end]);
+    row->replica = c->replica;
+    row->queue_s = c->admitted_s;
     row->logits_row0 = l->logits_row0;
     row->logits_rows = l->logits_rows;
     if (!failed) return SAF_OK;
     s->results.failed_requests++;
-    if (l->fault_layer < s->params.layers)
-        snprintf(where, sizeof where, "layer %d", l->fault_layer);
+    if (c->fault_layer < s->params.layers)
+        snprintf(where, sizeof where, "layer %d", c->fault_layer);
     snprintf(why, sizeof why, "a value that is not finite left %s at position %d", where,
-             l->fault_position);
+             c->fault_position);
     saf_free(&row->error);
     return saf_strdup(why, &row->error);
 }

@@ -77,16 +77,16 @@ static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const 
     saf__live *l = &s->live[request];
     const saf_job *job = s->job;
     if (s->status != SAF_OK) return s->status;
-    l->last_s = saf__run_time_s(s);
-    if (l->completion.len == 0) l->first_s = l->last_s;
+    l->course.last_s = saf__run_time_s(s);
+    if (l->completion.len == 0) l->course.first_s = l->course.last_s;
     s->sampled_tokens++;
     saf__progress_draw(s, false);
     SAF_TRY(keep_token(s, l, token, top));
     *finished = true;
     if (!job->generate.ignore_eos && saf_tokenizer_is_end(s->tokenizer, token.id)) {
-        l->end = SAF__ENDED_EOS;
+        l->course.end = SAF__ENDED_EOS;
     } else if (is_stop_id(job, token.id)) {
-        l->end = SAF__ENDED_STOP;
+        l->course.end = SAF__ENDED_STOP;
     } else {
         size_t before = l->bytes.len;
         SAF_TRY(saf_tokenizer_piece(s->tokenizer, token.id, false, false, &l->bytes));
@@ -94,9 +94,9 @@ static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const 
         if (stop < l->bytes.len) {
             l->bytes.len = stop;
             l->bytes.data[stop] = 0;
-            l->end = SAF__ENDED_STOP;
+            l->course.end = SAF__ENDED_STOP;
         } else if (l->completion.len >= s->work.requests[request].max_tokens) {
-            l->end = SAF__ENDED_LENGTH;
+            l->course.end = SAF__ENDED_LENGTH;
         } else {
             *finished = false;
         }
@@ -119,14 +119,10 @@ static saf_status on_logits(void *ctx, int32_t request, int32_t pos0, int32_t n,
 static void on_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf__live *l = &s->live[request];
-    int64_t V = s->params.vocab, rows = (int64_t)(l->logits.len / sizeof(float)) / V;
+    int64_t rows = (int64_t)(l->logits.len / sizeof(float)) / s->params.vocab;
     if (rows > 0) {
-        saf_status st =
-            saf_results_logits(s->writer, V, s->logits_rows, rows, (float *)l->logits.data);
+        saf_status st = saf__report_logits(s, request, 0, rows, rows, (float *)l->logits.data);
         if (st != SAF_OK && s->status == SAF_OK) s->status = st;
-        l->logits_row0 = s->logits_rows;
-        l->logits_rows = rows;
-        s->logits_rows += rows;
         saf_buf_free(&l->logits);
     }
     saf__event_done(ctx, request);
@@ -138,7 +134,8 @@ saf_engine_events saf__generate_events(saf__session *s) {
                                .token = on_token,
                                .logits = on_logits,
                                .fault = saf__event_fault,
-                               .done = on_done};
+                               .done = on_done,
+                               .report = saf__report_taken};
 }
 
 static saf_status copy_array(const void *from, size_t bytes, void *out) {
@@ -159,8 +156,9 @@ saf_status saf__generate_rows(saf__session *s) {
         int64_t n = l->completion.len;
         SAF_TRY(saf__row_finish(s, l, row));
         row->completion_tokens = n;
-        if (n > 0) row->time_to_first_token_s = l->first_s - l->admitted_s;
-        if (n > 1) row->seconds_per_token = (l->last_s - l->first_s) / (double)(n - 1);
+        const saf__course *c = &l->course;
+        if (n > 0) row->time_to_first_token_s = c->first_s - c->admitted_s;
+        if (n > 1) row->seconds_per_token = (c->last_s - c->first_s) / (double)(n - 1);
         saf_buf_clear(&clean);
         SAF_TRY(saf_buf_append(&clean, "", 0));
         SAF_TRY(saf__text_append(&clean, l->bytes.data, l->bytes.len));

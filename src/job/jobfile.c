@@ -4,6 +4,7 @@
 
 #include "job/fields.h"
 #include "job/prompts.h"
+#include "job/session.h"
 #include "job/source.h"
 
 enum { KEY_BYTES = 128 };
@@ -297,14 +298,16 @@ out:
     return st;
 }
 
-saf_status saf_job_read(const char *path, int n_overrides, const char *const *overrides,
-                        saf_job *out) {
+/* From the file at `path`; or from a text, which `path` then only names. */
+static saf_status read_job(const char *path, const char *text, int n_overrides,
+                           const char *const *overrides, saf_job *out) {
     saf_status st = SAF_OK;
     saf_job job = {0};
     reader r = {.job = &job, .whole = {path, 0, SAF_USAGE}};
     config_init(&r.config);
     SAF_TRY(saf_strdup(path, &job.path));
-    SAF_TRY(saf__source_read(path, &r.source));
+    SAF_TRY(text ? saf__source_of_text(text, &r.whole, &r.source)
+                 : saf__source_read(path, &r.source));
     SAF_TRY(parse_file(&r));
     SAF_TRY(find_kind(&r, n_overrides, overrides));
     SAF_TRY(apply_defaults(&r));
@@ -319,6 +322,15 @@ out:
     saf__source_free(&r.source);
     config_destroy(&r.config);
     return st;
+}
+
+saf_status saf_job_read(const char *path, int n_overrides, const char *const *overrides,
+                        saf_job *out) {
+    return read_job(path, NULL, n_overrides, overrides, out);
+}
+
+saf_status saf__job_of_text(const char *text, const char *name, saf_job *out) {
+    return read_job(name, text, 0, NULL, out);
 }
 
 void saf_job_free(saf_job *job) {

@@ -90,15 +90,6 @@ saf_layout_wish saf__layout_wish(const saf__session *s) {
                              .share = s->share};
 }
 
-/* The engine runs one group of stages; what else can be laid out, --dry-run shows. */
-static saf_status check_engine(const saf__session *s) {
-    if (s->settings.dry_run || s->layout.replicas == 1) return SAF_OK;
-    return saf_fail(SAF_USAGE,
-                    "layout.replicas %d: this version runs 1, but shows with --dry-run what each "
-                    "rank would hold",
-                    s->layout.replicas);
-}
-
 static saf_status lay_out(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_model_params_read(s->gguf, &s->params));
@@ -109,7 +100,6 @@ static saf_status lay_out(saf__session *s) {
     }
     saf_layout_wish wish = saf__layout_wish(s);
     SAF_TRY(saf_layout_choose(s->gguf, &s->params, &wish, &s->layout));
-    SAF_TRY(check_engine(s));
     s->range = saf_layout_range(&s->layout, s->rank);
     SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->giver, &s->giver));
 out:

@@ -70,6 +70,7 @@ out:
 static saf_status fail_row(saf__session *s, saf_result_request *row, const char *why) {
     memcpy(row->state, "failed", sizeof "failed");
     memcpy(row->finish_reason, "error", sizeof "error");
+    row->replica = -1;
     s->results.failed_requests++;
     return saf_strdup(why, &row->error);
 }
@@ -187,8 +188,8 @@ saf_status saf__schedule_choose(saf__session *s) {
     if (sequences == 0)
         sequences = saf_i64_min((int64_t)AUTO_SEQUENCES_PER_STAGE * s->layout.stages,
                                 sequences_that_fit(s, c->capacity));
-    int64_t each = saf_ceil_div(requests, s->layout.replicas);
-    c->sequences = (int32_t)saf_i64_min(sequences, each);
+    /* No replica takes the share of another. */
+    c->sequences = (int32_t)saf_i64_min(sequences, saf_ceil_div(requests, s->layout.replicas));
     int64_t micro_batch = job->run.micro_batch;
     if (micro_batch == 0) micro_batch = saf_ceil_div(c->sequences, s->layout.stages);
     c->micro_batch = (int32_t)saf_i64_min(micro_batch, c->sequences);

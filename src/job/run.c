@@ -33,7 +33,7 @@ out:
 
 static saf_status compute(saf__session *s) {
     saf_engine_events events = {0};
-    if (s->rank == 0) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
+    if (s->head) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
     saf_comm_watch_phase("running");
     s->run_start_s = saf_clock_s();
     s->log_after_s = 5;

@@ -29,10 +29,7 @@ static saf_status on_scores(void *ctx, int32_t request, int32_t pos0, int32_t n,
 /* Row r of a request goes to its fixed place: rows of /logits are the tokens in input order. */
 static saf_status on_logits(void *ctx, int32_t request, int32_t pos0, int32_t n,
                             const float *rows) {
-    saf__session *s = ctx;
-    saf__live *l = &s->live[request];
-    l->logits_rows += n;
-    return saf_results_logits(s->writer, s->params.vocab, l->logits_row0 + pos0, n, rows);
+    return saf__report_logits(ctx, request, pos0, n, 0, rows);
 }
 
 void saf__score_prepare(saf__session *s) {
@@ -45,12 +42,9 @@ void saf__score_prepare(saf__session *s) {
 
 static void on_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
-    saf__live *l = &s->live[request];
-    l->last_s = saf__run_time_s(s);
-    if (l->end == SAF__ENDED_ERROR)
-        l->logits_rows = 0; /* how many came before depends on the pieces it was cut in */
-    else
-        l->end = SAF__ENDED_SCORED;
+    saf__course *c = &s->live[request].course;
+    c->last_s = saf__run_time_s(s);
+    if (c->end != SAF__ENDED_ERROR) c->end = SAF__ENDED_SCORED;
     saf__event_done(ctx, request);
 }
 
@@ -60,7 +54,8 @@ saf_engine_events saf__score_events(saf__session *s) {
                                .scores = on_scores,
                                .logits = on_logits,
                                .fault = saf__event_fault,
-                               .done = on_done};
+                               .done = on_done,
+                               .report = saf__report_taken};
 }
 
 /* Summed in double, first token to last, so that it is the same on any layout. */
@@ -70,7 +65,10 @@ saf_status saf__score_rows(saf__session *s) {
         saf__live *l = &s->live[i];
         saf_result_request *row = &s->results.requests[l->row];
         SAF_TRY(saf__row_finish(s, l, row));
-        if (l->end != SAF__ENDED_SCORED) continue;
+        if (l->course.end != SAF__ENDED_SCORED) {
+            row->logits_rows = 0; /* how many came before depends on the pieces it was cut in */
+            continue;
+        }
         SAF_TRY(saf_alloc((size_t)row->prompt_tokens, sizeof *row->logprobs, &row->logprobs));
         memcpy(row->logprobs, l->logprobs.data, l->logprobs.len);
         saf_buf_free(&l->logprobs);
@@ -79,7 +77,8 @@ saf_status saf__score_rows(saf__session *s) {
         row->log_likelihood = sum;
         if (row->prompt_tokens > 1)
             row->perplexity = saf_math_exp(-sum / (double)(row->prompt_tokens - 1));
-        row->seconds_per_token = (l->last_s - l->admitted_s) / (double)row->prompt_tokens;
+        row->seconds_per_token =
+            (l->course.last_s - l->course.admitted_s) / (double)row->prompt_tokens;
     }
 out:
     return st;

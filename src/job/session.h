@@ -25,12 +25,18 @@ typedef enum {
     SAF__ENDED_ERROR
 } saf__end;
 
+/* What travels of a request as it is. */
+typedef struct {
+    saf__end end;
+    int32_t fault_layer, fault_position;
+    int32_t replica;                    /* that ran it */
+    double admitted_s, first_s, last_s; /* since its replica began */
+} saf__course;
+
 /* A request on its way, and what has come of it. */
 typedef struct {
     int64_t row; /* its line of the results */
-    saf__end end;
-    int32_t fault_layer, fault_position;
-    double admitted_s, first_s, last_s; /* since the run began */
+    saf__course course;
     saf_ids completion;
     saf_buf bytes;    /* of the completion, as decoded so far */
     size_t shown;     /* bytes of them that went to stdout */
@@ -42,7 +48,8 @@ typedef struct {
 
 typedef struct {
     saf_comm *world;
-    const saf_job *job; /* rank 0's counts */
+    const saf_job *job; /* rank 0's counts; the other heads have it as well */
+    saf_job given_job;  /* theirs */
     const saf_run_options *options;
     int rank, ranks;
     /* the job, known everywhere */
@@ -71,21 +78,26 @@ typedef struct {
     saf_trace *trace; /* from the loading to the end of the run, where the job wants one */
     double slice_s;   /* loading this rank's slice took */
     char *model_sha256;
+    /* heads of replicas, each for the requests that it runs: rank 0 of all in the end */
+    bool head;
+    saf_tokenizer *tokenizer; /* generate, and rank 0 */
+    saf__live *live;          /* [work.n_requests] */
+    double run_start_s;
+    int64_t sampled_tokens; /* for the progress line */
+    saf_status status;      /* of an event that cannot return one */
+    double progress_s;      /* when progress was last shown, or told to rank 0 */
+    /* heads but rank 0 */
+    int64_t told_tokens; /* of sampled_tokens rank 0 knows */
     /* rank 0 only */
-    saf_tokenizer *tokenizer;
     saf_results results;
     saf_results_writer *writer;
     saf_prompt *prompts; /* [n_prompts] */
     int64_t n_prompts;
-    saf__live *live; /* [work.n_requests] */
-    double start_s, run_start_s;
-    int64_t finished; /* requests, for the progress line */
-    int64_t sampled_tokens;
+    double start_s;
+    int64_t finished;    /* requests, for the progress line */
     int64_t logits_rows; /* of /logits so far */
-    saf_status status;   /* of an event that cannot return one */
     bool watched;        /* by a person at a terminal */
     bool stream, progress;
-    double progress_s;  /* when it was last drawn */
     double slices_s;    /* loading took, of all ranks */
     double loading_s;   /* when it began */
     bool loading_over;  /* its line has ended */
@@ -132,6 +144,21 @@ void saf__loading_end(saf__session *s);
 double saf__run_time_s(const saf__session *s); /* since the run began */
 /* What both kinds store of a request. */
 saf_status saf__row_finish(saf__session *s, const saf__live *l, saf_result_request *row);
+
+/* reports.c: what became of a request gets to rank 0 from the head that ran it. When it is done,
+ * everything: on another head it then holds nothing any more. */
+saf_status saf__report_done(saf__session *s, int32_t request);
+/* Rows [at, at + n) of its logits, on their way to the results. They have a place there already, or
+ * (total > 0) get one for as many rows with the first of them. */
+saf_status saf__report_logits(saf__session *s, int32_t request, int64_t at, int64_t n,
+                              int64_t total, const float *rows);
+/* Heads but rank 0: how far they are. */
+saf_status saf__report_progress(saf__session *s);
+/* Rank 0: the report event. */
+saf_status saf__report_taken(void *ctx, int32_t replica, const void *bytes, size_t len);
+
+/* jobfile.c: a job from its own text, as another rank has it. */
+saf_status saf__job_of_text(const char *text, const char *name, saf_job *out);
 
 /* bench.c: the settings against the model, what --dry-run prints, a model for this job only
  * (removed when it is open), and the measurements, which load the slice. One rank. */

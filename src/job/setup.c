@@ -132,6 +132,41 @@ static saf_status check_rank_count(const saf__session *s) {
                     s->ranks);
 }
 
+/* The other heads decide about what they run as rank 0 does. */
+static saf_status share_job(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf text = {0};
+    if (s->layout.replicas == 1 || s->settings.kind != SAF_JOB_GENERATE) return SAF_OK;
+    if (s->rank == 0) st = saf_buf_append(&text, s->job->text, strlen(s->job->text));
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_comm_bcast_buf(s->world, 0, &text));
+    if (s->head && s->rank != 0) {
+        st = saf__job_of_text(text.data, "rank 0's job", &s->given_job);
+        s->job = &s->given_job;
+    }
+    SAF_TRY(saf_comm_agree(s->world, st));
+out:
+    saf_buf_free(&text);
+    return st;
+}
+
+/* What a rank makes of the header, beyond the shape of the model. */
+static saf_status prepare(saf__session *s) {
+    saf_status st = SAF_OK;
+    if (s->settings.kind == SAF_JOB_BENCH) return saf__bench_check(s);
+    bool tokenizer = s->rank == 0 || (s->head && s->settings.kind == SAF_JOB_GENERATE);
+    if (!tokenizer) {
+        saf_gguf_drop_keys(s->gguf);
+        return SAF_OK;
+    }
+    SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
+    if (s->rank != 0) return SAF_OK;
+    SAF_TRY(saf__requests_make(s));
+    SAF_TRY(saf__schedule_choose(s));
+out:
+    return st;
+}
+
 saf_status saf__session_open(saf__session *s) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("opening");
@@ -143,17 +178,13 @@ saf_status saf__session_open(saf__session *s) {
     SAF_TRY(share_hosts(s));
     SAF_TRY(saf__model_open(s));
     saf__bench_unlink_model(s);
-    if (s->settings.kind == SAF_JOB_BENCH) {
-        st = saf__bench_check(s);
-    } else if (s->rank == 0) {
-        st = saf_tokenizer_new(s->gguf, &s->tokenizer);
-        if (st == SAF_OK) st = saf__requests_make(s);
-        if (st == SAF_OK) st = saf__schedule_choose(s);
-    } else {
-        saf_gguf_drop_keys(s->gguf);
-    }
-    SAF_TRY(saf_comm_agree(s->world, st));
+    saf_place place = saf_layout_place(&s->layout, s->rank);
+    s->head = place.stage == 0 && place.part == 0;
+    SAF_TRY(share_job(s));
+    SAF_TRY(saf_comm_agree(s->world, prepare(s)));
     SAF_TRY(saf_work_bcast(s->world, 0, &s->work));
+    if (s->head && !s->live) st = saf_alloc((size_t)s->work.n_requests, sizeof *s->live, &s->live);
+    SAF_TRY(saf_comm_agree(s->world, st));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->schedule, sizeof s->schedule);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
 out:
@@ -225,6 +256,7 @@ void saf__session_close(saf__session *s) {
     saf_gguf_close(&s->gguf);
     saf_work_free(&s->work);
     saf__bench_unlink_model(s);
+    saf_job_free(&s->given_job);
     saf_free(&s->model_path);
     saf_free(&s->model_sha256);
     saf_free(&s->giver);

@@ -86,6 +86,11 @@ size_t saf_stage_bytes(const saf_stage *s) {
     return s->bytes;
 }
 
+void saf_stage_tick(saf_stage *s, void (*tick)(void *ctx), void *ctx) {
+    s->tick = tick;
+    s->tick_ctx = ctx;
+}
+
 /* ---- profile ---- */
 
 void saf_stage_profile(saf_stage *s, saf_profile *profile) {
@@ -219,6 +224,8 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
         saf__stage_embed(s, batch, x);
         for (int64_t layer = 0; layer < layers && !saf__stage_apart(s); layer++) {
             saf__stage_layer(s, layer, batch, x, finite);
+#pragma omp master
+            if (s->tick) s->tick(s->tick_ctx);
             finite = s->finite + layer * T;
         }
         if (finite) saf_rows_finite(x, D, T, D, finite);

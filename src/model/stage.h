@@ -12,6 +12,8 @@ struct saf_stage {
     saf__meetings *meetings; /* NULL alone */
     saf_profile *profile;    /* NULL unless asked for */
     double since_s;          /* the end of the step before, where there is a profile */
+    void (*tick)(void *ctx); /* after every layer; NULL: nothing */
+    void *tick_ctx;
     int64_t max_tokens, max_runs, max_logits;
     saf_attn_shape shape;
     int64_t q_width, kv_width, width, ff_width; /* columns of the part: of q, of k, of x, of gate */

@@ -99,6 +99,13 @@ out:
     return st;
 }
 
+/* Between two layers: messages move on, and so does the queue of requests. */
+static void move_on(void *ctx) {
+    saf_group *g = ctx;
+    saf_comm_progress();
+    if (g->queue) saf__queue_tick(g->queue);
+}
+
 saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_events *events,
                           saf_trace *trace, saf_engine_times *times) {
     saf__engine e = {.group = group,
@@ -114,12 +121,14 @@ saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_e
     saf_status st, from_events = SAF_OK;
     *times = (saf_engine_times){0};
     group->trace = trace;
+    saf_stage_tick(stage, move_on, group);
     if (!saf__group_leads(group))
         st = saf__engine_follow(&e);
     else if (e.rank > 0)
         st = saf__engine_later(&e);
     else
         st = saf__engine_first(&e, events, &from_events);
+    saf_stage_tick(stage, NULL, NULL);
     times->apart = st != SAF_OK;
     return st != SAF_OK ? st : from_events;
 }

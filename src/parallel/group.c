@@ -100,6 +100,8 @@ saf_status saf_group_new(saf_comm *comm, const saf_layout *layout, const saf_mod
     g->logits_block = work->logits ? rows : saf_i64_min(rows, SAF_LOGIT_ROWS);
     int32_t stage = place.replica * layout->stages + place.stage;
     SAF_TRY(saf_comm_split(comm, saf__group_leads(g) ? place.replica : -1, place.stage, &g->pipe));
+    bool head = layout->replicas > 1 && saf__group_is_head(g);
+    SAF_TRY(saf_comm_split(comm, head ? 0 : -1, place.replica, &g->heads));
     SAF_TRY(saf_comm_split(comm, g->ranks > 1 ? stage : -1, place.part, &g->comm));
     SAF_TRY(saf_comm_agree(comm, find_places(g)));
     SAF_TRY(saf_comm_agree(comm, take_memory(g, layout)));
@@ -118,12 +120,19 @@ void saf_group_free(saf_group **group) {
     else
         saf_shared_free(&g->shared);
     saf_comm_free(&g->comm);
+    saf_comm_free(&g->heads);
     saf_comm_free(&g->pipe);
     saf_free(group);
 }
 
 const saf_stage_group *saf_group_stage(const saf_group *g) {
     return g->ranks > 1 ? &g->stage : NULL;
+}
+
+saf_status saf_group_report(saf_group *g, const void *head, size_t head_len, const void *body,
+                            size_t body_len) {
+    if (!g->queue) return saf_fail(SAF_DEFECT, "a report of a rank that runs no requests");
+    return saf__queue_report(g->queue, head, head_len, body, body_len);
 }
 
 size_t saf_group_bytes(const saf_group *g) {

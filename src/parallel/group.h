@@ -3,6 +3,7 @@
 #ifndef SAF_PARALLEL_GROUP_H
 #define SAF_PARALLEL_GROUP_H
 
+#include "parallel/queue.h"
 #include "saf/parallel.h"
 
 /* Where things lie in the memory that the ranks of a stage share, behind what the stage itself
@@ -26,6 +27,9 @@ struct saf_group {
     int32_t n_flights;     /* of this stage */
     int64_t logits_block;  /* rows of logits at a time */
     saf_comm *pipe;        /* the leads of the stages, rank = stage; NULL but on a lead */
+    saf_comm *heads;       /* the leads of the first stages, rank = replica; NULL elsewhere, and
+                              where there is one replica */
+    saf__queue *queue;     /* of a head, while the engine runs */
     saf_comm *comm;        /* the ranks of this stage; NULL where there is one */
     saf_shared *shared;    /* likewise */
     char *memory;          /* shared, or this rank's own */
@@ -37,6 +41,9 @@ struct saf_group {
 
 static inline bool saf__group_leads(const saf_group *g) {
     return g->place.part == 0;
+}
+static inline bool saf__group_is_head(const saf_group *g) {
+    return g->place.stage == 0 && g->place.part == 0;
 }
 static inline bool saf__group_is_last(const saf_group *g) {
     return g->place.stage == g->stages - 1;

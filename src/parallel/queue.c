@@ -59,8 +59,7 @@ saf_status saf__queue_draw(saf__queue *q, int32_t room, int32_t *first, int32_t 
     if (saf__queue_is_over(q)) return SAF_OK;
     if (!owns(q)) return saf__queue_head_draw(q, room, first, count);
     *first = q->next;
-    *count = (int32_t)saf_i64_min(room, q->n_requests - q->next);
-    q->next += *count;
+    *count = saf__queue_owner_take(q, 0, room);
     return SAF_OK;
 }
 

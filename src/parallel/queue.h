@@ -34,8 +34,9 @@ saf_status saf__queue_new(saf_comm *comm, int32_t n_requests, saf__queue_events 
                           saf__queue **out);
 void saf__queue_free(saf__queue **queue);
 
-/* Requests [*first, *first + *count) are this replica's now, at most `room` > 0 of them. The owner
- * has them at once; another replica asks, goes on with what it has, and gets them by a later call
+/* Requests [*first, *first + *count) are this replica's now, at most `room` > 0 of them and after
+ * the first time at most an equal share of those left. The owner has them at once; another replica
+ * asks, goes on with what it has, and gets them by a later call
  * (*count is 0 until then), whose room is at least that of the one that asked. */
 saf_status saf__queue_draw(saf__queue *q, int32_t room, int32_t *first, int32_t *count);
 /* No more requests come. */

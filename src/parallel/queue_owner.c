@@ -52,6 +52,17 @@ void saf__queue_owner_free(saf__queue *q) {
 
 /* ---- what heads are told ---- */
 
+/* After its first ones a replica gets no more than an equal share of what is left, so that the last
+ * requests are spread. */
+int32_t saf__queue_owner_take(saf__queue *q, int32_t r, int64_t room) {
+    int64_t left = q->stopped ? 0 : q->n_requests - q->next;
+    int64_t most = q->peers[r].drew ? saf_ceil_div(left, q->replicas) : left;
+    int32_t n = (int32_t)saf_i64_min(room, most);
+    q->peers[r].drew = true;
+    q->next += n;
+    return n;
+}
+
 static saf_status tell(saf__queue *q, int32_t r, int64_t words[2], saf_comm_request **request) {
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, words, 2);
     return saf_comm_isend(q->comm, r, SAF_TAG_GIVEN, &t, request);
@@ -61,11 +72,9 @@ static saf_status give(saf__queue *q, int32_t r, int64_t room) {
     saf_status st = SAF_OK;
     saf__queue_peer *p = &q->peers[r];
     if (p->told) return SAF_OK; /* the two messages crossed: no answer is expected any more */
-    int64_t n = saf_i64_min(room, q->stopped ? 0 : q->n_requests - q->next);
     SAF_TRY(saf_comm_wait(&p->giving)); /* has come, or it would not have asked again */
     p->given[0] = q->next;
-    p->given[1] = n;
-    q->next += (int32_t)n;
+    p->given[1] = saf__queue_owner_take(q, r, room);
     SAF_TRY(tell(q, r, p->given, &p->giving));
 out:
     return st;

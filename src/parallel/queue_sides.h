@@ -8,12 +8,12 @@
  * many. By another tag it says how many bytes of a report come next, or one of the two ENDs. */
 enum { SAF__QUEUE_STOP = -1, SAF__QUEUE_END = -1, SAF__QUEUE_END_FAILED = -2 };
 
-/* Of another replica, at the owner. */
+/* Of a replica, at the owner; of its own only whether it drew. */
 typedef struct {
     int64_t room, given[2], stop[2], announced; /* bytes of a report that waits to be taken, or 0 */
     saf_tensor room_tensor, announced_tensor;
     saf_comm_request *giving, *stopping;
-    bool told; /* to stop */
+    bool drew, told; /* requests; to stop */
 } saf__queue_peer;
 
 struct saf__queue {
@@ -45,6 +45,8 @@ struct saf__queue {
 
 saf_status saf__queue_owner_new(saf__queue *q);
 void saf__queue_owner_free(saf__queue *q);
+/* How many are replica r's now, from `next` as it was. */
+int32_t saf__queue_owner_take(saf__queue *q, int32_t r, int64_t room);
 saf_status saf__queue_owner_completed(saf__queue *q, int index);
 saf_status saf__queue_owner_step(saf__queue *q);
 saf_status saf__queue_owner_end(saf__queue *q);

@@ -104,6 +104,7 @@ static const saf__column request_columns[] = {
     REQUEST(log_likelihood, F64, "nat", "log-likelihood of the text (score jobs; NaN elsewhere)"),
     REQUEST(perplexity, F64, "1", "exp(-log_likelihood / predicted tokens) (score jobs)"),
     REQUEST(seed, U64, "1", "seed of its random numbers"),
+    REQUEST(replica, I32, "1", "the replica of the model that ran it; -1: none"),
     REQUEST(error, TEXT, "text", "why it failed; empty when it did not"),
     REQUEST(logits_row0, I64, "rows", "its first row of /logits"),
     REQUEST(logits_rows, I64, "rows", "how many rows of /logits are its own"),

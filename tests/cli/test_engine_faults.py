@@ -222,14 +222,15 @@ def no_room(folder):
     with open(tokens, "w", encoding="ascii") as f:
         f.write("\n".join(" ".join(["5"] * 100) for _ in range(9)))
     job = job_file(folder, f'job = "score"; model: {{ path = "{STORIES}"; }};')
-    for ranks in 1, 2, 3:
+    for ranks, replicas in (1, 1), (2, 1), (3, 1), (2, 2), (4, 2), (3, 3):
         script = mount + f'mpirun -np {ranks} --oversubscribe "$0" "$@"; code=$?; ls "{disk}"; exit $code'
         p = subprocess.run([*space, "sh", "-c", script, SAF, "run", job, f"input.tokens={tokens}",
-                            "score.logits=true", "--quiet", f"output.file={disk}/out.h5"], cwd=ROOT,
-                           env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           timeout=60, check=False)
+                            "score.logits=true", f"layout.replicas={replicas}", "--quiet",
+                            f"output.file={disk}/out.h5"], cwd=ROOT, env=ENV, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
         tap.ok(p.returncode == 74 and "No space left" in p.stderr and p.stdout == "",
-               f"a disk that fills, {ranks} ranks", f"exit {p.returncode}: {p.stdout}{p.stderr}")
+               f"a disk that fills, {ranks} ranks, {replicas} replicas",
+               f"exit {p.returncode}: {p.stdout}{p.stderr}")
 
 
 with scratch() as scratch_folder:

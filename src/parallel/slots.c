@@ -1,0 +1,115 @@
+/* Sequences in flight: requests get slots, those with rows to feed form flights.
+ *
+ * A sequence is ready when it has rows to feed: the rest of its prompt, or the token that was
+ * sampled last. Ready sequences wait in line; a flight takes from the front up to `micro_batch`
+ * sequences and `chunk` rows. A sequence in the middle of its prompt is ready again as soon as its
+ * piece has left, so that the pieces of one long prompt keep all stages at work.
+ */
+#include "parallel/first.h"
+
+saf_status saf__slots_new(saf__first *s) {
+    saf_status st = SAF_OK;
+    int32_t n = s->e->schedule->sequences;
+    SAF_TRY(saf_alloc((size_t)n, sizeof *s->slots, &s->slots));
+    for (int32_t i = 0; i < n; i++) s->slots[i].request = -1;
+    s->n_free = n;
+    SAF_TRY(saf_alloc((size_t)n, sizeof *s->ready, &s->ready));
+out:
+    return st;
+}
+
+void saf__slots_free(saf__first *s) {
+    saf_free(&s->slots);
+    saf_free(&s->ready);
+}
+
+void saf__slots_enqueue(saf__first *s, int32_t slot) {
+    s->ready[(s->ready_head + s->n_ready++) % s->e->schedule->sequences] = slot;
+}
+
+static int32_t dequeue(saf__first *s) {
+    int32_t slot = s->ready[s->ready_head];
+    s->ready_head = (s->ready_head + 1) % s->e->schedule->sequences;
+    s->n_ready--;
+    return slot;
+}
+
+saf_status saf__slots_admit(saf__first *s) {
+    saf_status st = SAF_OK;
+    const saf_engine_events *ev = s->events;
+    int32_t request, count;
+    if (s->n_free == 0) return SAF_OK;
+    SAF_TRY(saf__queue_draw(s->queue, s->n_free, &request, &count));
+    for (int32_t i = 0; count > 0; i++) {
+        if (s->slots[i].request >= 0) continue;
+        s->slots[i] = (saf__slot){.request = request++};
+        if (ev->admitted) ev->admitted(ev->ctx, s->slots[i].request);
+        saf__slots_enqueue(s, i);
+        s->n_free--;
+        count--;
+    }
+out:
+    return st;
+}
+
+void saf__slots_finish(saf__first *s, saf__slot *slot) {
+    if (slot->over) return;
+    slot->over = true;
+    if (s->events->done) s->events->done(s->events->ctx, slot->request);
+}
+
+/* A failed sequence may still wait in line with the rest of its prompt. */
+void saf__slots_release(saf__first *s) {
+    for (int32_t left = s->n_ready; left > 0; left--) {
+        int32_t index = dequeue(s);
+        if (!s->slots[index].over) saf__slots_enqueue(s, index);
+    }
+    for (int32_t i = 0; i < s->e->schedule->sequences; i++) {
+        saf__slot *slot = &s->slots[i];
+        if (slot->request < 0 || !slot->over || slot->flights > 0) continue;
+        slot->request = -1;
+        s->n_free++;
+    }
+}
+
+/* Another flight may leave while fewer are under way than there are stages; one more when it only
+ * feeds the middle of a prompt, for nothing that it holds up will be sampled from it. More would
+ * split the sequences into ever smaller flights, each of which reads all weights. */
+bool saf__slots_may_leave(const saf__first *s) {
+    if (s->n_ready == 0 || saf__queue_is_stopped(s->queue)) return false;
+    int32_t limit = s->e->stages, front = s->ready[s->ready_head];
+    bool middle = saf__request_of(s, front)->n_prompt - s->slots[front].fed > s->e->schedule->chunk;
+    if (limit > 1 && middle) limit++;
+    return s->under_way < limit;
+}
+
+static void add_run(saf__first *s, saf__flight *f, int32_t index, int32_t rows) {
+    saf__slot *slot = &s->slots[index];
+    const saf_request *r = saf__request_of(s, index);
+    int32_t i = f->n_runs++;
+    f->request[i] = slot->request;
+    f->faults[i] = (saf_fault){-1, -1, -1};
+    f->runs[i] = (saf_run){index, slot->fed, rows,
+                           saf__run_logits(s->e->work, slot->request, slot->fed, rows)};
+    for (int32_t k = 0; k < rows; k++)
+        f->ids[f->tokens++] =
+            slot->fed + k < r->n_prompt ? r->prompt[slot->fed + k] : slot->next_id;
+    slot->fed += rows;
+    slot->flights++;
+}
+
+saf__flight *saf__slots_form(saf__first *s) {
+    const saf_schedule *schedule = s->e->schedule;
+    saf__flight *f = saf__flight_at(s, s->under_way);
+    f->stop = false;
+    f->n_runs = f->tokens = 0;
+    for (int32_t left = s->n_ready; left > 0; left--) {
+        if (f->n_runs == schedule->micro_batch || f->tokens == schedule->chunk) break;
+        int32_t index = dequeue(s);
+        int32_t rest = saf__request_of(s, index)->n_prompt - s->slots[index].fed;
+        int32_t rows = (int32_t)saf_i64_min(saf_i64_max(rest, 1), schedule->chunk - f->tokens);
+        add_run(s, f, index, rows);
+        if (rest > rows) saf__slots_enqueue(s, index);
+    }
+    return f;
+}

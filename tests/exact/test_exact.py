@@ -1,5 +1,5 @@
-"""One job, many layouts, one hash: 24 prompts of unlike lengths, greedy and sampled, over ranks,
-threads, batches, prefill chunks and instruction sets. `make test-exact`."""
+"""One job, many layouts, one hash: 24 prompts of unlike lengths, greedy and sampled, over replicas,
+stages, parts, uneven shares, threads, batches, prefill chunks and instruction sets. `make test-exact`."""
 import os
 import sys
 
@@ -28,6 +28,26 @@ TABLE = [
     (4, 1, 24, 24, 7, "auto"), (0, 0, 0, 0, 0, "auto"),
 ]
 
+# Grids: replicas, pipeline, tensor, threads, sequences, micro-batch, chunk, kernels, shares of the
+# ranks. The model has 2 key heads: most parts share one with another.
+GRID_SHAPE = "5:256:8:2:32:512"
+GRIDS = [
+    (1, 1, 2, 1, 24, 24, 512, "auto", ""), (1, 1, 2, 2, 8, 3, 7, "auto", ""),
+    (1, 1, 2, 1, 24, 24, 64, "avx2", "[3, 1]"), (1, 1, 3, 1, 24, 8, 64, "auto", ""),
+    (1, 1, 3, 1, 24, 24, 7, "scalar", "[1, 2, 3]"), (1, 1, 4, 1, 1, 1, 512, "auto", ""),
+    (1, 2, 2, 1, 24, 12, 64, "auto", ""), (1, 2, 2, 1, 8, 4, 1, "avx512", "[2, 1, 1, 1]"),
+    (1, 1, 5, 1, 24, 24, 512, "auto", ""), (1, 5, 1, 1, 24, 6, 64, "auto", ""),
+    (1, 3, 2, 1, 24, 8, 64, "auto", ""), (1, 2, 3, 1, 24, 12, 7, "auto", ""),
+    (1, 1, 7, 1, 24, 24, 64, "auto", ""), (1, 1, 8, 1, 24, 24, 512, "auto", ""),
+    (1, 1, 8, 1, 5, 5, 7, "avx2", ""), (1, 4, 2, 1, 24, 6, 64, "auto", ""),
+    (1, 2, 4, 1, 24, 12, 512, "auto", "[4, 3, 2, 1, 1, 1, 1, 1]"),
+    (2, 1, 1, 1, 24, 12, 64, "auto", ""), (3, 1, 1, 1, 7, 7, 7, "auto", ""),
+    (2, 1, 2, 1, 24, 12, 512, "auto", ""), (2, 2, 1, 1, 12, 3, 64, "auto", ""),
+    (2, 3, 1, 1, 24, 4, 64, "auto", ""), (2, 1, 3, 1, 12, 12, 64, "auto", ""),
+    (7, 1, 1, 1, 2, 2, 64, "auto", ""), (2, 2, 2, 1, 24, 6, 64, "auto", ""),
+    (4, 1, 2, 1, 6, 6, 64, "auto", ""), (8, 1, 1, 1, 3, 3, 512, "auto", ""),
+]
+
 JOB = """job = "generate";
 model: {{ path = "{model}"; }};
 input: {{ prompts = "{folder}/prompts.jsonl"; }};
@@ -49,37 +69,68 @@ def write_prompts(folder):
             f.write(f'{{"id": "p{i}", "prompt": "{text}"{extra}}}\n')
 
 
-def check(folder, path, label, table, *settings):
-    job = job_file(folder, JOB.format(model=path, folder=folder))
-    hashes = set()
-    for ranks, threads, sequences, micro_batch, chunk, kernels in table:
-        name = (f"{label}: ranks {ranks or 'alone'}, threads {threads}, sequences {sequences}, "
-                f"micro-batch {micro_batch}, chunk {chunk}, {kernels}")
+class Checker:
+    """Runs of one job, all of which must say the same."""
+
+    def __init__(self, folder, path, label, *settings):
+        self.folder, self.label, self.settings, self.hashes = folder, label, settings, set()
+        self.job = job_file(folder, JOB.format(model=path, folder=folder))
+
+    def run(self, name, ranks, threads, sequences, micro_batch, chunk, kernels, *settings):
+        name = (f"{self.label}: {name}, threads {threads}, sequences {sequences}, micro-batch {micro_batch}, "
+                f"chunk {chunk}, {kernels}")
         # Spinning threads help as long as each has a core of its own.
         policy = "active" if max(ranks, 1) * max(threads, 1) <= 2 else "passive"
-        run = saf("run", job, "--quiet", f"layout.threads={threads}", f"run.sequences={sequences}",
-                  f"run.micro_batch={micro_batch}", f"run.chunk={chunk}", *settings, ranks=ranks,
-                  env={"SAF_KERNELS": kernels, "OMP_WAIT_POLICY": policy})
+        run = saf("run", self.job, "--quiet", f"layout.threads={threads}", f"run.sequences={sequences}",
+                  f"run.micro_batch={micro_batch}", f"run.chunk={chunk}", *self.settings, *settings,
+                  ranks=ranks, env={"SAF_KERNELS": kernels, "OMP_WAIT_POLICY": policy})
         if not tap.ok(run.returncode == 0, name + " runs", run.stderr):
-            continue
-        with h5py.File(os.path.join(folder, "out.h5")) as f:
+            return
+        with h5py.File(os.path.join(self.folder, "out.h5")) as f:
             found = (f.attrs["tokens_sha256"], f.attrs["logits_sha256"])
-            done = int((f["requests"]["state"] == b"done").sum()) if f["requests"].dtype["state"].kind == "S" \
-                else sum(s in (b"done", "done") for s in f["requests"]["state"])
-        hashes.add(found)
-        tap.ok(len(hashes) == 1 and done == 24,
-               f"{name}: {found[0][:12]} {found[1][:12]}", f"{done} of 24 done; hashes {hashes}")
+            done = sum(s in (b"done", "done") for s in f["requests"]["state"])
+        self.hashes.add(found)
+        tap.ok(len(self.hashes) == 1 and done == 24,
+               f"{name}: {found[0][:12]} {found[1][:12]}", f"{done} of 24 done; hashes {self.hashes}")
+
+
+def check(folder, path, label, table, *settings):
+    checker = Checker(folder, path, label, *settings)
+    for ranks, *schedule in table:
+        checker.run(f"ranks {ranks or 'alone'}", ranks, *schedule, f"layout.pipeline={max(ranks, 1)}")
+
+
+def check_grids(folder, path, label, table, *settings):
+    checker = Checker(folder, path, label, *settings)
+    checker.run("alone", 0, 1, 24, 24, 512, "auto")
+    for replicas, pipeline, tensor, *schedule, share in table:
+        grid = [f"layout.replicas={replicas}", f"layout.pipeline={pipeline}", f"layout.tensor={tensor}"]
+        name = f"replicas {replicas} x pipeline {pipeline} x tensor {tensor}"
+        if share:
+            grid.append(f"layout.share={share}")
+            name += f", shares {share}"
+        checker.run(name, replicas * pipeline * tensor, *schedule, *grid)
+
+
+def make(folder, shape, dtype):
+    path = os.path.join(folder, f"{shape.replace(':', '-')}-{dtype}.gguf")
+    made = saf("model", "make", path, "--arch", "qwen3", "--shape", shape, "--type", dtype,
+               "--seed", 3, "--context", 2048)
+    return path if tap.ok(made.returncode == 0, f"a {dtype} model is made", made.stderr) else None
 
 
 with scratch() as folder:
     write_prompts(folder)
     for dtype in ("q8_0", "f32", "q4_k"):
-        path = os.path.join(folder, f"{dtype}.gguf")
-        made = saf("model", "make", path, "--arch", "qwen3", "--shape", SHAPE, "--type", dtype,
-                   "--seed", 3, "--context", 2048)
-        if tap.ok(made.returncode == 0, f"a {dtype} model is made", made.stderr):
+        path = make(folder, SHAPE, dtype)
+        if path:
             check(folder, path, dtype, TABLE if dtype == "q8_0" else TABLE[::3])
             if dtype == "q4_k":
                 check(folder, path, "q4_k, q8_0 cache", TABLE[::4] + TABLE[9:14], "model.kv_type=q8_0")
     check(folder, STORIES, "stories260K", TABLE[1::3])
+    for dtype in ("q8_0", "f32", "q6_k"):
+        path = make(folder, GRID_SHAPE, dtype)
+        if path:
+            check_grids(folder, path, f"grid {dtype}", GRIDS if dtype == "q8_0" else GRIDS[::3])
+    check_grids(folder, STORIES, "grid stories260K", GRIDS[::4])
 tap.exit()

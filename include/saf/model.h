@@ -321,6 +321,9 @@ void saf_slice_free(saf_slice **s);
  * The rotary factors count where the first stage's norms do. */
 size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                             size_t *replicated);
+/* Operations of all products for one token that wants logits, by the kind of weights. */
+void saf_slice_ops(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                   int64_t *int8_ops, int64_t *float_ops);
 /* What these are, a kind of tensor after the other: "token_embd.weight, blk.*.attn_norm.weight,
  * blk.*.attn_k.weight (rows 128-255)". out is replaced. Errors: NO_MEMORY. */
 saf_status saf_slice_replicated_names(const saf_gguf *g, const saf_model_params *p,

@@ -41,6 +41,13 @@ typedef struct {
     saf_slice_range *ranges;          /* [ranks] what each of them holds */
 } saf_layout;
 
+/* A flight on average, of those that are to go through the stages. */
+typedef struct {
+    double rows;    /* tokens */
+    double logits;  /* of these, how many want logits */
+    double sampled; /* share of the flights that have any of these */
+} saf_flight_mix;
+
 /* What is wanted of a layout; 0 and NULL: saf chooses. */
 typedef struct {
     int32_t ranks;
@@ -50,20 +57,23 @@ typedef struct {
     const int32_t *layers; /* [n_layers] layers of each stage, by hand */
     int32_t n_layers;
     const double
-        *share; /* [ranks] what a rank can hold or do against the others; NULL: all alike */
+        *share;         /* [ranks] what a rank can hold or do against the others; NULL: all alike */
+    saf_flight_mix mix; /* rows 0: single tokens, one after another */
 } saf_layout_wish;
 #define SAF_SHARE_MIN 1e-9
 #define SAF_SHARE_MAX 1e9
 
-/* The grid: what the wish leaves open is chosen so that the product is the number of ranks. (For
- * now that is one replica of stages of one rank each.) Stages, of each replica: as the wish says,
- * or so that the largest cost of a stage for the share of its ranks is smallest (cost: bytes a
- * decoded token reads, the output head's at three quarters, the embedding's not), the others as
- * even as they can be. Parts of a stage: rows in tiles of SAF_TILE_ROWS, so that the largest number
- * of tiles for a rank's share is smallest; heads likewise, by the bytes of q, k and v that they
- * read and attention's work. A part may be empty of some of these. Local; same result from the same
- * file and wish. Errors: USAGE (numbers that do not fit, naming those that would; a rank that would
- * hold nothing; layers given of another number or sum). */
+/* The grid: what the wish leaves open is chosen so that the product is the number of ranks: tensor
+ * groups of ranks of one host as large as can be, a stage for each of them, and more replicas only
+ * where there are more groups than layers. Stages, of each replica: as the wish says, or so that
+ * the largest cost of a stage for the share of its ranks is smallest (cost of a flight: the bytes
+ * of the weights, the output head's at three quarters and only where it is read, the embedding's
+ * not, and the operations as so many bytes), the others as even as they can be. Parts of a stage:
+ * rows in tiles of SAF_TILE_ROWS, so that the largest number of tiles for a rank's share is
+ * smallest; heads likewise, by the bytes of q, k and v that they read and attention's work. A part
+ * may be empty of some of these. Local; same result from the same file and wish. Errors: USAGE
+ * (numbers that do not fit, naming those that would; a rank that would hold nothing; layers given
+ * of another number or sum). */
 saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
                              const saf_layout_wish *wish, saf_layout *out);
 void saf_layout_free(saf_layout *layout);

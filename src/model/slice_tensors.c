@@ -266,6 +266,25 @@ size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_sl
 }
 
 /* One role's entry in the list of names, with the rows where they are not all of the tensor's. */
+void saf_slice_ops(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                   int64_t *int8_ops, int64_t *float_ops) {
+    *int8_ops = *float_ops = 0;
+    for (int i = 0; i < ROLE_COUNT; i++) {
+        tensor_role role = (tensor_role)i;
+        bool looked_up = role == ROLE_EMBEDDING && !(range.head && p->tied);
+        if (!roles[role].matrix || looked_up || !range_has(p, range, role)) continue;
+        int64_t first = roles[role].per_layer ? range.layer0 : 0;
+        int64_t last = roles[role].per_layer ? range.layer1 : 1;
+        for (int64_t layer = first; layer < last; layer++) {
+            const saf_gguf_tensor *t = find(g, role, layer);
+            if (!t) continue;
+            saf_span mine = held(p, range, role, count_of(t, role));
+            *(saf_dtype_is_quantised(t->dtype) ? int8_ops : float_ops) +=
+                2 * (mine.end - mine.begin) * t->shape[0];
+        }
+    }
+}
+
 static saf_status name_role(const saf_gguf_tensor *t, tensor_role role, saf_span span,
                             saf_buf *out) {
     saf_status st = SAF_OK;

@@ -3,32 +3,49 @@
 
 #include "parallel/layout.h"
 
-/* What a layer's share of a decode step costs, in quarters of a byte read: its own bytes in full,
- * the output head's at three quarters. The head is one large product; a layer has seven smaller
- * ones with attention and norms between them, and takes that much longer for its bytes (measured:
- * the head of qwen3 0.6B, as large as 9.9 layers, takes as long as 7.3; doc/performance.md). */
-static void layer_costs(const saf_gguf *g, const saf_model_params *p, int64_t *cost) {
+/* To read a byte takes as long as about so many operations, with quantised weights and with
+ * floats (doc/performance.md has the peaks). */
+enum { INT8_OPS_PER_BYTE = 64, FLOAT_OPS_PER_BYTE = 12 };
+
+/* The products of so many tokens, in bytes. */
+static double ops_cost(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                       double tokens) {
+    int64_t int8_ops, float_ops;
+    saf_slice_ops(g, p, range, &int8_ops, &float_ops);
+    return tokens * ((double)int8_ops / INT8_OPS_PER_BYTE + (double)float_ops / FLOAT_OPS_PER_BYTE);
+}
+
+/* What a layer's share of a flight costs, in quarters of a byte read: its own bytes in full, the
+ * output head's at three quarters. The head is one large product; a layer has seven smaller ones
+ * with attention and norms between them, and takes that much longer for its bytes (measured: the
+ * head of qwen3 0.6B, as large as 9.9 layers, takes as long as 7.3; doc/performance.md). */
+static void layer_costs(const saf_gguf *g, const saf_model_params *p, const saf_flight_mix *mix,
+                        int64_t *cost) {
     size_t replicated;
+    double sampled = mix->rows > 0 ? mix->sampled : 1;
     for (int64_t i = 0; i < p->layers; i++) {
         saf_slice_range layer = saf_slice_range_whole(p, i, i + 1, false, false);
-        cost[i] = 4 * (int64_t)saf_slice_file_bytes(g, p, layer, &replicated);
+        size_t bytes = saf_slice_file_bytes(g, p, layer, &replicated);
+        cost[i] = (int64_t)(4 * ((double)bytes + ops_cost(g, p, layer, mix->rows)));
     }
     saf_slice_range none = saf_slice_range_whole(p, 0, 0, false, false);
     saf_slice_range head = saf_slice_range_whole(p, 0, 0, false, true);
-    int64_t head_bytes = (int64_t)(saf_slice_file_bytes(g, p, head, &replicated) -
-                                   saf_slice_file_bytes(g, p, none, &replicated));
-    cost[p->layers - 1] += 3 * head_bytes;
+    size_t bytes = saf_slice_file_bytes(g, p, head, &replicated) -
+                   saf_slice_file_bytes(g, p, none, &replicated);
+    cost[p->layers - 1] +=
+        (int64_t)(3 * sampled * (double)bytes + 4 * ops_cost(g, p, head, mix->logits));
 }
 
 /* ---- stages ---- */
 
 /* sum[i]: cost of the layers before i. */
-static saf_status sum_costs(const saf_gguf *g, const saf_model_params *p, int64_t **sum) {
+static saf_status sum_costs(const saf_gguf *g, const saf_model_params *p, const saf_flight_mix *mix,
+                            int64_t **sum) {
     saf_status st = SAF_OK;
     int64_t *cost = NULL;
     SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
     SAF_TRY(saf_alloc((size_t)p->layers + 1, sizeof **sum, sum));
-    layer_costs(g, p, cost);
+    layer_costs(g, p, mix, cost);
     for (int64_t i = 0; i < p->layers; i++) (*sum)[i + 1] = (*sum)[i] + cost[i];
 out:
     saf_free(&cost);
@@ -161,7 +178,7 @@ saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
     SAF_TRY(check_shares(wish));
     SAF_TRY(saf__grid_choose(wish, limits, &layout));
     SAF_TRY(saf_alloc((size_t)wish->ranks, sizeof *layout.ranges, &layout.ranges));
-    SAF_TRY(sum_costs(g, p, &sum));
+    SAF_TRY(sum_costs(g, p, &wish->mix, &sum));
     for (int32_t i = 0; i < layout.replicas; i++) SAF_TRY(cut_replica(g, p, wish, sum, i, &layout));
     SAF_TRY(check_useful(p, wish, &layout));
     *out = layout;
@@ -225,7 +242,7 @@ saf_status saf_layout_gain(const saf_gguf *g, const saf_model_params *p,
     *out = (saf_layout_gains){0};
     SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
     SAF_TRY(saf_alloc((size_t)stages, sizeof *share, &share));
-    SAF_TRY(sum_costs(g, p, &sum));
+    SAF_TRY(sum_costs(g, p, &wish->mix, &sum));
     for (int32_t i = 0; i < layout->replicas; i++) {
         stage_shares(layout, wish->share, i, share);
         for (int32_t s = 0; s < stages; s++)

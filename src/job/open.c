@@ -87,12 +87,12 @@ saf_layout_wish saf__layout_wish(const saf__session *s) {
                              .tensor = c->tensor,
                              .layers = c->n_stages > 0 ? s->given_stages : NULL,
                              .n_layers = c->n_stages,
-                             .share = s->share};
+                             .share = s->share,
+                             .mix = s->mix};
 }
 
 static saf_status lay_out(saf__session *s) {
     saf_status st = SAF_OK;
-    SAF_TRY(saf_model_params_read(s->gguf, &s->params));
     if (s->settings.n_share > 0) {
         SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->share, &s->share));
         SAF_TRY(
@@ -115,6 +115,16 @@ saf_status saf__model_open(saf__session *s) {
     s->has_file = s->gguf != NULL;
     SAF_TRY(check_same_model(s, hash));
     SAF_TRY(share_header(s));
+    st = saf_comm_agree(s->world, saf_model_params_read(s->gguf, &s->params));
+out:
+    return st;
+}
+
+saf_status saf__layout_make(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->mix, sizeof s->mix);
+    if (s->rank == 0) saf__mix_guess(s, &s->mix);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
     SAF_TRY(saf_comm_agree(s->world, lay_out(s)));
     SAF_TRY(saf_givers_choose(s->world, s->gguf, &s->params, &s->layout, s->has_file, s->giver));
 out:

@@ -31,7 +31,7 @@ static void print_slower(double cost, double best) {
         printf(" (as fast)\n");
 }
 
-/* What the cut into stages is worth. */
+/* What the cut into stages is worth; operations count as the bytes that could be read meanwhile. */
 static saf_status print_gain(const saf__session *s) {
     saf_status st = SAF_OK;
     saf_layout_wish wish = saf__layout_wish(s);
@@ -41,16 +41,16 @@ static saf_status print_gain(const saf__session *s) {
     SAF_TRY(saf_layout_gain(s->gguf, &s->params, &wish, &s->layout, &gain));
     SAF_TRY(name_equal(s, &equal));
     if (wish.layers) {
-        printf("cut by hand: largest stage %.1f MiB", mib(gain.chosen));
+        printf("cut by hand; cost in MiB read a flight: largest stage %.1f", mib(gain.chosen));
         if (gain.chosen > gain.best)
             print_slower(gain.chosen, gain.best);
         else
             printf("\n");
-        printf("cut by bytes it would be %.1f MiB, ", mib(gain.best));
+        printf("cut by cost it would be %.1f, ", mib(gain.best));
     } else {
-        printf("cut by bytes: largest stage %.1f MiB, ", mib(gain.chosen));
+        printf("cut by cost in MiB read a flight: largest stage %.1f, ", mib(gain.chosen));
     }
-    printf("%s %.1f MiB", equal.data, mib(gain.equal));
+    printf("%s %.1f", equal.data, mib(gain.equal));
     print_slower(gain.equal, gain.best);
 out:
     saf_buf_free(&equal);

@@ -60,6 +60,7 @@ typedef struct {
     double *given_share;   /* [settings.n_share] */
     int32_t *host;         /* [ranks] its number, in the order of the hosts' first ranks */
     double *share;         /* [ranks] NULL: all alike */
+    saf_flight_mix mix;    /* what the layout is made for */
     saf_hw_binding binding;
     int64_t memory_bytes; /* of a host for each of its ranks, the least of all */
     saf_gguf *gguf;
@@ -112,6 +113,7 @@ void saf__live_free(saf__live *l); /* what it holds */
 
 /* open.c: the model's header, the layout and who reads the file, on every rank. Collective. */
 saf_status saf__model_open(saf__session *s);
+saf_status saf__layout_make(saf__session *s);
 /* What is wanted of the layout, with pointers into the session. */
 saf_layout_wish saf__layout_wish(const saf__session *s);
 /* What each rank can do, from what the job says of hosts or ranks: share[ranks]. Errors: USAGE. */
@@ -123,7 +125,10 @@ saf_status saf__requests_make(saf__session *s);
 /* Text as it is shown and stored: what is no character becomes U+FFFD, and so does a zero byte,
  * which would end the string in the results. */
 saf_status saf__text_append(saf_buf *out, const char *bytes, size_t len);
-/* Sizes of the schedule: the job's, or saf's choice. Rank 0, after the requests. */
+
+/* schedule.c, rank 0: the flights that the requests will make, for the layout; and, with that, the
+ * sizes of the schedule: the job's, or saf's choice. */
+void saf__mix_guess(const saf__session *s, saf_flight_mix *out);
 saf_status saf__schedule_choose(saf__session *s);
 
 /* events.c, generate.c, score.c: what happens when results come back. */

@@ -150,19 +150,27 @@ out:
     return st;
 }
 
-/* What a rank makes of the header, beyond the shape of the model. */
-static saf_status prepare(saf__session *s) {
+/* Rank 0's requests, or the settings of a bench job against the model. */
+static saf_status make_requests(saf__session *s) {
     saf_status st = SAF_OK;
     if (s->settings.kind == SAF_JOB_BENCH) return saf__bench_check(s);
-    bool tokenizer = s->rank == 0 || (s->head && s->settings.kind == SAF_JOB_GENERATE);
-    if (!tokenizer) {
-        saf_gguf_drop_keys(s->gguf);
-        return SAF_OK;
-    }
-    SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
     if (s->rank != 0) return SAF_OK;
+    SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
     SAF_TRY(saf__requests_make(s));
-    SAF_TRY(saf__schedule_choose(s));
+out:
+    return st;
+}
+
+/* What a rank needs for its place in the layout. */
+static saf_status take_place(saf__session *s) {
+    saf_status st = SAF_OK;
+    bool bench = s->settings.kind == SAF_JOB_BENCH;
+    if (s->rank == 0) return bench ? SAF_OK : saf__schedule_choose(s);
+    if (s->head && s->settings.kind == SAF_JOB_GENERATE)
+        SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
+    else
+        saf_gguf_drop_keys(s->gguf);
+    if (s->head) SAF_TRY(saf_alloc((size_t)s->work.n_requests, sizeof *s->live, &s->live));
 out:
     return st;
 }
@@ -178,13 +186,13 @@ saf_status saf__session_open(saf__session *s) {
     SAF_TRY(share_hosts(s));
     SAF_TRY(saf__model_open(s));
     saf__bench_unlink_model(s);
+    SAF_TRY(saf_comm_agree(s->world, make_requests(s)));
+    SAF_TRY(saf_work_bcast(s->world, 0, &s->work));
+    SAF_TRY(saf__layout_make(s));
     saf_place place = saf_layout_place(&s->layout, s->rank);
     s->head = place.stage == 0 && place.part == 0;
     SAF_TRY(share_job(s));
-    SAF_TRY(saf_comm_agree(s->world, prepare(s)));
-    SAF_TRY(saf_work_bcast(s->world, 0, &s->work));
-    if (s->head && !s->live) st = saf_alloc((size_t)s->work.n_requests, sizeof *s->live, &s->live);
-    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_comm_agree(s->world, take_place(s)));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->schedule, sizeof s->schedule);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
 out:

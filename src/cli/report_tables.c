@@ -22,6 +22,7 @@ static bool is_grid(const saf_results *r) {
 /* A run of numbers, without its end. */
 static saf_status run_cell(saf__grid *g, int32_t begin, int32_t end) {
     if (end <= begin) return saf__grid_cell(g, "none");
+    if (end - 1 == begin) return saf__grid_cell(g, "%d", (int)begin);
     return saf__grid_cell(g, "%d-%d", (int)begin, (int)end - 1);
 }
 
@@ -48,9 +49,38 @@ out:
     return st;
 }
 
+/* Of many ranks that hold what others hold, the one with the most stands for all. */
+static saf_status print_replicated(FILE *out, const saf_results *r) {
+    saf_status st = SAF_OK;
+    const saf_result_rank *most = NULL;
+    saf_buf names = {0};
+    int64_t ranks = 0;
+    double total = 0;
+    for (int64_t i = 0; i < r->n_ranks; i++) {
+        const saf_result_rank *k = &r->ranks[i];
+        if (k->replicated_bytes <= 0) continue;
+        ranks++;
+        total += mib(k->replicated_bytes);
+        if (!most || k->replicated_bytes > most->replicated_bytes) most = k;
+    }
+    if (total < 0.05) return SAF_OK; /* norms alone: nothing that anybody misses */
+    SAF_TRY(saf__show_text(&names, most->replicated, LINE_CHARS));
+    if (ranks > 1)
+        fprintf(out,
+                "%lld ranks: %.1f MiB of their weights are on another rank as well, %.1f of them "
+                "on rank %d: %s\n",
+                (long long)ranks, total, mib(most->replicated_bytes), (int)most->rank, names.data);
+    else
+        fprintf(out, "rank %d: %.1f MiB of its weights are on another rank as well: %s\n",
+                (int)most->rank, total, names.data);
+out:
+    saf_buf_free(&names);
+    return st;
+}
+
 saf_status saf__report_ranks(FILE *out, const saf_results *r) {
     saf__grid g = {0};
-    saf_buf names = {0}, head = {0};
+    saf_buf head = {0};
     saf_status st = SAF_OK;
     bool grid = is_grid(r);
     SAF_TRY(saf_buf_printf(&head,
@@ -65,14 +95,9 @@ saf_status saf__report_ranks(FILE *out, const saf_results *r) {
         if (k->weights_from != k->rank)
             fprintf(out, "rank %d had no model file: its weights came from rank %d\n", (int)k->rank,
                     (int)k->weights_from);
-        if (k->replicated_bytes <= 0) continue;
-        saf_buf_clear(&names);
-        SAF_TRY(saf__show_text(&names, k->replicated, LINE_CHARS));
-        fprintf(out, "rank %d: %.1f MiB of its weights are on another rank as well: %s\n",
-                (int)k->rank, mib(k->replicated_bytes), names.data);
     }
+    SAF_TRY(print_replicated(out, r));
 out:
-    saf_buf_free(&names);
     saf_buf_free(&head);
     saf__grid_free(&g);
     return st;

@@ -73,7 +73,7 @@ saf_status saf__field_expected(const saf__field *f, saf_buf *out) {
         [SAF__FIELD_STRING] = "a string that is not empty",
         [SAF__FIELD_STRINGS] = "a list of strings, none empty, [\"a\", \"b\"], ",
         [SAF__FIELD_INTS] = "a list of integers, [1, 2], ",
-        [SAF__FIELD_FLOATS] = "a list of numbers, [1.0, 2.5], "};
+        [SAF__FIELD_FLOATS] = "a list of numbers, [1, 2] or [1.0, 2.5] but not mixed, "};
     saf_status st = SAF_OK;
     SAF_TRY(saf_buf_printf(out, "%s", before[f->type]));
     if (f->type != SAF__FIELD_BOOL) SAF_TRY(saf__field_range(f, out));

@@ -53,7 +53,7 @@ const saf__field saf__fields[] = {
      .help = "copies of the model, each on ranks of its own; 0: saf chooses"},
     {"layout.stages", BOTH, .type = SAF__FIELD_INTS, .min = 1, .max = INT32_MAX,
      LIST_AT(layout.stages, layout.n_stages), .max_count = SAF_MAX_STAGES, .initial = "[]", .unit = "layers",
-     .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by the bytes that they read"},
+     .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by what they cost"},
     {"layout.share", BOTH, .type = SAF__FIELD_FLOATS, .min = 0.001, .max = 1e9,
      LIST_AT(layout.share, layout.n_share), .max_count = SAF_MAX_SHARES, .initial = "[]",
      .help = "what each host, in the order of their first ranks, can hold or do against the others (memory or speed), shared by its ranks; or what each rank can; []: all alike"},

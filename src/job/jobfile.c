@@ -91,7 +91,11 @@ static saf_status parse_file(reader *r) {
     if (config_read_string(&r->config, r->source.text.data)) return SAF_OK;
     saf__where at = saf__source_where(&r->source, config_error_line(&r->config));
     const char *why = config_error_text(&r->config);
-    return saf__fail_at(&at, NULL, "%s", why ? why : "not understood");
+    /* 4.0 and 1 are of two types to libconfig: of all its words the least clear. */
+    const char *more = why && strstr(why, "mismatched element type")
+                           ? ": numbers in [ ] are all with a decimal point or all without"
+                           : "";
+    return saf__fail_at(&at, NULL, "%s%s", why ? why : "not understood", more);
 }
 
 static saf__where where_of(const reader *r, const config_setting_t *v) {

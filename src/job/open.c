@@ -67,9 +67,10 @@ saf_status saf__shares_spread(const double *given, int32_t n, const int32_t *hos
     int32_t hosts = 0;
     for (int32_t r = 0; r < ranks; r++) hosts = (int32_t)saf_i64_max(hosts, host[r] + 1);
     if (n != hosts && n != ranks)
-        return saf_fail(SAF_USAGE,
-                        "layout.share has %d entries, expected one a host, %d, or one a rank, %d",
-                        n, hosts, ranks);
+        return saf_fail(
+            SAF_USAGE,
+            "layout.share has %d entries, expected %d, one for each host, or %d, one for each rank",
+            n, hosts, ranks);
     for (int32_t r = 0; r < ranks; r++) {
         int32_t neighbours = 0;
         for (int32_t i = 0; i < ranks; i++) neighbours += host[i] == host[r];

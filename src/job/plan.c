@@ -7,14 +7,14 @@ static double mib(double bytes) {
     return bytes / 0x1p20;
 }
 
-/* "of 10-9-9 layers", or what is said of many stages. */
+/* "with 10-9-9 layers", or what is said of many stages. */
 static saf_status name_equal(const saf__session *s, saf_buf *out) {
     enum { FEW = 12 };
     saf_status st = SAF_OK;
     int64_t stages = s->layout.stages, each = s->params.layers / stages,
             more = s->params.layers % stages;
     if (stages > FEW) return saf_buf_printf(out, "with equal numbers of layers");
-    SAF_TRY(saf_buf_printf(out, "of "));
+    SAF_TRY(saf_buf_printf(out, "with "));
     for (int64_t i = 0; i < stages; i++)
         SAF_TRY(saf_buf_printf(out, "%s%lld", i ? "-" : "", (long long)(each + (i < more))));
     SAF_TRY(saf_buf_printf(out, " layers"));
@@ -41,14 +41,14 @@ static saf_status print_gain(const saf__session *s) {
     SAF_TRY(saf_layout_gain(s->gguf, &s->params, &wish, &s->layout, &gain));
     SAF_TRY(name_equal(s, &equal));
     if (wish.layers) {
-        printf("cut by hand; cost in MiB read a flight: largest stage %.1f", mib(gain.chosen));
+        printf("cut by hand: the largest stage costs %.1f MiB a micro-batch", mib(gain.chosen));
         if (gain.chosen > gain.best)
             print_slower(gain.chosen, gain.best);
         else
             printf("\n");
         printf("cut by cost it would be %.1f, ", mib(gain.best));
     } else {
-        printf("cut by cost in MiB read a flight: largest stage %.1f, ", mib(gain.chosen));
+        printf("cut by cost: the largest stage costs %.1f MiB a micro-batch, ", mib(gain.chosen));
     }
     printf("%s %.1f", equal.data, mib(gain.equal));
     print_slower(gain.equal, gain.best);

@@ -44,15 +44,15 @@ def a_large_vocabulary(folder):
     job = make_job(folder, model)
     head, rows = plan(job, 3)
     tap.equal(head[0], "pipeline 3: layers 0-10 | 11-21 | 22-27 + head", "the head counts in the cut")
-    tap.ok(re.match(r"cut by cost in MiB read a flight: largest stage \d+\.\d, of 10-9-9 layers \d+\.\d "
+    tap.ok(re.match(r"cut by cost: the largest stage costs \d+\.\d MiB a micro-batch, with 10-9-9 layers \d+\.\d "
                     r"\(19 % slower\)$", head[1]), "what it gains over equal numbers", head[1])
     tap.equal([r["layers"] for r in rows], ["0-10", "11-21", "22-27"], "layers of the ranks")
     tap.ok(float(rows[2]["replicated MiB"]) > 0.2 and float(rows[0]["replicated MiB"]) == 0,
            "the tied embedding is replicated", rows)
     head, _ = plan(job, 3, "layout.stages=[10,9,9]")
-    tap.ok(re.match(r"cut by hand; .* largest stage .* \(19 % slower\)$", head[1]), "a worse cut", head[1])
+    tap.ok(re.match(r"cut by hand: the largest stage .* \(19 % slower\)$", head[1]), "a worse cut", head[1])
     head, _ = plan(job, 3, "layout.stages=[11,11,6]")
-    tap.ok(re.match(r"cut by hand; .* largest stage [0-9.]+$", head[1]), "as good a cut", head[1])
+    tap.ok(re.match(r"cut by hand: the largest stage costs [0-9.]+ MiB a micro-batch$", head[1]), "as good a cut", head[1])
     head, _ = plan(job, 3, "layout.share=[1.0,2.0,1.0]")
     first, second, third = map(int, re.findall(r"(?:-| )(\d+)(?= \||\s\+)", head[0]))
     tap.ok(second - first > 1.7 * (first + 1) > 1.7 * (third - second),
@@ -94,7 +94,7 @@ def errors(folder):
             "layout.replicas 2 x layout.pipeline 2, but there are 2 ranks", "start 4 ranks")
     refused(job, 2, ["layout.pipeline=6", "--dry-run"], "layout.pipeline 6", "5 layers")
     refused(job, 2, ["layout.stages=[5,1]"], "layout.stages", "the model has 5")
-    refused(job, 3, ["layout.share=[1.0,2.0]"], "layout.share has 2 entries", "one a rank, 3")
+    refused(job, 3, ["layout.share=[1.0,2.0]"], "layout.share has 2 entries", "3, one for each rank")
     refused(job, 1, ["layout.share=[0.0]"], "layout.share", "got 0")
 
 

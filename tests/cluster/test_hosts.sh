@@ -61,7 +61,7 @@ exec 2>&1
 prepare_job || tap_exit
 # The example with its first two machines replaced by the hosts here, one by name and one by address.
 sed -n '/^[^#]/p' hostfiles/lab.hosts | sed -e '1s/^[^ ]*/h1/' -e '2s/^[^ ]*/10.77.0.2/' -e 2q >"$folder/lab.hosts"
-ok "the job over a hostfile" mpirun -np 2 --hostfile "$folder/lab.hosts" --map-by node --bind-to none \
+ok "the job over a hostfile" mpirun -np 2 --hostfile "$folder/lab.hosts" --map-by slot --bind-to none \
     "$SAF" run "${words[@]}" "output.file=$folder/hosts.h5"
 check_results "$folder/hosts.h5"
 tap_exit

@@ -32,6 +32,7 @@ static const bad_case cases[] = {
     {JOB "run: {\n chunk = 1;\n", {0}, {"syntax error"}},
     {JOB "run: { chunk = 1; chunk = 2; };", {0}, {":4: ", "duplicate"}},
     {JOB "generate: { stop = [\"a\", 1]; };", {0}, {":4: ", "mismatched"}},
+    {JOB "layout: { share = [4.0, 1]; };", {0}, {":4: ", "mismatched", "all with a decimal point"}},
     {JOB "x = \"abc\n\n", {0}, {":4: ", "string", "no end"}},
     {JOB "/* abc\n\n", {0}, {":4: ", "comment", "no end"}},
     {JOB "generate: {\n stop = [\"\\q\"]; };", {0}, {":5: ", "backslash"}},

@@ -19,7 +19,7 @@ static void test_shares_of_hosts_and_of_ranks(void **state) {
     for (int32_t n = 1; n < 8; n++) {
         if (n == 3 || n == 6) continue;
         assert_int_equal(saf__shares_spread(ranks, n, host, 6, share), SAF_USAGE);
-        assert_non_null(strstr(saf_error_text(), "one a host, 3, or one a rank, 6"));
+        assert_non_null(strstr(saf_error_text(), "3, one for each host, or 6, one for each rank"));
     }
 }
 

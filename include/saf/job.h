@@ -85,8 +85,7 @@ saf_dtype saf_job_made_type(const saf_job *job);
  * of doc/job-file.md. */
 void saf_job_help(saf_job_kind kind, bool markdown, FILE *out);
 
-/* ---- prompts ----------------------------------------------------------------------------------
- */
+/* ---- prompts --------------------------------------------------------------------------------- */
 
 /* One request as read from the input, before tokenizing. */
 typedef struct {
@@ -108,8 +107,7 @@ typedef struct {
 saf_status saf_prompts_read(const saf_job *job, saf_prompt **out, int64_t *n);
 void saf_prompts_free(saf_prompt **prompts, int64_t n);
 
-/* ---- running ------------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 typedef struct {
     bool dry_run, quiet;

@@ -279,8 +279,7 @@ int64_t saf_argmax(const float *x, int64_t n);
 /* y[i] = exp(x[i] - shift), f32 */
 void saf_exp_shifted(const float *x, float shift, int64_t n, float *y);
 
-/* ---- elementary functions: the same bits everywhere -------------------------------------------
- */
+/* ---- elementary functions: the same bits everywhere ------------------------------------------ */
 
 /* f32 exp, within 2 ulp; exact 0 below -103.98 (after denormals), inf above 88.73; NaN stays. */
 float saf_math_expf(float x);

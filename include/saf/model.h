@@ -324,7 +324,7 @@ size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_sl
 /* Operations of all products for one token that wants logits, by the kind of weights. */
 void saf_slice_ops(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                    int64_t *int8_ops, int64_t *float_ops);
-/* What these are, a kind of tensor after the other: "token_embd.weight, blk.*.attn_norm.weight,
+/* What *replicated counts, by kinds of tensors: "token_embd.weight, blk.*.attn_norm.weight,
  * blk.*.attn_k.weight (rows 128-255)". out is replaced. Errors: NO_MEMORY. */
 saf_status saf_slice_replicated_names(const saf_gguf *g, const saf_model_params *p,
                                       saf_slice_range range, saf_buf *out);

@@ -7,7 +7,7 @@
  * stages and tells its group what comes next; within a stage the ranks meet over memory that they
  * share.
  *
- *      stage 0 --flight, activations--> stage 1 --> ... --> stage P-1
+ *      stage 0 --flight, activations--> stage 1 --> ... --> the last
  *         ^                                                   |
  *         +---------- sampled ids, log-probabilities ---------+
  *
@@ -27,8 +27,7 @@
 #include "saf/core.h"
 #include "saf/model.h"
 
-/* ---- layout -----------------------------------------------------------------------------------
- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 /* Where a rank stands in the grid. Neighbouring ranks are the parts of one stage:
  *   rank = (replica * stages + stage) * tensor + part */
@@ -127,8 +126,7 @@ saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_pa
                            const saf_layout *layout, const int32_t *giver,
                            const saf_load_events *events, saf_load_times *times, saf_slice **out);
 
-/* ---- work
- * ---------------------------------------------------------------------------------------*/
+/* ---- work ------------------------------------------------------------------------------------ */
 
 /* One request as every rank knows it. */
 typedef struct {
@@ -189,8 +187,7 @@ saf_status saf_trace_meet(saf_comm *comm, saf_trace *trace);
  * when. Errors: NO_MEMORY. */
 saf_status saf_trace_pack(const saf_trace *trace, double zero_s, saf_buf *out);
 
-/* ---- engine
- * ---------------------------------------------------------------------------------------*/
+/* ---- engine ---------------------------------------------------------------------------------- */
 
 typedef struct {
     int32_t sequences;   /* in flight at once, in each replica: slots of the key-value cache */

@@ -63,7 +63,7 @@ static saf_status print_replicated(FILE *out, const saf_results *r) {
         total += mib(k->replicated_bytes);
         if (!most || k->replicated_bytes > most->replicated_bytes) most = k;
     }
-    if (total < 0.05) return SAF_OK; /* norms alone: nothing that anybody misses */
+    if (!most || total < 0.05) return SAF_OK; /* norms alone: nothing that anybody misses */
     SAF_TRY(saf__show_text(&names, most->replicated, LINE_CHARS));
     if (ranks > 1)
         fprintf(out,

@@ -166,7 +166,7 @@ const char *saf_trace_kind_name(saf_trace_kind kind);
 
 typedef struct {
     double start_s, end_s;
-    int64_t flight; /* counted from 0, the same number on every stage; -1: none */
+    int64_t flight; /* of the replica, from 0 on, the same number on every stage; -1: none */
     int32_t tokens; /* rows of the flight */
     int32_t kind;   /* saf_trace_kind */
 } saf_trace_entry;

@@ -265,7 +265,6 @@ size_t saf_slice_file_bytes(const saf_gguf *g, const saf_model_params *p, saf_sl
     return bytes;
 }
 
-/* One role's entry in the list of names, with the rows where they are not all of the tensor's. */
 void saf_slice_ops(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                    int64_t *int8_ops, int64_t *float_ops) {
     *int8_ops = *float_ops = 0;
@@ -285,6 +284,7 @@ void saf_slice_ops(const saf_gguf *g, const saf_model_params *p, saf_slice_range
     }
 }
 
+/* One role's entry in the list of names, with the rows where they are not all of the tensor's. */
 static saf_status name_role(const saf_gguf_tensor *t, tensor_role role, saf_span span,
                             saf_buf *out) {
     saf_status st = SAF_OK;

@@ -49,7 +49,7 @@ saf_status saf__engine_later(const saf__engine *e) {
     saf__flight *flights = NULL;
     saf__tail *tail = NULL;
     result_sender results = {0};
-    bool last = e->rank == e->stages - 1, shared_logits = e->group->ranks > 1 && e->work->logits;
+    bool last = e->index == e->stages - 1, shared_logits = e->group->ranks > 1 && e->work->logits;
     SAF_TRY(saf__flights_new(e, &flights));
     if (last) SAF_TRY(saf__tail_new(e, &tail));
     SAF_TRY(saf__flight_post_receive(e, &flights[0]));
@@ -85,7 +85,7 @@ saf_status saf__engine_follow(const saf__engine *e) {
     const float *logits;
     int64_t n_words, rows;
     SAF_TRY(saf__flights_new(e, &flights));
-    if (e->rank == e->stages - 1) SAF_TRY(saf__tail_new(e, &tail));
+    if (e->index == e->stages - 1) SAF_TRY(saf__tail_new(e, &tail));
     for (;;) {
         saf__flight *f = NULL;
         SAF_TRY(saf__flight_hear(e, flights, &f));
@@ -114,7 +114,7 @@ saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_e
                      .stage = stage,
                      .work = group->work,
                      .schedule = group->schedule,
-                     .rank = group->place.stage,
+                     .index = group->place.stage,
                      .stages = group->stages,
                      .times = times,
                      .trace = trace};
@@ -124,7 +124,7 @@ saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_e
     saf_stage_tick(stage, move_on, group);
     if (!saf__group_leads(group))
         st = saf__engine_follow(&e);
-    else if (e.rank > 0)
+    else if (e.index > 0)
         st = saf__engine_later(&e);
     else
         st = saf__engine_first(&e, events, &from_events);

@@ -67,8 +67,9 @@ saf_status saf__flight_send(const saf__engine *e, saf__flight *f) {
     f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, describe(f));
     f->x_tensor = saf_tensor_2d(SAF_DTYPE_F32, f->x, f->tokens, e->p->width);
     SAF_TRY(
-        saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_FLIGHT, &f->words_tensor, &f->words_request));
-    SAF_TRY(saf_comm_isend(e->comm, e->rank + 1, SAF_TAG_ACTIVATIONS, &f->x_tensor, &f->x_request));
+        saf_comm_isend(e->comm, e->index + 1, SAF_TAG_FLIGHT, &f->words_tensor, &f->words_request));
+    SAF_TRY(
+        saf_comm_isend(e->comm, e->index + 1, SAF_TAG_ACTIVATIONS, &f->x_tensor, &f->x_request));
     saf_trace_add(e->trace, SAF_TRACE_SEND, start, saf_clock_s(), f->number, f->tokens);
 out:
     return st;
@@ -79,10 +80,10 @@ saf_status saf__flight_post_receive(const saf__engine *e, saf__flight *f) {
     size_t x_bytes = (size_t)e->schedule->chunk * (size_t)e->p->width * sizeof *f->x;
     f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, words_max(e));
     f->x_tensor = saf_tensor_2d(SAF_DTYPE_F32, f->x, e->schedule->chunk, e->p->width);
-    SAF_TRY(saf_comm_irecv(e->comm, e->rank - 1, SAF_TAG_FLIGHT,
+    SAF_TRY(saf_comm_irecv(e->comm, e->index - 1, SAF_TAG_FLIGHT,
                            (size_t)words_max(e) * sizeof *f->words, &f->words_tensor,
                            &f->words_request));
-    SAF_TRY(saf_comm_irecv(e->comm, e->rank - 1, SAF_TAG_ACTIVATIONS, x_bytes, &f->x_tensor,
+    SAF_TRY(saf_comm_irecv(e->comm, e->index - 1, SAF_TAG_ACTIVATIONS, x_bytes, &f->x_tensor,
                            &f->x_request));
 out:
     return st;
@@ -120,8 +121,7 @@ saf_status saf__flight_unpack(const saf__engine *e, saf__flight *f) {
              w[2] <= e->schedule->capacity - w[3] && w[4] >= 0 && w[4] <= w[3];
     }
     if (!ok || tokens != f->tokens)
-        return saf_fail(SAF_COMM, "rank %d: rank %d sent a micro-batch that cannot be", e->rank,
-                        e->rank - 1);
+        return saf_fail(SAF_COMM, "stage %d is told of a micro-batch that cannot be", e->index);
     return SAF_OK;
 }
 
@@ -138,7 +138,7 @@ static saf_status meet_over_words(const saf__engine *e, saf_trace_kind kind) {
 /* On the first stage every rank makes its own rows of x; to a later one they come. */
 static saf_status meet_over_rows(const saf__engine *e, const saf__flight *f) {
     saf_group *g = e->group;
-    if (f->stop || e->rank == 0 || !g->stage.parts) return SAF_OK;
+    if (f->stop || e->index == 0 || !g->stage.parts) return SAF_OK;
     const saf_part rows = {0, 1, g->at.x + (size_t)f->place * g->at.x_bytes,
                            (size_t)f->tokens * (size_t)e->p->width * sizeof *f->x, 0};
     return saf__group_meet(g, SAF_TRACE_EXCHANGE, &rows, 1);
@@ -153,7 +153,7 @@ saf_status saf__flight_tell(const saf__engine *e, saf__flight *f) {
     w[0] = f->place;
     w[1] = (int32_t)n;
     memcpy(w + 2, f->words, (size_t)n * sizeof *w);
-    if (e->rank == 0) memcpy(w + 2 + n, f->ids, (size_t)f->tokens * sizeof *w);
+    if (e->index == 0) memcpy(w + 2 + n, f->ids, (size_t)f->tokens * sizeof *w);
     SAF_TRY(meet_over_words(e, SAF_TRACE_EXCHANGE));
     SAF_TRY(meet_over_rows(e, f));
 out:
@@ -168,12 +168,12 @@ saf_status saf__flight_hear(const saf__engine *e, saf__flight *flights, saf__fli
     SAF_TRY(meet_over_words(e, SAF_TRACE_WAIT));
     if (w[0] < 0 || w[0] >= g->n_flights || w[1] > words_max(e))
         return saf_fail(SAF_COMM, "the lead of stage %d told a micro-batch that cannot be",
-                        e->rank);
+                        e->index);
     saf__flight *f = &flights[w[0]];
     memcpy(f->words, w + 2, (size_t)w[1] * sizeof *w);
     f->words_tensor = saf_tensor_1d(SAF_DTYPE_I32, f->words, w[1]);
     SAF_TRY(saf__flight_unpack(e, f));
-    if (e->rank == 0) memcpy(f->ids, w + 2 + w[1], (size_t)f->tokens * sizeof *w);
+    if (e->index == 0) memcpy(f->ids, w + 2 + w[1], (size_t)f->tokens * sizeof *w);
     SAF_TRY(meet_over_rows(e, f));
     e->times->wait_s += g->wait_s - before;
     *out = f;

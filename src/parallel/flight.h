@@ -12,7 +12,7 @@ typedef struct {
     saf_stage *stage;
     const saf_work *work;
     const saf_schedule *schedule;
-    int32_t rank, stages; /* this rank's stage, and how many there are */
+    int32_t index, stages; /* which stage this is, of how many */
     saf_engine_times *times;
     saf_trace *trace; /* or NULL */
 } saf__engine;

@@ -149,6 +149,7 @@ saf_status saf__flight_tell(const saf__engine *e, saf__flight *f) {
     saf_group *g = e->group;
     if (g->ranks == 1) return SAF_OK;
     int32_t *w = (int32_t *)(void *)(g->memory + g->at.words);
+    double before = g->wait_s;
     int64_t n = describe(f);
     w[0] = f->place;
     w[1] = (int32_t)n;
@@ -156,6 +157,7 @@ saf_status saf__flight_tell(const saf__engine *e, saf__flight *f) {
     if (e->index == 0) memcpy(w + 2 + n, f->ids, (size_t)f->tokens * sizeof *w);
     SAF_TRY(meet_over_words(e, SAF_TRACE_EXCHANGE));
     SAF_TRY(meet_over_rows(e, f));
+    e->times->wait_s += g->wait_s - before;
 out:
     return st;
 }

@@ -15,7 +15,7 @@ static const saf__column columns[] = {
           "what it did: compute, sample, exchange, send, receive, wait; dropped: no longer known"),
     ENTRY(start_s, F64, "s", "from the start of the run on, by the clock of rank 0"),
     ENTRY(end_s, F64, "s", "likewise"),
-    ENTRY(flight, I64, "1", "number of the micro-batch, from 0 on; -1: none"),
+    ENTRY(flight, I64, "1", "number of the micro-batch of its replica, from 0 on; -1: none"),
     ENTRY(tokens, I32, "tokens", "tokens of the micro-batch; 0 where there is none"),
 };
 static const saf__table table = {

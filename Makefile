@@ -73,7 +73,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
         test-cluster test-neon lint check-layers format asan ubsan bench bench-model bench-matmul bench-attention \
-        bench-ranks bench-meet install uninstall clean help
+        bench-ranks bench-link bench-meet install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) # and all that the tests run
@@ -202,7 +202,7 @@ asan: ## the tests under address and leak sanitizers
 ubsan: ## the tests under the undefined behaviour sanitizer
 	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
 
-bench: bench-model bench-matmul bench-attention bench-ranks bench-meet ## every benchmark
+bench: bench-model bench-matmul bench-attention bench-ranks bench-link bench-meet ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by TYPES, THREADS, TOKENS and SHAPES (RxK)
@@ -218,6 +218,8 @@ $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)
 bench-ranks: all ## two ranks against one, and against two processes that share nothing, by CASES and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/ranks.py
+bench-link: all ## the same two ranks on one host and on two with a link, by CASES, RATE and TYPE
+	@BUILD=$(BUILD) $(PYTHON) tests/bench/link.py
 
 install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf

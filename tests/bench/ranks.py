@@ -40,7 +40,8 @@ CASES = {
 }
 
 
-def start(model, folder, prompt, sequences, micro_batch, out, cores, pipeline=1, tensor=1):
+def command(model, folder, prompt, sequences, micro_batch, out, pipeline=1, tensor=1):
+    """Of each rank of a run, its job file written."""
     prompts = f"prompts{sequences}x{prompt}"
     with open(os.path.join(folder, prompts + ".txt"), "w") as f:
         for i in range(sequences):
@@ -48,12 +49,15 @@ def start(model, folder, prompt, sequences, micro_batch, out, cores, pipeline=1,
     text = JOB.format(model=model, folder=folder, prompts=prompts, out=out, sequences=sequences,
                       tokens=1 if prompt >= 512 else TOKENS, micro_batch=micro_batch,
                       pipeline=pipeline, tensor=tensor)
-    command = [SAF, "run", job_file(folder, text, out + ".cfg"), "--quiet"]
+    return [SAF, "run", job_file(folder, text, out + ".cfg"), "--quiet"]
+
+
+def start(cores, *what):
     if len(cores) > 1:
-        command = ["mpirun", "-np", str(len(cores)), "--bind-to", "core", *command]
+        line = ["mpirun", "-np", str(len(cores)), "--bind-to", "core"]
     else:
-        command = ["taskset", "-c", str(cores[0]), *command]
-    return subprocess.Popen(command, cwd=ROOT, env=ENV)
+        line = ["taskset", "-c", str(cores[0])]
+    return subprocess.Popen([*line, *command(*what)], cwd=ROOT, env=ENV)
 
 
 def rate(folder, out, prompt):
@@ -75,9 +79,9 @@ def measure(case, model, folder):
     speedups, ceilings, busiest = [], [], []
     for repeat in range(REPEATS):
         alone = (model, folder, prompt, sequences, sequences)
-        finish(start(*alone, "one", [0]))
-        finish(start(model, folder, prompt, of_two, micro_batch, "two", [0, 1], pipeline, tensor))
-        finish(start(*alone, "left", [0]), start(*alone, "right", [1]))
+        finish(start([0], *alone, "one"))
+        finish(start([0, 1], model, folder, prompt, of_two, micro_batch, "two", pipeline, tensor))
+        finish(start([0], *alone, "left"), start([1], *alone, "right"))
         one, _ = rate(folder, "one", prompt)
         two, busy = rate(folder, "two", prompt)
         both = rate(folder, "left", prompt)[0] + rate(folder, "right", prompt)[0]
@@ -93,14 +97,18 @@ def measure(case, model, folder):
           f"{statistics.median(busiest):.2f} (medians of {REPEATS})", flush=True)
 
 
-def main():
-    model = bench_model(os.environ.get("TYPE", "q8_0"))
-    cases = os.environ.get("CASES", " ".join(CASES)).split()
-    unknown = [c for c in cases if c not in CASES]
+def cases():
+    wanted = os.environ.get("CASES", " ".join(CASES)).split()
+    unknown = [c for c in wanted if c not in CASES]
     if unknown:
         sys.exit(f"CASES: {' '.join(unknown)}; expected some of: {' '.join(CASES)}")
+    return wanted
+
+
+def main():
+    model = bench_model(os.environ.get("TYPE", "q8_0"))
     with scratch() as folder:
-        for case in cases:
+        for case in cases():
             measure(case, model, folder)
 
 

@@ -29,15 +29,19 @@ def run(hosts, case, model, folder):
 
 
 def measure(case, model, folder):
-    shares = []
+    of_one, of_two, shares, busiest = [], [], [], []
     for repeat in range(ranks.REPEATS):
         shared, _ = run(("h1", "h1"), case, model, folder)
         linked, busy = run(("h1", "h2"), case, model, folder)
         print(f"{case} {repeat}: one host {shared:.1f} tokens/s, two hosts {linked:.1f} "
               f"({linked / shared:.2f} x, busy {' '.join(f'{b:.2f}' for b in busy)})", flush=True)
+        of_one.append(shared)
+        of_two.append(linked)
         shares.append(linked / shared)
-    print(f"{case}: over {RATE} {statistics.median(shares):.2f} of one host (median of "
-          f"{ranks.REPEATS})", flush=True)
+        busiest.append(min(busy))
+    one, two, share, busy = map(statistics.median, (of_one, of_two, shares, busiest))
+    print(f"{case}: one host {one:.1f} tokens/s, over {RATE} {two:.1f}, share {share:.2f}, least busy rank "
+          f"{busy:.2f} (medians of {ranks.REPEATS})", flush=True)
 
 
 def main():

@@ -46,6 +46,7 @@ done
 # Four layers, four heads, of which two and two share keys and values.
 quarters="0:0-4:0-1 0:0-4:1-2 0:0-4:2-3 0:0-4:3-4"
 squares="0:0-2:0-2 0:0-2:2-4 0:2-4:0-2 0:2-4:2-4"
+others="1:0-2:0-2 1:0-2:2-4 1:2-4:0-2 1:2-4:2-4"
 over "h1 h2" "0:0-4:0-2 0:0-4:2-4" layout.tensor=2
 over "h1 h2" "0:0-4:0-4 0:0-4:4-4" layout.tensor=2 "layout.share=[3,1]"
 over "h1 h1 h2 h2" "$quarters" layout.tensor=4
@@ -54,4 +55,8 @@ over "h1 h2 h1 h2" "$squares" layout.pipeline=2 layout.tensor=2
 over "h1 h2 h2" "0:0-2:0-4 0:2-3:0-4 0:3-4:0-4" layout.pipeline=3 "layout.share=[2,2]"
 over "h1 h2 h3" "0:0-4:0-1 0:0-4:1-2 0:0-4:2-4" layout.tensor=3
 over "h1 h2 h3" "0:0-4:0-1 0:0-4:1-3 0:0-4:3-4" layout.tensor=3 "layout.share=[1,2,1]"
+over "h1 h2 h3" "0:0-4:0-4 1:0-4:0-4 2:0-4:0-4" layout.replicas=3
+over "h1 h2 h3 h2" "0:0-4:0-2 0:0-4:2-4 1:0-4:0-2 1:0-4:2-4" layout.replicas=2 layout.tensor=2
+over "h1 h1 h2 h2 h2 h3 h3 h1" "$squares $others" layout.replicas=2 \
+    layout.pipeline=2 layout.tensor=2
 tap_exit

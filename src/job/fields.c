@@ -120,7 +120,7 @@ const saf__field saf__fields[] = {
     {"run.micro_batch", BOTH, INT(0, INT32_MAX), AT(run.micro_batch), .initial = "0", .unit = "sequences",
      .help = "sequences that go through the stages together; 0: saf chooses"},
     {"run.chunk", BOTH, INT(0, INT32_MAX), AT(run.chunk), .initial = "0", .unit = "tokens",
-     .help = "a long prompt goes through the stages in pieces of this length; 0: saf chooses"},
+     .help = "a long prompt goes through the stages in pieces of this length (alone in a pipeline, the first and the last of half of it); 0: saf chooses"},
     {"run.trace", BOTH, BOOL, AT(run.trace),
      .help = "store what each rank did when, for `saf report` and `saf report --trace`"},
     {"run.watchdog_seconds", BOTH, INT(0, 86400), AT(run.watchdog_seconds), .initial = "300", .unit = "seconds",

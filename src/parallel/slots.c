@@ -72,13 +72,29 @@ void saf__slots_release(saf__first *s) {
     }
 }
 
+static int32_t rest_of_prompt(const saf__first *s, int32_t slot) {
+    return saf__request_of(s, slot)->n_prompt - s->slots[slot].fed;
+}
+
+/* Rows of the next flight. While the first piece of a prompt goes through empty stages, and while
+ * the last one does, stages wait for it: where a long prompt is alone, these two are half as long.
+ */
+static int32_t rows_to_leave(const saf__first *s) {
+    int32_t chunk = s->e->schedule->chunk, half = (chunk + 1) / 2;
+    bool alone = s->n_free == s->e->schedule->sequences - 1;
+    if (s->e->stages == 1 || !alone || s->n_ready == 0) return chunk;
+    int32_t rest = rest_of_prompt(s, s->ready[s->ready_head]);
+    bool first = s->under_way == 0, last = rest <= chunk;
+    return rest > half && (first || last) ? half : chunk;
+}
+
 /* Another flight may leave while fewer are under way than there are stages; one more when it only
  * feeds the middle of a prompt, for nothing that it holds up will be sampled from it. More would
  * split the sequences into ever smaller flights, each of which reads all weights. */
 bool saf__slots_may_leave(const saf__first *s) {
     if (s->n_ready == 0 || saf__queue_is_stopped(s->queue)) return false;
     int32_t limit = s->e->stages, front = s->ready[s->ready_head];
-    bool middle = saf__request_of(s, front)->n_prompt - s->slots[front].fed > s->e->schedule->chunk;
+    bool middle = rest_of_prompt(s, front) > rows_to_leave(s);
     if (limit > 1 && middle) limit++;
     return s->under_way < limit;
 }
@@ -101,13 +117,13 @@ static void add_run(saf__first *s, saf__flight *f, int32_t index, int32_t rows) 
 saf__flight *saf__slots_form(saf__first *s) {
     const saf_schedule *schedule = s->e->schedule;
     saf__flight *f = saf__flight_at(s, s->under_way);
+    int32_t most = rows_to_leave(s);
     f->stop = false;
     f->n_runs = f->tokens = 0;
     for (int32_t left = s->n_ready; left > 0; left--) {
-        if (f->n_runs == schedule->micro_batch || f->tokens == schedule->chunk) break;
-        int32_t index = dequeue(s);
-        int32_t rest = saf__request_of(s, index)->n_prompt - s->slots[index].fed;
-        int32_t rows = (int32_t)saf_i64_min(saf_i64_max(rest, 1), schedule->chunk - f->tokens);
+        if (f->n_runs == schedule->micro_batch || f->tokens == most) break;
+        int32_t index = dequeue(s), rest = rest_of_prompt(s, index);
+        int32_t rows = (int32_t)saf_i64_min(saf_i64_max(rest, 1), most - f->tokens);
         add_run(s, f, index, rows);
         if (rest > rows) saf__slots_enqueue(s, index);
     }

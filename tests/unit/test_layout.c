@@ -146,7 +146,8 @@ static void test_layout_cuts_as_evenly_as_possible(void **state) {
                 double share[LAYERS], sum = 0;
                 int32_t at[LAYERS + 1] = {0};
                 make_shares(seed, stages, share);
-                saf_layout_wish wish = {.ranks = stages, .stages = stages, .share = seed ? share : NULL};
+                saf_layout_wish wish = {
+                    .ranks = stages, .stages = stages, .share = seed ? share : NULL};
                 assert_int_equal(saf_layout_choose(models[i].g, &models[i].p, &wish, &layout),
                                  SAF_OK);
                 stages_of(&layout, at);

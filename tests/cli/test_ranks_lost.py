@@ -107,9 +107,9 @@ def wait_until(condition, seconds=30):
     return True
 
 
-def start(folder, model, phase, after_s):
+def start(folder, model, phase, after_s, *words):
     """A job whose ranks are in this phase; None if it does not get there."""
-    job = Job(folder, model, "input.prompts=jobs/data/prompts.txt")
+    job = Job(folder, model, "input.prompts=jobs/data/prompts.txt", *words)
     there = wait_until(lambda: os.path.exists(job.out + ".part"))  # made just before the ranks load
     if phase == "running":
         there = wait_until(lambda: "loaded" in job.said())
@@ -120,22 +120,22 @@ def start(folder, model, phase, after_s):
     return None
 
 
-def kill(folder, model, rank, phase):
-    job = start(folder, model, phase, 0.1)
+def kill(folder, model, rank, phase, *words):
+    job = start(folder, model, phase, 0.1, *words)
     if not job:
         return
     os.kill(job.pids[rank], signal.SIGKILL)
     code, took, said, left = job.end(20)
     names = re.findall(r"process rank (\d+) with PID \d+ on node (\S+) exited on signal 9", said)
     tap.ok(code not in (None, 0) and took < 5 and not left and names == [(str(rank), HOST)] and
-           "error: " not in said, f"rank {rank} is killed while {phase}",
+           "error: " not in said, " ".join((f"rank {rank} is killed while {phase}", *words)),
            f"exit {code} after {took:.1f} s, left {left}: {said}")
 
 
-def stop(folder, model, rank, phase):
+def stop(folder, model, rank, phase, *words):
     """A fast machine may have loaded before the rank is stopped, a slow one not have begun."""
     for after_s in 0.05, 0.02, 0.2, 0.01:
-        job = start(folder, model, phase, after_s)
+        job = start(folder, model, phase, after_s, *words)
         if not job:
             return
         os.kill(job.pids[rank], signal.SIGSTOP)
@@ -144,7 +144,8 @@ def stop(folder, model, rank, phase):
             break
     expected = f"error: rank {rank} on {HOST} has not answered for {WATCHDOG_S} seconds, while {phase}:"
     tap.ok(code == 124 and took < 1.25 * WATCHDOG_S + 5 and not left and
-           said.count("error: ") == 1 and expected in said, f"rank {rank} is stopped while {phase}",
+           said.count("error: ") == 1 and expected in said,
+           " ".join((f"rank {rank} is stopped while {phase}", *words)),
            f"exit {code} after {took:.1f} s, left {left}: {said}")
 
 
@@ -172,5 +173,8 @@ with scratch() as scratch_folder:
             for at in "loading", "running":
                 kill(scratch_folder, large, number, at)
                 stop(scratch_folder, large, number, at)
+        for number in 0, 3:
+            kill(scratch_folder, large, number, "running", "layout.replicas=4")
+            stop(scratch_folder, large, number, "running", "layout.replicas=2")
         hanging(scratch_folder, large)
 tap.exit()

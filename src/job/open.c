@@ -34,12 +34,27 @@ out:
     return st;
 }
 
+/* From rank 0 to each host with ranks that take it, once, and there to all of these. */
+static saf_status send_image(saf__session *s, bool takes_part, saf_buf *image) {
+    saf_status st = SAF_OK;
+    saf_comm *host = NULL, *firsts = NULL;
+    SAF_TRY(saf_comm_split(s->world, takes_part ? s->host[s->rank] : -1, s->rank, &host));
+    bool first = takes_part && saf_comm_rank(host) == 0;
+    SAF_TRY(saf_comm_split(s->world, first ? 0 : -1, s->rank, &firsts));
+    if (first) st = saf_comm_bcast_buf(firsts, 0, image);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    if (takes_part) st = saf_comm_bcast_buf(host, 0, image);
+    SAF_TRY(saf_comm_agree(s->world, st));
+out:
+    saf_comm_free(&firsts);
+    saf_comm_free(&host);
+    return st;
+}
+
 /* The header goes to the ranks that have no file. */
 static saf_status share_header(saf__session *s) {
     saf_status st = SAF_OK;
-    saf_comm *takers = NULL;
     saf_buf image = {0};
-    bool takes_part = s->rank == 0 || !s->has_file;
     int32_t missing = !s->has_file;
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &missing, 1);
     SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_SUM, &t));
@@ -48,14 +63,12 @@ static saf_status share_header(saf__session *s) {
         saf_log(SAF_LOG_INFO,
                 "%d of %d ranks without %s: their layers come from those that have it", missing,
                 s->ranks, s->model_path);
-    SAF_TRY(saf_comm_split(s->world, takes_part ? 0 : -1, s->rank, &takers));
     if (s->rank == 0) st = saf_gguf_image_write(s->gguf, &image);
     SAF_TRY(saf_comm_agree(s->world, st));
-    if (takes_part) st = saf_comm_bcast_buf(takers, 0, &image);
-    if (st == SAF_OK && !s->has_file) st = saf_gguf_image_open(s->model_path, &image, &s->gguf);
+    SAF_TRY(send_image(s, s->rank == 0 || !s->has_file, &image));
+    if (!s->has_file) st = saf_gguf_image_open(s->model_path, &image, &s->gguf);
     SAF_TRY(saf_comm_agree(s->world, st));
 out:
-    saf_comm_free(&takers);
     saf_buf_free(&image);
     return st;
 }

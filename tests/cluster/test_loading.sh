@@ -1,6 +1,7 @@
 #!/bin/bash
-# A model that only the first of two hosts has, over a link of 1 Gbit/s: the other is given its slice at
-# the rate that the link has for a plain socket, and little else crosses it.
+# A model of more than 600 MB that only the first of two hosts has, over a link of 1 Gbit/s: the ranks of
+# the other are given their slices at the rate that the link has for a plain socket, and little else
+# crosses it.
 # shellcheck disable=SC2317 # functions are called by ok
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -32,14 +33,71 @@ print(int(n / (time.perf_counter() - t)))'"
 # Prints the bytes that have come to h2 so far.
 received() { "$RSH" h2 cat /proc/net/dev | awk '$1 == "eth0:" { print $2 }'; }
 
+# Prints the processor seconds that others than these hosts have spent on this machine so far.
+spent_by_others() {
+    awk -v ticks="$(getconf CLK_TCK)" '
+        $1 == "cpu" { all = $2 + $3 + $4 + $9 }
+        /^[0-9]+ \(/ { # processes of these hosts, and of each those that it has waited for
+            sub(/.*\) /, "")
+            here += $12 + $13 + $14 + $15
+        }
+        END { printf "%.2f", (all - here) / ticks }' <(cat /proc/stat /proc/[0-9]*/stat 2>/dev/null)
+}
+
+# Prints the sum of a column over the ranks on h2.
+of_h2() { # of_h2 FILE COLUMN
+    "$PYTHON" -c 'import sys, h5py
+ranks = h5py.File(sys.argv[1])["ranks"][...]
+print(int(ranks[sys.argv[2]][ranks["host"] == b"h2"].sum()))' "$@"
+}
+
 at_least() { # at_least VALUE LIMIT
     awk -v x="$1" -v y="$2" 'BEGIN { exit !(x >= y) }' || { echo "$1 is below $2"; return 1; }
 }
 
-# Prints a column of the table of ranks.
-of_rank() { # of_rank FILE RANK COLUMN
-    "$PYTHON" -c 'import sys, h5py
-print(int(h5py.File(sys.argv[1])["ranks"][sys.argv[3]][int(sys.argv[2])]))' "$@"
+job() { # job FILE "HOST of each rank..." SETTING
+    local host line=()
+    for host in $2; do
+        # shellcheck disable=SC2016 # the rank's own shell expands them
+        line+=(: -np 1 --host "$host:4" sh -c '"$@" 2>"$0.$OMPI_COMM_WORLD_RANK"' "$folder/log"
+            "$SAF" run "${words[@]}" "output.file=$1" "$3")
+    done
+    mpirun "${line[@]:1}"
+}
+
+# Runs the job with the file on h1 alone, and leaves in `came` the bytes on h2's interface, in `rate`
+# the bytes of slices a second, and in `busy` whether the machine was busy with something else.
+attempt() { # attempt FILE "HOST of each rank..." SETTING
+    local before others seconds start
+    before=$(received) others=$(spent_by_others) start=$EPOCHREALTIME
+    rm -f "$1"
+    ok "$3 over $2: the job runs" job "$@" || return
+    came=$(($(received) - before))
+    busy=$(awk -v a="$others" -v b="$(spent_by_others)" -v s="$start" -v e="$EPOCHREALTIME" \
+        'BEGIN { print ((b - a) / (e - s) > 0.25 ? "yes" : "no") }')
+    seconds=$(sed -n 's/.*loaded .* in \([0-9.]*\) s.*/\1/p' "$folder/log.0")
+    rate=$(awk -v n="$(of_h2 "$1" weight_bytes)" -v s="$seconds" 'BEGIN { printf "%d", n / s }')
+}
+
+given() { # given "HOST of each rank..." SETTING
+    local file=$folder/given.h5 slices name="$2 over $1"
+    for _ in 1 2 3; do
+        attempt "$file" "$@" || return
+        [ "$rate" -lt $((RATE * 9 / 10)) ] || break
+    done
+    sed 's/^/# /' "$folder"/log.*
+    slices=$(of_h2 "$file" weight_bytes)
+    echo "# slices of $slices bytes, $rate bytes/s, a plain socket $best;" \
+        "$came bytes on the interface; the machine was busy with something else: $busy"
+    equal "its ranks are there" "$(fact "$file" hosts)" "$1"
+    equal "the same tokens as one rank with the file" "$(fact "$file" tokens_sha256)" "$alone"
+    ok "at most 1.02 times the slices on the interface" at_least "$((slices * 102 / 100))" "$came"
+    if [ "$rate" -lt $((RATE * 9 / 10)) ] && [ "$busy" = yes ]; then
+        skip "$name: the rate" "the machine was busy with something else"
+        return
+    fi
+    ok "$name: 90 % of what a plain socket reaches" at_least "$rate" "$((best * 9 / 10))"
+    ok "$name: 90 % of the link's rate" at_least "$rate" "$((RATE * 9 / 10))"
 }
 
 [ "${1:-}" = inside ] || enter "hosts with a link of 1 Gbit/s" tests/cluster/hosts 2 --rate 1gbit
@@ -48,33 +106,22 @@ folder=$(mktemp -d)
 mkdir "$folder/models"
 model=$folder/models/model.gguf
 ok "a model is made" "$SAF" model make "$model" --arch qwen3 --shape 14:1024:16:8:128:3072 \
-    --type q8_0 --vocab-size 100000 --seed 1 || tap_exit
-words=(jobs/generate.cfg "model.path=$model" input.prompts=jobs/data/demo.txt generate.max_tokens=2)
-ok "the job runs where both have the file" mpirun -np 2 --hostfile "$HOSTFILE" --map-by node --bind-to none \
-    "$SAF" run "${words[@]}" "output.file=$folder/both.h5" || tap_exit
+    --type q8_0 --vocab-size 202048 --seed 1 || tap_exit
+ok "it is larger than 600 MB" at_least "$(stat -c %s "$model")" 600000000
+# So few tokens that next to nothing but the slices crosses the link.
+cat >"$folder/job.cfg" <<END
+job = "generate";
+model: { path = "$model"; };
+input: { prompt = "One"; };
+generate: { max_tokens = 2; };
+END
+words=("$folder/job.cfg")
+ok "the job runs alone" "$SAF" run "${words[@]}" "output.file=$folder/alone.h5" || tap_exit
+alone=$(fact "$folder/alone.h5" tokens_sha256)
 ok "the file is hidden from h2" "$RSH" h2 mount -t tmpfs none "$folder/models"
 ok "h2 does not see it" "$RSH" h2 test ! -e "$model"
 best=$(socket_rate)
-for attempt in 1 2 3; do # the machine may be busy with something else
-    before=$(received)
-    # shellcheck disable=SC2016 # the rank's own shell expands them
-    ok "the job runs" mpirun -np 2 --hostfile "$HOSTFILE" --map-by node --bind-to none \
-        sh -c '"$@" 2>"$0.$OMPI_COMM_WORLD_RANK"' "$folder/log" \
-        "$SAF" run "${words[@]}" "output.file=$folder/given$attempt.h5" || break
-    came=$(($(received) - before))
-    seconds=$(sed -n 's/.*loaded .* in \([0-9.]*\) s.*/\1/p' "$folder/log.0")
-    slice=$(of_rank "$folder/given$attempt.h5" 1 weight_bytes)
-    rate=$(awk -v n="$slice" -v s="$seconds" 'BEGIN { printf "%d", n / s }')
-    mv "$folder/given$attempt.h5" "$folder/given.h5"
-    [ "$rate" -lt $((RATE * 9 / 10)) ] || break
-done
-cat "$folder"/log.* | sed 's/^/# /'
-equal "a rank on each host" "$(fact "$folder/given.h5" hosts)" "h1 h2"
-equal "the same tokens as with two files" \
-    "$(fact "$folder/given.h5" tokens_sha256)" "$(fact "$folder/both.h5" tokens_sha256)"
-others=$(($(of_rank "$folder/both.h5" 1 bytes_received)))
-echo "# a slice of $slice bytes in $seconds s: $rate bytes/s, a plain socket $best; $came bytes on the interface, $others of them activations"
-ok "90 % of what a plain socket reaches" at_least "$rate" "$((best * 9 / 10))"
-ok "90 % of the link's rate" at_least "$rate" "$((RATE * 9 / 10))"
-ok "at most 1.02 times the slice on the interface" at_least "$((slice * 102 / 100))" "$((came - others))"
+given "h1 h2" layout.pipeline=2
+given "h1 h2" layout.tensor=2
+given "h1 h2 h2" layout.tensor=3
 tap_exit

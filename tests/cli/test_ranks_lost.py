@@ -74,6 +74,7 @@ class Job:
             code = self.mpirun.wait(seconds)
         except subprocess.TimeoutExpired:
             pass
+        wait_until(lambda: not any(map(is_running, self.pids)), begin + 8 - time.time())
         took = time.time() - begin
         left = [pid for pid in self.pids if is_running(pid)]
         if code is None:

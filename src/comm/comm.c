@@ -29,6 +29,11 @@ saf_status saf__comm_fail(const saf_comm *comm, saf_status status, const char *f
     return saf_fail(status, "rank %d on %s: %s", comm->rank, comm->host, text);
 }
 
+static void comm_free(saf_comm **comm) {
+    if (*comm) saf_free(&(*comm)->places);
+    saf_free(comm);
+}
+
 saf_status saf_comm_start(int *argc, char ***argv, saf_comm **world) {
     saf_status st = SAF_OK;
     saf_comm *w = NULL;
@@ -40,10 +45,11 @@ saf_status saf_comm_start(int *argc, char ***argv, saf_comm **world) {
     if (gethostname(w->host, sizeof w->host - 1) != 0) snprintf(w->host, sizeof w->host, "unknown");
     SAF_TRY(was_launched() ? saf__mpi_start(argc, argv, w) : saf__serial_start(w));
     started = true;
+    SAF_TRY(saf__bells_hang(w));
     *world = w;
     w = NULL;
 out:
-    saf_free(&w);
+    comm_free(&w);
     return st;
 }
 
@@ -54,11 +60,12 @@ void saf_comm_stop(saf_comm **world) {
     saf_comm_watch_phase("ending");
     (void)saf_comm_barrier(*world);
     saf__watch_leave();
+    saf__bells_take_down();
     saf__watch_inside("MPI_Finalize");
     (*world)->transport->stop(*world);
     saf__watch_stop();
     started = false;
-    saf_free(world);
+    comm_free(world);
 }
 
 static volatile sig_atomic_t abort_code;
@@ -104,11 +111,11 @@ saf_status saf_comm_split(saf_comm *comm, int color, int key, saf_comm **out) {
     st = comm->transport->split(comm, color, key, c, &member);
     saf__watch_inside(NULL);
     if (st != SAF_OK) goto out;
-    if (!member) saf_free(&c);
+    if (!member) comm_free(&c);
     *out = c;
     c = NULL;
 out:
-    saf_free(&c);
+    comm_free(&c);
     return st;
 }
 
@@ -123,7 +130,7 @@ saf_status saf_comm_dup(saf_comm *comm, saf_comm **out) {
     *out = c;
     c = NULL;
 out:
-    saf_free(&c);
+    comm_free(&c);
     return st;
 }
 
@@ -131,7 +138,7 @@ void saf_comm_free(saf_comm **comm) {
     if (!*comm) return;
     saf__drop_requests(*comm);
     (*comm)->transport->free(*comm);
-    saf_free(comm);
+    comm_free(comm);
 }
 
 int saf_comm_rank(const saf_comm *comm) {

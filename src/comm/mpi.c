@@ -123,6 +123,25 @@ static saf_status mpi_iallreduce(saf_comm *comm, saf_op op, saf_dtype dtype, voi
     return started(comm, "MPI_Iallreduce", code, request, false, out);
 }
 
+/* Where its ranks are in the world. */
+static saf_status find_places(saf_comm *comm, MPI_Comm made) {
+    saf_status st = SAF_OK;
+    MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
+    int *ranks = NULL;
+    SAF_TRY(saf_alloc((size_t)comm->size, sizeof *ranks, &ranks));
+    SAF_TRY(saf_alloc((size_t)comm->size, sizeof *comm->places, &comm->places));
+    for (int r = 0; r < comm->size; r++) ranks[r] = r;
+    SAF_TRY(saf__mpi_check(comm, "MPI_Comm_group", MPI_Comm_group(MPI_COMM_WORLD, &all)));
+    SAF_TRY(saf__mpi_check(comm, "MPI_Comm_group", MPI_Comm_group(made, &some)));
+    SAF_TRY(saf__mpi_check(comm, "MPI_Group_translate_ranks",
+                           MPI_Group_translate_ranks(some, comm->size, ranks, all, comm->places)));
+out:
+    if (all != MPI_GROUP_NULL) (void)MPI_Group_free(&all);
+    if (some != MPI_GROUP_NULL) (void)MPI_Group_free(&some);
+    saf_free(&ranks);
+    return st;
+}
+
 /* Takes over `made`, a fresh communicator. */
 static saf_status adopt(saf_comm *out, MPI_Comm made, bool finalize) {
     saf_status st = SAF_OK;
@@ -131,6 +150,7 @@ static saf_status adopt(saf_comm *out, MPI_Comm made, bool finalize) {
                            MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN)));
     SAF_TRY(saf__mpi_check(out, "MPI_Comm_rank", MPI_Comm_rank(made, &out->rank)));
     SAF_TRY(saf__mpi_check(out, "MPI_Comm_size", MPI_Comm_size(made, &out->size)));
+    SAF_TRY(find_places(out, made));
     SAF_TRY(saf_alloc(1, sizeof *state, &state));
     state->comm = made;
     state->finalize = finalize;

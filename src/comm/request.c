@@ -63,6 +63,7 @@ static saf_status start_send(saf_comm *comm, int dest, saf_tag tag, const saf_te
         goto out;
     }
     enlist(r);
+    saf__bell_ring(comm, dest);
     saf__count(SAF_COUNT_SEND, 1, bytes, 0);
     *out = r;
     r = NULL;
@@ -107,18 +108,20 @@ static void complete(saf_comm_request *r) {
 }
 
 uint64_t saf__progress(void) {
-    uint64_t before = events;
+    uint64_t start = events;
     saf__watch_answer();
     for (saf_comm_request *r = oldest; r; r = r->next) {
         bool done = false;
+        uint64_t before = events;
         if (r->complete) continue;
         saf_status st = saf__message_step(r, &events, &done);
+        if (events != before) saf__bell_ring(r->comm, r->peer); /* may go on with its part */
         if (st != SAF_OK)
             set_failed(r, st);
         else if (done)
             complete(r);
     }
-    if (events != before) saf__watch_moved();
+    if (events != start) saf__watch_moved();
     return events;
 }
 

@@ -218,6 +218,7 @@ static void arrive(line *l, uint64_t meetings) {
 static saf_status meet_on_host(saf_shared *s) {
     s->meetings++;
     arrive(&s->lines[s->host->rank], s->meetings);
+    saf__bell_ring_all(s->host);
     s->next = 0;
     s->end = s->host->size;
     if (look(s)) return SAF_OK; /* and no clock is read */
@@ -266,6 +267,7 @@ static saf_status lead(saf_shared *s, const saf_part *parts, int64_t n) {
 out:
     atomic_store_explicit(&leave->failed, (int32_t)st, memory_order_relaxed);
     arrive(leave, s->meetings);
+    saf__bell_ring_all(s->host);
     return st;
 }
 
@@ -288,6 +290,7 @@ static saf_status meet_hosts(saf_shared *s, const saf_part *parts, int64_t n) {
     SAF_TRY(check_parts(s, parts, n));
     s->meetings++;
     arrive(&s->lines[s->host->rank], s->meetings);
+    saf__bell_ring_all(s->host);
     st = s->failed = s->exchange ? lead(s, parts, n) : follow(s);
 out:
     saf__count(SAF_COUNT_MEET, 0, 0, saf_clock_s() - t0);

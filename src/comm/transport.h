@@ -78,6 +78,7 @@ struct saf_comm {
     bool world;
     bool crowded; /* other ranks run on this rank's cores */
     unsigned sequence;
+    int *places; /* [size] ranks of the world; NULL: the same */
     char host[256];
 };
 
@@ -105,6 +106,17 @@ uint64_t saf__progress(void);
 void saf__drop_requests(const saf_comm *comm);
 /* Waits for all of n operations; the first error is returned when none is left pending. */
 saf_status saf__wait_ops(saf_comm *comm, saf__op *ops, int64_t n);
+
+/* Sleeping and being woken (bell.c). Hanging up the bells is collective on the world, and so is
+ * taking them down. Ring after sending or counting up. Who sleeps listens, looks once more, and
+ * then sleeps: true when it was rung for. */
+saf_status saf__bells_hang(saf_comm *world);
+void saf__bells_take_down(void);
+void saf__bell_ring(const saf_comm *comm, int rank);
+void saf__bell_ring_all(const saf_comm *comm);
+uint32_t saf__bell_listen(void);
+bool saf__bell_sleep(uint32_t heard, double seconds); /* less than a second */
+void saf__bell_ignore(void);
 
 /* The watchdog (watch.c), costs next to nothing where there is none. It is told that this rank gets
  * on, that it waits for others in a way that lets it answer, and that it is inside a call that does

@@ -40,9 +40,13 @@ def ranks_of(launcher):
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         process = process_of(pid)
         if process and process[0] == "saf" and process[2] == launcher:
-            with open(f"/proc/{pid}/environ", "rb") as f:
-                rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", f.read())
-            found.append((int(rank.group(1)), pid))
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as f:
+                    rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", f.read())
+            except OSError:
+                continue
+            if rank:  # there is none for a moment, while saf starts itself again
+                found.append((int(rank.group(1)), pid))
     return [pid for _, pid in sorted(found)]
 
 
@@ -111,11 +115,12 @@ def wait_until(condition, seconds=30):
 def start(folder, model, phase, after_s, *words):
     """A job whose ranks are in this phase; None if it does not get there."""
     job = Job(folder, model, "input.prompts=jobs/data/prompts.txt", *words)
+    found = job.find_ranks()
     there = wait_until(lambda: os.path.exists(job.out + ".part"))  # made just before the ranks load
     if phase == "running":
         there = wait_until(lambda: "loaded" in job.said())
     time.sleep(after_s)
-    if job.find_ranks() and there:
+    if found and there:
         return job
     job.end(0)
     return None
@@ -135,7 +140,7 @@ def kill(folder, model, rank, phase, *words):
 
 def stop(folder, model, rank, phase, *words):
     """A fast machine may have loaded before the rank is stopped, a slow one not have begun."""
-    for after_s in 0.05, 0.02, 0.2, 0.01:
+    for after_s in 0.05, 0.02, 0.1, 0.01, 0.15, 0:
         job = start(folder, model, phase, after_s, *words)
         if not job:
             return

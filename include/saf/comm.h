@@ -93,8 +93,8 @@ saf_status saf_comm_irecv(saf_comm *comm, int source, saf_tag tag, size_t capaci
                           saf_tensor *t, saf_comm_request **out);
 /* Local. Frees and nulls the request when it completes, with an error too; a NULL request is
  * complete. Waiting polls for about a millisecond and then sleeps in small steps, a hundredth of
- * the time waited so far, so an idle rank leaves its core to others. The time is counted as
- * waiting. */
+ * the time waited so far or what keeps it below a twentieth of a core; ranks of its host wake it.
+ * The time is counted as waiting. */
 saf_status saf_comm_test(saf_comm_request **request, bool *done);
 saf_status saf_comm_wait(saf_comm_request **request);
 /* Waits until one of n completes (NULL entries are skipped); *index is its place, or -1 when all

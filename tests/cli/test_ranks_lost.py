@@ -95,9 +95,11 @@ class Job:
         return code, took, self.said(), left
 
     def find_ranks(self):
-        wait_until(lambda: self.mpirun.poll() is not None or
-                   len(ranks_of(self.mpirun.pid)) == RANKS)
-        self.pids = ranks_of(self.mpirun.pid)
+        def all_there():
+            self.pids = ranks_of(self.mpirun.pid)
+            return len(self.pids) == RANKS
+
+        wait_until(lambda: all_there() or self.mpirun.poll() is not None)
         if len(self.pids) == RANKS:
             return True
         return tap.ok(False, f"{RANKS} ranks are running", f"{self.pids}: {self.said()}")

@@ -218,6 +218,12 @@ typedef struct {
     /* At the head of the first replica: what another's events gave to saf_group_report, in its
      * order, aligned to 8 bytes. Also called in the middle of a forward pass. */
     saf_status (*report)(void *ctx, int32_t replica, const void *bytes, size_t len);
+    /* Whether the run is to end with what is under way now. Every head is asked before each flight
+     * and while it waits, several times a second at least; one that says yes speaks for all. */
+    bool (*stop)(void *ctx);
+    /* The run ends early and nothing of this head's is under way any more: what it has not reported
+     * yet of requests that are not done, it reports now. */
+    saf_status (*stopped)(void *ctx);
 } saf_engine_events;
 
 /* How the run went for this rank. */
@@ -226,6 +232,7 @@ typedef struct {
     double wait_s;    /* for other ranks, the meetings of a group included */
     int64_t flights;
     bool apart; /* an error left the ranks at different places: nothing can be agreed on any more */
+    bool stopped; /* heads: the run ended early because one of them was told to stop */
 } saf_engine_times;
 
 /* ---- group: the ranks that hold the parts of one stage ---- */

@@ -7,6 +7,7 @@
 #ifndef SAF_STORE_H
 #define SAF_STORE_H
 
+#include "saf/checkpoint.h"
 #include "saf/core.h"
 
 enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };
@@ -120,6 +121,10 @@ typedef struct {
     int64_t n_ranks, prompt_tokens, completion_tokens, vocab;
     double load_s, run_s;
     int64_t failed_requests;
+    int64_t resumes;        /* times that the job went on from a checkpoint */
+    int64_t checkpoints;    /* written by the last run, */
+    double checkpoint_s;    /* and the time that computing stood still for them */
+    saf_identity identity;  /* /identity; empty for a kind of job that always runs anew */
     saf_result_rank *ranks; /* [n_ranks] */
     int64_t n_requests;
     saf_result_request *requests; /* in input order */
@@ -140,6 +145,9 @@ saf_status saf_results_create(const char *path, saf_results_writer **out);
  * Errors: IO (disk full included, with the bytes needed). */
 saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0, int64_t rows,
                               const float *logits);
+/* Reads rows back that were written. Errors: IO. */
+saf_status saf_results_logits_back(saf_results_writer *w, int64_t row0, int64_t rows,
+                                   float *logits);
 /* tokens_sha256 over requests in input order: for each the id text, prompt ids, completion ids,
  * little-endian int32, each length-prefixed (8 bytes). logits_sha256 likewise: the id, then the
  * request's rows, read back from /logits; left NULL when there are none. Fills the two members. */

@@ -7,7 +7,7 @@
 #ifndef SAF_STORE_H
 #define SAF_STORE_H
 
-#include "saf/checkpoint.h"
+#include "saf/store_checkpoint.h"
 #include "saf/core.h"
 
 enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };

@@ -1,4 +1,4 @@
-/* saf/checkpoint.h: a job's state on disk, so that the same command goes on from it.
+/* saf/store_checkpoint.h: a job's state on disk, so that the same command goes on from it.
  *
  * OUTPUT.ckpt-N, N from 1 on, the newest two kept: an HDF5 file behind a user block of 512 bytes
  * that holds the SHA-256 of all that follows it. It is written as OUTPUT.ckpt-N.part (mode 0600),
@@ -10,8 +10,8 @@
  * Ranks: everything is local; rank 0 writes. Threads: one at a time may be in the store room's HDF5
  * calls, which the room sees to itself: a checkpoint may be written beside a results file.
  */
-#ifndef SAF_CHECKPOINT_H
-#define SAF_CHECKPOINT_H
+#ifndef SAF_STORE_CHECKPOINT_H
+#define SAF_STORE_CHECKPOINT_H
 
 #include "saf/core.h"
 

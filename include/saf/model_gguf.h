@@ -4,8 +4,8 @@
  * Everything that comes from a file is hostile until checked: counts, lengths, offsets, products
  * and types are bounded by what remains of the file before anything is allocated or read.
  */
-#ifndef SAF_MODEL_GGUF_H
-#define SAF_MODEL_GGUF_H
+#ifndef SAF_PUBLIC_MODEL_GGUF_H
+#define SAF_PUBLIC_MODEL_GGUF_H
 
 #include "saf/core.h"
 

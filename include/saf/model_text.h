@@ -1,7 +1,7 @@
 /* saf/model_text.h: text to token ids and back by a model file's own tokenizer, and chat templates.
  */
-#ifndef SAF_MODEL_TEXT_H
-#define SAF_MODEL_TEXT_H
+#ifndef SAF_PUBLIC_MODEL_TEXT_H
+#define SAF_PUBLIC_MODEL_TEXT_H
 
 #include "saf/core.h"
 #include "saf/model_gguf.h"

@@ -10,8 +10,8 @@
  * Ranks: everything is local; rank 0 writes. Threads: one at a time may be in the store room's HDF5
  * calls, which the room sees to itself: a checkpoint may be written beside a results file.
  */
-#ifndef SAF_STORE_CHECKPOINT_H
-#define SAF_STORE_CHECKPOINT_H
+#ifndef SAF_PUBLIC_STORE_CHECKPOINT_H
+#define SAF_PUBLIC_STORE_CHECKPOINT_H
 
 #include "saf/core.h"
 

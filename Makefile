@@ -161,8 +161,8 @@ test-mpi: programs ## on 1 to 4 ranks, or as many as NP says
 	@KINDS=mpi $(RUN)
 test-cli: programs ## whole commands
 	@KINDS=cli $(RUN)
-test-exact: all ## one job over many layouts: one hash
-	@KINDS=exact $(RUN)
+test-exact: all ## one job over many layouts: one hash; all of those of which `make test` runs the most unlike
+	@ALL=1 KINDS=exact $(RUN)
 test-cluster: all $(BUILD)/tests/mpi/test_comm_shared ## jobs over hosts and under Slurm, both set up on this machine for the test
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@KINDS=cluster $(RUN)

@@ -100,6 +100,11 @@ saf_status saf_comm_wait(saf_comm_request **request);
 /* Waits until one of n completes (NULL entries are skipped); *index is its place, or -1 when all
  * are NULL. */
 saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index);
+/* The same, and comes back with -1 as well once `enough` says so. It is asked whenever the wait
+ * looks for what comes, at first all the time and at least every few milliseconds, so it is quick;
+ * it calls nothing of this room. */
+saf_status saf_comm_wait_any_or(saf_comm_request **requests, int n, bool (*enough)(void *ctx),
+                                void *ctx, int *index);
 /* The same without waiting: -1 as well when none is complete yet. */
 saf_status saf_comm_test_any(saf_comm_request **requests, int n, int *index);
 /* Local. Moves the messages under way on without waiting; nothing to do costs nothing. Data beyond

@@ -219,10 +219,12 @@ typedef struct {
      * order, aligned to 8 bytes. Also called in the middle of a forward pass. */
     saf_status (*report)(void *ctx, int32_t replica, const void *bytes, size_t len);
     /* Whether the run is to end with what is under way now. Every head is asked before each flight
-     * and while it waits, several times a second at least; one that says yes speaks for all. */
+     * and while it waits, several times a second at least, also when it has nothing to do any more;
+     * one that says yes speaks for all, and nobody is asked again. No request is begun then and no
+     * flight leaves, but those under way come home and are told as events. */
     bool (*stop)(void *ctx);
-    /* The run ends early and nothing of this head's is under way any more: what it has not reported
-     * yet of requests that are not done, it reports now. */
+    /* Called once at a head that leaves requests undone which were admitted there: nothing of them
+     * is under way, and what it has not reported of them yet, it reports now. */
     saf_status (*stopped)(void *ctx);
 } saf_engine_events;
 
@@ -232,7 +234,8 @@ typedef struct {
     double wait_s;    /* for other ranks, the meetings of a group included */
     int64_t flights;
     bool apart; /* an error left the ranks at different places: nothing can be agreed on any more */
-    bool stopped; /* heads: the run ended early because one of them was told to stop */
+    bool stopped; /* heads: one of them was told to stop, nothing failed, and some request is not
+                     done, here or elsewhere or never begun; the same on all heads */
 } saf_engine_times;
 
 /* ---- group: the ranks that hold the parts of one stage ---- */

@@ -218,6 +218,8 @@ saf_status saf_comm_wait(saf_comm_request **request) {
 typedef struct {
     saf_comm_request **requests;
     int n, index;
+    bool (*enough)(void *ctx); /* or NULL */
+    void *ctx;
 } any_of;
 
 static saf_status poll_any(void *what, bool *done) {
@@ -226,11 +228,17 @@ static saf_status poll_any(void *what, bool *done) {
         *done = any->requests[i] && any->requests[i]->complete;
         if (*done) any->index = i;
     }
+    if (!*done && any->enough) *done = any->enough(any->ctx);
     return SAF_OK;
 }
 
 saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index) {
-    any_of any = {.requests = requests, .n = n, .index = -1};
+    return saf_comm_wait_any_or(requests, n, NULL, NULL, index);
+}
+
+saf_status saf_comm_wait_any_or(saf_comm_request **requests, int n, bool (*enough)(void *ctx),
+                                void *ctx, int *index) {
+    any_of any = {.requests = requests, .n = n, .index = -1, .enough = enough, .ctx = ctx};
     *index = -1;
     int first = 0;
     bool done = false;
@@ -239,7 +247,7 @@ saf_status saf_comm_wait_any(saf_comm_request **requests, int n, int *index) {
     double t0 = saf_clock_s();
     saf_status st = poll_any(&any, &done);
     if (!done) st = saf__wait_until(requests[first]->comm, poll_any, &any);
-    if (st != SAF_OK) return st;
+    if (st != SAF_OK || any.index < 0) return st;
     saf_count_kind kind = kind_of(requests[any.index]);
     st = finish(&requests[any.index]);
     saf__count(kind, 0, 0, saf_clock_s() - t0);

@@ -158,11 +158,17 @@ out:
     return st;
 }
 
-/* The other replicas may have work for longer. */
+/* What is left undone is told; the other replicas may have work for longer. */
 static saf_status end(saf__first *s) {
+    bool undone = saf__slots_undone(s);
+    if (undone && s->events->stopped && !saf__queue_is_stopped(s->queue)) {
+        saf_status st = s->events->stopped(s->events->ctx);
+        if (st != SAF_OK) saf__queue_fail(s->queue, st);
+    }
     double start = saf_clock_s();
-    saf_status st = saf__queue_end(s->queue);
+    saf_status st = saf__queue_end(s->queue, undone);
     note_wait(s, start, -1);
+    s->e->times->stopped = saf__queue_left_undone(s->queue);
     return st;
 }
 
@@ -170,8 +176,8 @@ saf_status saf__engine_first(const saf__engine *e, const saf_engine_events *even
                              saf_status *from_events) {
     saf_status st = SAF_OK;
     saf__first s = {.e = e, .events = events};
-    saf__queue_events reports = {events->ctx, events->report};
-    SAF_TRY(saf__queue_new(e->group->heads, e->work->n_requests, reports, &e->group->queue));
+    saf__queue_events told = {events->ctx, events->report, events->stop};
+    SAF_TRY(saf__queue_new(e->group->heads, e->work->n_requests, told, &e->group->queue));
     s.queue = e->group->queue;
     SAF_TRY(make_room(&s));
     SAF_TRY(loop(&s));

@@ -50,6 +50,8 @@ saf__flight *saf__slots_form(saf__first *s);
 /* The request is over; its slot is free when nothing of it is under way any more. */
 void saf__slots_finish(saf__first *s, saf__slot *slot);
 void saf__slots_release(saf__first *s);
+/* Whether some request is not over. */
+bool saf__slots_undone(const saf__first *s);
 
 /* The oldest flight, with what came of it; an event's error is the queue's. */
 void saf__flight_home(saf__first *s, const int32_t *words, const float *logits);

@@ -3,6 +3,8 @@
 
 #include "parallel/queue_sides.h"
 
+static const double ASK_S = 0.05; /* between two questions whether to halt */
+
 static bool owns(const saf__queue *q) {
     return q->me == 0;
 }
@@ -38,11 +40,19 @@ void saf__queue_free(saf__queue **queue) {
 }
 
 bool saf__queue_is_over(const saf__queue *q) {
-    return q->stopped || (owns(q) ? q->next == q->n_requests : q->nothing_left);
+    return saf__queue_begins_nothing(q) || (owns(q) ? q->next == q->n_requests : q->nothing_left);
 }
 
 bool saf__queue_is_stopped(const saf__queue *q) {
     return q->stopped;
+}
+
+bool saf__queue_is_halted(const saf__queue *q) {
+    return q->halted;
+}
+
+bool saf__queue_left_undone(const saf__queue *q) {
+    return q->left_undone;
 }
 
 void saf__queue_fail(saf__queue *q, saf_status st) {
@@ -67,13 +77,20 @@ static saf_status completed(saf__queue *q, int index) {
     return owns(q) ? saf__queue_owner_completed(q, index) : saf__queue_head_completed(q, index);
 }
 
+static void ask(saf__queue *q) {
+    if (saf__queue_begins_nothing(q) || !q->events.stop) return;
+    q->ask_s = saf_clock_s() + ASK_S;
+    q->halted = q->events.stop(q->events.ctx);
+    q->halts = q->halted && !owns(q);
+}
+
 static saf_status step(saf__queue *q, bool *moved) {
     saf_status st = q->broken;
     *moved = false;
     if (st != SAF_OK) return st;
     for (;;) {
         int index;
-        if (owns(q)) SAF_TRY(saf__queue_owner_step(q));
+        SAF_TRY(owns(q) ? saf__queue_owner_step(q) : saf__queue_head_step(q));
         SAF_TRY(saf_comm_test_any(q->pending + 1, q->n_pending - 1, &index));
         if (index < 0) break;
         SAF_TRY(completed(q, index + 1));
@@ -85,11 +102,21 @@ out:
 
 saf_status saf__queue_step(saf__queue *q) {
     bool moved;
+    ask(q);
     return step(q, &moved);
 }
 
 void saf__queue_tick(saf__queue *q) {
-    q->broken = saf__queue_step(q);
+    bool moved;
+    q->broken = step(q, &moved);
+}
+
+/* Asked by a wait. */
+static bool halts(void *ctx) {
+    saf__queue *q = ctx;
+    if (saf__queue_begins_nothing(q) || saf_clock_s() < q->ask_s) return false;
+    ask(q);
+    return q->halted;
 }
 
 /* What has come before may be what the caller waits for. */
@@ -100,7 +127,7 @@ saf_status saf__queue_wait(saf__queue *q, saf_comm_request **other) {
     SAF_TRY(step(q, &moved));
     if (moved) return SAF_OK;
     q->pending[0] = other ? *other : NULL;
-    st = saf_comm_wait_any(q->pending, q->n_pending, &index);
+    st = saf_comm_wait_any_or(q->pending, q->n_pending, halts, q, &index);
     if (other) *other = q->pending[0];
     q->pending[0] = NULL;
     if (st == SAF_OK && index > 0) st = completed(q, index);
@@ -108,6 +135,7 @@ out:
     return st;
 }
 
-saf_status saf__queue_end(saf__queue *q) {
+saf_status saf__queue_end(saf__queue *q, bool undone) {
+    q->undone = q->undone || undone; /* the owner may have heard of others' already */
     return owns(q) ? saf__queue_owner_end(q) : saf__queue_head_end(q);
 }

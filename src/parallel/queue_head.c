@@ -44,7 +44,13 @@ static saf_status hear(saf__queue *q) {
     int64_t first = q->told[0], count = q->told[1];
     if (q->told_tensor.shape[0] == 2 && count == SAF__QUEUE_STOP) {
         q->stopped = q->told_stop = true;
+        q->left_undone = first != 0;
         return SAF_OK;
+    }
+    if (q->told_tensor.shape[0] == 2 && count == SAF__QUEUE_HALT) {
+        q->halted = true;
+        q->asked = false; /* no answer comes any more */
+        return listen_to_owner(q);
     }
     if (q->told_tensor.shape[0] != 2 || !q->asked || q->has_given || first < 0 || count < 0 ||
         count > q->room || first > q->n_requests - count)
@@ -54,6 +60,19 @@ static saf_status hear(saf__queue *q) {
     q->has_given = count > 0;
     q->nothing_left = count == 0;
     return listen_to_owner(q);
+}
+
+/* By the way of what it asks, one word at a time. */
+static saf_status say(saf__queue *q, int64_t word) {
+    const saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &q->word, 1);
+    q->word = word;
+    return saf_comm_isend(q->comm, 0, SAF_TAG_QUEUE, &t, &q->pending[ASKING]);
+}
+
+saf_status saf__queue_head_step(saf__queue *q) {
+    if (!q->halts || q->pending[ASKING]) return SAF_OK;
+    q->halts = false;
+    return say(q, SAF__QUEUE_HALT);
 }
 
 /* ---- reports ---- */
@@ -110,8 +129,14 @@ out:
 saf_status saf__queue_head_end(saf__queue *q) {
     saf_status st = SAF_OK;
     while (is_sending(q)) SAF_TRY(saf__queue_wait(q, NULL));
-    SAF_TRY(announce(q, q->failed != SAF_OK ? SAF__QUEUE_END_FAILED : SAF__QUEUE_END));
-    while (!q->told_stop || is_sending(q)) SAF_TRY(saf__queue_wait(q, NULL));
+    SAF_TRY(announce(q, q->failed != SAF_OK         ? SAF__QUEUE_END_FAILED
+                        : q->undone || q->has_given ? SAF__QUEUE_END_UNDONE
+                                                    : SAF__QUEUE_END));
+    while (!q->told_stop || is_sending(q) || q->halts || q->pending[ASKING])
+        SAF_TRY(saf__queue_wait(q, NULL));
+    /* Whatever was asked meanwhile is taken in before this, which the owner waits for. */
+    SAF_TRY(say(q, SAF__QUEUE_LEAVE));
+    SAF_TRY(saf_comm_wait(&q->pending[ASKING]));
 out:
     return st;
 }

@@ -29,7 +29,7 @@ static saf_status await_announcement(saf__queue *q, int32_t r) {
 
 saf_status saf__queue_owner_new(saf__queue *q) {
     saf_status st = SAF_OK;
-    q->running = q->replicas - 1;
+    q->running = q->staying = q->replicas - 1;
     q->n_pending = taking(q) + 1;
     SAF_TRY(saf_alloc((size_t)q->n_pending, sizeof(saf_comm_request *), &q->pending));
     SAF_TRY(saf_alloc((size_t)q->replicas, sizeof *q->peers, &q->peers));
@@ -44,6 +44,7 @@ out:
 void saf__queue_owner_free(saf__queue *q) {
     for (int32_t r = 1; q->peers && r < q->replicas; r++) {
         saf_comm_cancel(&q->peers[r].giving);
+        saf_comm_cancel(&q->peers[r].halting);
         saf_comm_cancel(&q->peers[r].stopping);
     }
     saf_free(&q->peers);
@@ -55,7 +56,7 @@ void saf__queue_owner_free(saf__queue *q) {
 /* After its first ones a replica gets no more than an equal share of what is left, so that the last
  * requests are spread. */
 int32_t saf__queue_owner_take(saf__queue *q, int32_t r, int64_t room) {
-    int64_t left = q->stopped ? 0 : q->n_requests - q->next;
+    int64_t left = saf__queue_begins_nothing(q) ? 0 : q->n_requests - q->next;
     int64_t most = q->peers[r].drew ? saf_ceil_div(left, q->replicas) : left;
     int32_t n = (int32_t)saf_i64_min(room, most);
     q->peers[r].drew = true;
@@ -71,7 +72,8 @@ static saf_status tell(saf__queue *q, int32_t r, int64_t words[2], saf_comm_requ
 static saf_status give(saf__queue *q, int32_t r, int64_t room) {
     saf_status st = SAF_OK;
     saf__queue_peer *p = &q->peers[r];
-    if (p->told) return SAF_OK; /* the two messages crossed: no answer is expected any more */
+    /* When two messages crossed no answer is expected any more. */
+    if (p->told_halt || p->told_stop) return SAF_OK;
     SAF_TRY(saf_comm_wait(&p->giving)); /* has come, or it would not have asked again */
     p->given[0] = q->next;
     p->given[1] = saf__queue_owner_take(q, r, room);
@@ -80,10 +82,19 @@ out:
     return st;
 }
 
+static saf_status halt(saf__queue *q, int32_t r) {
+    saf__queue_peer *p = &q->peers[r];
+    if (p->told_halt || p->told_stop) return SAF_OK;
+    p->told_halt = true;
+    p->halt[1] = SAF__QUEUE_HALT;
+    return tell(q, r, p->halt, &p->halting);
+}
+
 static saf_status stop(saf__queue *q, int32_t r) {
     saf__queue_peer *p = &q->peers[r];
-    if (p->told) return SAF_OK;
-    p->told = true;
+    if (p->told_stop) return SAF_OK;
+    p->told_stop = true;
+    p->stop[0] = q->left_undone;
     p->stop[1] = SAF__QUEUE_STOP;
     return tell(q, r, p->stop, &p->stopping);
 }
@@ -142,8 +153,17 @@ static saf_status hand_out(saf__queue *q) {
 static saf_status hear_ask(saf__queue *q, int32_t r) {
     saf_status st = SAF_OK;
     int64_t room = q->peers[r].room;
-    if (q->peers[r].room_tensor.shape[0] != 1 || room <= 0) return impossible(r);
-    SAF_TRY(give(q, r, room));
+    if (q->peers[r].room_tensor.shape[0] != 1 || room == 0) return impossible(r);
+    if (room == SAF__QUEUE_LEAVE) {
+        q->staying--;
+        return SAF_OK;
+    }
+    if (room > 0)
+        SAF_TRY(give(q, r, room));
+    else if (room == SAF__QUEUE_HALT)
+        q->halted = true;
+    else
+        return impossible(r);
     SAF_TRY(await_ask(q, r));
 out:
     return st;
@@ -155,12 +175,13 @@ static saf_status hear_announcement(saf__queue *q, int32_t r) {
     if (bytes > 0) return SAF_OK; /* take_next finds it */
     if (bytes == SAF__QUEUE_END_FAILED)
         q->stopped = true;
+    else if (bytes == SAF__QUEUE_END_UNDONE)
+        q->undone = true;
     else if (bytes != SAF__QUEUE_END)
         return impossible(r);
     q->peers[r].announced = 0;
     q->running--;
-    saf_comm_cancel(&q->pending[asking(r)]);
-    return stop(q, r);
+    return SAF_OK;
 }
 
 saf_status saf__queue_owner_completed(saf__queue *q, int place) {
@@ -179,6 +200,7 @@ out:
 saf_status saf__queue_owner_step(saf__queue *q) {
     saf_status st = SAF_OK;
     for (int32_t r = 1; q->stopped && r < q->replicas; r++) SAF_TRY(stop(q, r));
+    for (int32_t r = 1; q->halted && r < q->replicas; r++) SAF_TRY(halt(q, r));
 out:
     return st;
 }
@@ -186,7 +208,13 @@ out:
 saf_status saf__queue_owner_end(saf__queue *q) {
     saf_status st = SAF_OK;
     while (q->running > 0) SAF_TRY(saf__queue_wait(q, NULL));
-    for (int32_t r = 1; r < q->replicas; r++) SAF_TRY(saf_comm_wait(&q->peers[r].stopping));
+    q->left_undone = !q->stopped && (q->undone || q->next < q->n_requests);
+    for (int32_t r = 1; r < q->replicas; r++) SAF_TRY(stop(q, r));
+    while (q->staying > 0) SAF_TRY(saf__queue_wait(q, NULL));
+    for (int32_t r = 1; r < q->replicas; r++) {
+        SAF_TRY(saf_comm_wait(&q->peers[r].halting));
+        SAF_TRY(saf_comm_wait(&q->peers[r].stopping));
+    }
 out:
     return st;
 }

@@ -52,6 +52,12 @@ out:
     return st;
 }
 
+bool saf__slots_undone(const saf__first *s) {
+    for (int32_t i = 0; i < s->e->schedule->sequences; i++)
+        if (s->slots[i].request >= 0 && !s->slots[i].over) return true;
+    return false;
+}
+
 void saf__slots_finish(saf__first *s, saf__slot *slot) {
     if (slot->over) return;
     slot->over = true;
@@ -92,7 +98,7 @@ static int32_t rows_to_leave(const saf__first *s) {
  * feeds the middle of a prompt, for nothing that it holds up will be sampled from it. More would
  * split the sequences into ever smaller flights, each of which reads all weights. */
 bool saf__slots_may_leave(const saf__first *s) {
-    if (s->n_ready == 0 || saf__queue_is_stopped(s->queue)) return false;
+    if (s->n_ready == 0 || saf__queue_begins_nothing(s->queue)) return false;
     int32_t limit = s->e->stages, front = s->ready[s->ready_head];
     bool middle = rest_of_prompt(s, front) > rows_to_leave(s);
     if (limit > 1 && middle) limit++;

@@ -18,6 +18,9 @@ typedef struct {
     int times[REQUESTS_MAX], by[REQUESTS_MAX], drawn, reports;
     int32_t fails_at; /* the report that cannot be stored; -1: none */
     bool in_order;
+    /* halts: is told to when it has drawn so many and is asked; or any number, once it has ended */
+    bool halts, when_ended, ended;
+    int32_t halts_at, said_yes;
 } replica;
 
 /* In layers, after each of which the queue may move on. */
@@ -57,6 +60,14 @@ static saf_status on_report(void *ctx, int32_t from, const void *bytes, size_t l
     return SAF_OK;
 }
 
+static bool on_stop(void *ctx) {
+    replica *r = ctx;
+    bool yes = r->halts && r->drawn >= r->halts_at && (r->ended || !r->when_ended);
+    CHECK_EQ(r->said_yes, 0);
+    r->said_yes += yes;
+    return yes;
+}
+
 static void begin(saf_comm *world, int32_t n, replica *r) {
     *r = (replica){.rank = saf_comm_rank(world),
                    .ranks = saf_comm_size(world),
@@ -64,8 +75,8 @@ static void begin(saf_comm *world, int32_t n, replica *r) {
                    .fails_at = -1,
                    .in_order = true};
     CHECK_OK(saf_comm_barrier(world));
-    CHECK_OK(
-        saf__queue_new(r->ranks > 1 ? world : NULL, n, (saf__queue_events){r, on_report}, &r->q));
+    CHECK_OK(saf__queue_new(r->ranks > 1 ? world : NULL, n,
+                            (saf__queue_events){r, on_report, on_stop}, &r->q));
 }
 
 static void finish(replica *r) {
@@ -101,7 +112,7 @@ static void run(replica *r, int32_t room, double seconds, int32_t pad) {
         }
         CHECK_OK(saf__queue_step(r->q));
     }
-    CHECK_OK(saf__queue_end(r->q));
+    CHECK_OK(saf__queue_end(r->q, false));
 }
 
 static void test_queue_each_request_once(saf_comm *world) {
@@ -185,7 +196,7 @@ static void test_queue_another_fails(saf_comm *world) {
         }
         saf__queue_fail(r.q, SAF_NO_MEMORY);
         saf__queue_fail(r.q, SAF_IO); /* the first counts */
-        CHECK_OK(saf__queue_end(r.q));
+        CHECK_OK(saf__queue_end(r.q, false));
     } else {
         run(&r, 1, 2e-3, 10);
     }
@@ -194,11 +205,147 @@ static void test_queue_another_fails(saf_comm *world) {
     finish(&r);
 }
 
+static int64_t sum(saf_comm *world, int64_t value) {
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &value, 1);
+    CHECK_OK(saf_comm_allreduce(world, SAF_OP_SUM, &t));
+    return value;
+}
+
+/* As `run` does, but a request is left undone in a halt, and reported as that. Returns how many. */
+static int32_t run_until_halt(replica *r, int32_t room, double seconds, int32_t pad) {
+    int32_t undone = 0;
+    for (;;) {
+        int32_t first, count;
+        CHECK_OK(saf__queue_step(r->q));
+        CHECK_OK(saf__queue_draw(r->q, room, &first, &count));
+        if (count == 0 && saf__queue_is_over(r->q)) break;
+        if (count == 0) CHECK_OK(saf__queue_wait(r->q, NULL));
+        for (int32_t k = first; k < first + count; k++) {
+            if (!saf__queue_begins_nothing(r->q)) compute(r, seconds);
+            undone += saf__queue_is_halted(r->q);
+            done(r, k, pad);
+        }
+    }
+    r->ended = true;
+    CHECK_OK(saf__queue_end(r->q, undone > 0));
+    return undone;
+}
+
+/* By each head in turn, at the first question and later: all hear of it, what they report after it
+ * is taken, and all agree that something is left. */
+static void test_queue_halt(saf_comm *world) {
+    for (int who = 0; who < saf_comm_size(world); who++)
+        for (int32_t at = 0; at < 40; at += 13) {
+            replica r;
+            begin(world, REQUESTS_MAX, &r);
+            r.halts = r.rank == who;
+            r.halts_at = at;
+            run_until_halt(&r, 3, 1e-3, at * 40000);
+            CHECK(saf__queue_is_halted(r.q) && saf__queue_left_undone(r.q));
+            CHECK_EQ(saf__queue_failed(r.q), SAF_OK);
+            CHECK_EQ(r.said_yes, r.halts);
+            int64_t drawn = sum(world, r.drawn);
+            CHECK(drawn < r.n);
+            if (r.rank == 0) CHECK_EQ(r.reports, drawn - r.drawn);
+            for (int32_t k = 0; k < r.n && r.rank == 0; k++) CHECK(r.times[k] <= 1);
+            finish(&r);
+        }
+}
+
+/* One that has ended is told to while others are in the middle. */
+static void test_queue_halt_by_one_that_has_ended(saf_comm *world) {
+    for (int who = 0; who < saf_comm_size(world) && saf_comm_size(world) > 1; who++) {
+        replica r;
+        begin(world, saf_comm_size(world), &r);
+        r.halts = r.when_ended = r.rank == who;
+        int32_t undone = run_until_halt(&r, 1, r.halts ? 1e-3 : 0.7, 10);
+        CHECK_EQ(saf__queue_is_halted(r.q), true);
+        CHECK(!r.halts || undone == 0);
+        int64_t all = sum(world, undone);
+        CHECK(all > 0);
+        CHECK(saf__queue_left_undone(r.q));
+        finish(&r);
+    }
+}
+
+/* When nothing is left it changes nothing. */
+static void test_queue_halt_too_late(saf_comm *world) {
+    static const int32_t counts[] = {0, 1, 9};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        replica r;
+        begin(world, counts[i], &r);
+        r.halts = r.when_ended = r.rank == (int)i % r.ranks;
+        run(&r, 1, 1e-3, 3);
+        r.ended = true;
+        CHECK(!saf__queue_left_undone(r.q));
+        finish(&r);
+        begin(world, 0, &r);
+        r.halts = true; /* all of them, and in each other's way */
+        CHECK_EQ(run_until_halt(&r, 1, 0, 0), 0);
+        CHECK(saf__queue_is_halted(r.q) && !saf__queue_left_undone(r.q));
+        finish(&r);
+    }
+}
+
+/* A report that cannot be stored after it: a failure, and nothing else. */
+static void test_queue_halt_then_failure(saf_comm *world) {
+    replica r;
+    begin(world, REQUESTS_MAX, &r);
+    r.halts = r.rank == r.ranks - 1;
+    r.halts_at = 2;
+    bool fails = r.ranks > 1 && r.rank == 0;
+    if (fails) r.fails_at = 2;
+    run_until_halt(&r, 3, 3e-3, 100);
+    CHECK_EQ(saf__queue_failed(r.q), fails ? SAF_IO : SAF_OK);
+    CHECK_EQ(saf__queue_left_undone(r.q), r.ranks == 1);
+    finish(&r);
+}
+
+/* While it waits for something else, which comes in time all the same. */
+static void test_queue_halt_in_a_wait(saf_comm *world) {
+    int32_t word = 0;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &word, 1);
+    saf_comm_request *other = NULL;
+    struct timespec long_time = {0, 600000000};
+    replica r = {.rank = saf_comm_rank(world), .ranks = saf_comm_size(world)};
+    if (r.ranks == 1) {
+        SKIP("one rank waits for nobody");
+        return;
+    }
+    CHECK_OK(saf_comm_barrier(world));
+    if (r.rank == 1) {
+        nanosleep(&long_time, NULL);
+        CHECK_OK(saf_comm_send(world, 0, SAF_TAG_TEST, &t));
+    } else if (r.rank == 0) {
+        CHECK_OK(saf__queue_new(NULL, 5, (saf__queue_events){&r, on_report, on_stop}, &r.q));
+        CHECK_OK(saf_comm_irecv(world, 1, SAF_TAG_TEST, sizeof word, &t, &other));
+        double start = saf_clock_s();
+        CHECK_OK(saf__queue_step(r.q));
+        CHECK(!saf__queue_is_halted(r.q));
+        r.halts = true;
+        CHECK_OK(saf__queue_wait(r.q, &other));
+        CHECK(other && saf__queue_is_halted(r.q));
+        CHECK(saf_clock_s() - start < 0.4);
+        CHECK_OK(saf__queue_wait(r.q, &other));
+        CHECK(!other && saf_clock_s() - start > 0.4);
+        CHECK_OK(saf__queue_end(r.q, true));
+        CHECK(saf__queue_left_undone(r.q));
+        finish(&r);
+    }
+}
+
 int main(int argc, char **argv) {
     static const mpi_case cases[] = {
-        MPI_CASE(test_queue_each_request_once), MPI_CASE(test_queue_a_slow_replica_gets_fewer),
-        MPI_CASE(test_queue_large_reports),     MPI_CASE(test_queue_the_owner_fails),
+        MPI_CASE(test_queue_each_request_once),
+        MPI_CASE(test_queue_a_slow_replica_gets_fewer),
+        MPI_CASE(test_queue_large_reports),
+        MPI_CASE(test_queue_the_owner_fails),
         MPI_CASE(test_queue_another_fails),
+        MPI_CASE(test_queue_halt),
+        MPI_CASE(test_queue_halt_by_one_that_has_ended),
+        MPI_CASE(test_queue_halt_too_late),
+        MPI_CASE(test_queue_halt_then_failure),
+        MPI_CASE(test_queue_halt_in_a_wait),
     };
     return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

@@ -158,6 +158,11 @@ static inline void fixture_make(saf_results *r, int64_t n_ranks, int64_t n_reque
     r->vocab = FIXTURE_VOCAB;
     r->load_s = 1.25;
     r->run_s = 10.5;
+    r->resumes = 2;
+    r->checkpoints = 7;
+    r->checkpoint_s = 0.375;
+    fixture_ok(saf_identity_add(&r->identity, "model", "tiny \xE2\x80\x9Cmodel\xE2\x80\x9D"));
+    fixture_ok(saf_identity_add(&r->identity, "generate.max_tokens", "12"));
     if (n_ranks) fixture_ok(saf_alloc((size_t)n_ranks, sizeof *r->ranks, &r->ranks));
     if (n_requests) fixture_ok(saf_alloc((size_t)n_requests, sizeof *r->requests, &r->requests));
     for (int32_t i = 0; i < n_ranks; i++) fixture_rank(&r->ranks[i], i);
@@ -286,6 +291,14 @@ static inline void fixture_same(const saf_results *a, const saf_results *b) {
     fixture_same_number(a->load_s, b->load_s);
     fixture_same_number(a->run_s, b->run_s);
     assert_int_equal(a->failed_requests, b->failed_requests);
+    assert_int_equal(a->resumes, b->resumes);
+    assert_int_equal(a->checkpoints, b->checkpoints);
+    fixture_same_number(a->checkpoint_s, b->checkpoint_s);
+    assert_int_equal(a->identity.n, b->identity.n);
+    for (int32_t i = 0; i < a->identity.n; i++) {
+        assert_string_equal(a->identity.items[i].name, b->identity.items[i].name);
+        assert_string_equal(a->identity.items[i].value, b->identity.items[i].value);
+    }
     /* Rows of ranks start as zeros on both sides, padding included. */
     fixture_same_array(a->ranks, b->ranks, a->n_ranks, sizeof *a->ranks);
     assert_int_equal(a->n_entries, b->n_entries);

@@ -272,7 +272,9 @@ size_t saf_peak_memory_bytes(void); /* largest resident size of this process so 
 
 /* What takes long and cannot be seen from outside (reading back gigabytes, waiting for a disk)
  * calls saf_alive between its parts, on the thread that was given the work; whoever watches that
- * the process gets on sets what that calls (NULL: nothing, as at first). */
+ * the process gets on sets what that calls (NULL: nothing, as at first). On any thread but the one
+ * that set it nothing is called: work beside the job's says nothing of the job. Set it while no
+ * other thread calls. */
 void saf_alive(void);
 void saf_alive_calls(void (*what)(void));
 

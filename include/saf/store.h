@@ -7,8 +7,8 @@
 #ifndef SAF_STORE_H
 #define SAF_STORE_H
 
-#include "saf/store_checkpoint.h"
 #include "saf/core.h"
+#include "saf/store_checkpoint.h"
 
 enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };
 
@@ -145,7 +145,7 @@ saf_status saf_results_create(const char *path, saf_results_writer **out);
  * Errors: IO (disk full included, with the bytes needed). */
 saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0, int64_t rows,
                               const float *logits);
-/* Reads rows back that were written. Errors: IO. */
+/* Reads rows back, of those below the highest that was written. Errors: IO, DEFECT. */
 saf_status saf_results_logits_back(saf_results_writer *w, int64_t row0, int64_t rows,
                                    float *logits);
 /* tokens_sha256 over requests in input order: for each the id text, prompt ids, completion ids,

@@ -7,8 +7,10 @@
  * documented in doc/results.md.
  *
  * What is in /state is the affair of the kind of job: one-dimensional arrays by name.
- * Ranks: everything is local; rank 0 writes. Threads: one at a time may be in the store room's HDF5
- * calls, which the room sees to itself: a checkpoint may be written beside a results file.
+ * Ranks: everything is local; rank 0 writes. Threads: one at a time is in HDF5, which the store room
+ * sees to itself, letting go between pieces of a few MiB: a checkpoint may be written by one thread
+ * while another writes a results file. One writer or reader is for one thread at a time. The text of
+ * saf_error_text is one for all threads: a second thread copies its own as soon as a call failed.
  */
 #ifndef SAF_PUBLIC_STORE_CHECKPOINT_H
 #define SAF_PUBLIC_STORE_CHECKPOINT_H
@@ -29,6 +31,7 @@ typedef struct {
     saf_identity_item *items; /* [n] */
 } saf_identity;
 
+/* Copies both, as valid UTF-8. Errors: DEFECT (the name is empty or there already). */
 saf_status saf_identity_add(saf_identity *id, const char *name, const char *value);
 void saf_identity_free(saf_identity *id); /* the members; leaves {0} */
 /* Errors: BAD_INPUT, naming `file`, the first item that differs or is missing on one side, what it
@@ -43,7 +46,7 @@ typedef struct {
     char *version;       /* of saf */
     char *start_time;    /* of the first run; ISO 8601 */
     char *written;       /* when this was */
-    int64_t done, total; /* units of work: requests */
+    int64_t done, total; /* units of work: requests; done <= total */
     int64_t tokens;      /* so far, sampled or scored */
     double seconds;      /* of work so far, over all runs */
     int32_t resumes;     /* times that the job went on from a checkpoint */
@@ -56,19 +59,24 @@ void saf_checkpoint_head_free(saf_checkpoint_head *head); /* the members; leaves
 typedef struct saf_checkpoint_writer saf_checkpoint_writer;
 
 /* Creates the .part of the next number for this results file (one more than the largest there is).
- * Leftover .part files of checkpoints of this output are removed. Errors: CANNOT_CREATE, IO. */
+ * Leftover .part files of checkpoints of this output are removed. Errors: CANNOT_CREATE (another
+ * process writes one as well included), IO. */
 saf_status saf_checkpoint_create(const char *output, const saf_checkpoint_head *head,
                                  saf_checkpoint_writer **out);
-/* /state/NAME: n values; of type F32, I32, U8 or any other that has a native HDF5 form, plus I64,
- * U64 and F64. Each name once. Errors: IO (disk full included, with the bytes needed). */
+/* /state/NAME: n values of type F32, F64, F16, BF16 (as 16-bit words), I8, I16, I32, I64 (64-bit
+ * seeds go as I64 as well) or U8. A name has lower-case letters, digits and underscores, and is
+ * given once. After an error only saf_checkpoint_writer_free is of use.
+ * Errors: IO (disk full included, with the bytes needed), DEFECT. */
 saf_status saf_checkpoint_put(saf_checkpoint_writer *w, const char *name, saf_dtype dtype,
                               int64_t n, const void *data);
 /* For what does not fit into memory at once: n values of which rows [at, at + count) are given
- * now, in ascending order without gaps, before anything else is put. */
+ * now, in ascending order without gaps, before anything else is put. n 0: one call with count 0. */
 saf_status saf_checkpoint_put_some(saf_checkpoint_writer *w, const char *name, saf_dtype dtype,
                                    int64_t n, int64_t at, int64_t count, const void *data);
-/* Durable under its name when this returns; then those older than the newest two are removed.
- * *bytes, if not NULL: its size. Errors: IO; the files that were there before are untouched. */
+/* Durable under its name when this returns; then those older than the newest two are removed (a
+ * warning where that fails). *bytes, if not NULL: its size. Reads all of it back, and takes about
+ * ten seconds for a gigabyte, nearly all of them outside of HDF5.
+ * Errors: IO; the files that were there before are untouched. */
 saf_status saf_checkpoint_commit(saf_checkpoint_writer *w, int64_t *bytes);
 void saf_checkpoint_writer_free(saf_checkpoint_writer **w); /* removes an unfinished .part */
 
@@ -76,11 +84,12 @@ void saf_checkpoint_writer_free(saf_checkpoint_writer **w); /* removes an unfini
 
 typedef struct saf_checkpoint saf_checkpoint;
 
-/* The newest good checkpoint of this results file; *out stays NULL when there is none at all. One
- * that is damaged is named in a warning and the one before is tried. Errors: BAD_INPUT (there are
- * checkpoints and none is good; a newer schema), IO. */
+/* The newest good checkpoint of this results file; *out is NULL when there is none at all. One
+ * that is damaged, cannot be read or is no regular file is named in a warning and the one before is
+ * tried. Errors: BAD_INPUT (there are checkpoints and none is good; the newest good one is of a
+ * newer schema), IO (the folder cannot be listed), NO_MEMORY. */
 saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out);
-/* One by its own path. Errors: NO_INPUT, BAD_INPUT. */
+/* One by its own path. Errors: NO_INPUT, BAD_INPUT, IO. */
 saf_status saf_checkpoint_open(const char *path, saf_checkpoint **out);
 const saf_checkpoint_head *saf_checkpoint_head_of(const saf_checkpoint *c);
 const char *saf_checkpoint_path(const saf_checkpoint *c);
@@ -88,12 +97,14 @@ const char *saf_checkpoint_path(const saf_checkpoint *c);
  * `most`. Errors: BAD_INPUT (missing, another type, too many), NO_MEMORY. */
 saf_status saf_checkpoint_get(const saf_checkpoint *c, const char *name, saf_dtype dtype,
                               int64_t most, int64_t *n, void *data);
-/* Values [at, at + count) of it, into the caller's memory. */
+/* Values [at, at + count) of it, into the caller's memory. Errors: BAD_INPUT (missing, another
+ * type, it has fewer). */
 saf_status saf_checkpoint_get_some(const saf_checkpoint *c, const char *name, saf_dtype dtype,
                                    int64_t at, int64_t count, void *data);
 void saf_checkpoint_free(saf_checkpoint **c);
 
-/* All checkpoints of this results file, good or not, are removed, and leftovers. Errors: IO. */
+/* All checkpoints of this results file, good or not, are removed, and leftovers; what is no regular
+ * file stays. Errors: CANNOT_CREATE (another process is writing one), IO. */
 saf_status saf_checkpoints_remove(const char *output);
 
 #endif

@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -18,11 +19,13 @@ void saf_clock_iso8601(char out[32]) {
 }
 
 static void (*alive)(void);
+static pthread_t alive_thread;
 
 void saf_alive(void) {
-    if (alive) alive();
+    if (alive && pthread_equal(alive_thread, pthread_self())) alive();
 }
 void saf_alive_calls(void (*what)(void)) {
+    alive_thread = pthread_self();
     alive = what;
 }
 

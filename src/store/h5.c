@@ -1,6 +1,7 @@
 #include "store/h5.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -8,10 +9,28 @@
 
 enum { MESSAGE_BYTES = 512 };
 
+static pthread_mutex_t in_use;
+static pthread_once_t in_use_made = PTHREAD_ONCE_INIT;
+
+static void make_in_use(void) {
+    pthread_mutexattr_t kind;
+    if (pthread_mutexattr_init(&kind) != 0 ||
+        pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE) != 0 ||
+        pthread_mutex_init(&in_use, &kind) != 0)
+        abort(); /* it needs no memory */
+    (void)pthread_mutexattr_destroy(&kind);
+}
+
 void saf__h5_enter(void) {
+    (void)pthread_once(&in_use_made, make_in_use);
+    (void)pthread_mutex_lock(&in_use);
     /* Fails when the library is in use already, by a program that then closes it itself. */
     (void)H5dont_atexit();
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+void saf__h5_leave(void) {
+    (void)pthread_mutex_unlock(&in_use);
 }
 
 /* ---- errors ---- */
@@ -101,14 +120,17 @@ out:
     return st;
 }
 
-saf_status saf__h5_create_file(const char *path, saf__h5 *out) {
+saf_status saf__h5_create_file(const char *path, int user_block, saf__h5 *out) {
     saf__h5 f = {H5I_INVALID_HID, path, true, 0};
     saf_status st = SAF_OK;
-    hid_t list = H5I_INVALID_HID;
+    hid_t list = H5I_INVALID_HID, creation = H5I_INVALID_HID;
     SAF_TRY(access_list(&f, &list));
-    SAF_TRY(saf__h5_take(&f, H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, list), "the file", &f.id));
+    SAF_TRY(saf__h5_take(&f, H5Pcreate(H5P_FILE_CREATE), "its settings", &creation));
+    SAF_TRY(saf__h5_check(&f, H5Pset_userblock(creation, (hsize_t)user_block), "its settings"));
+    SAF_TRY(saf__h5_take(&f, H5Fcreate(path, H5F_ACC_TRUNC, creation, list), "the file", &f.id));
     *out = f;
 out:
+    saf__h5_close(&creation);
     saf__h5_close(&list);
     return st;
 }

@@ -27,10 +27,15 @@ typedef struct {
     const char *path, *units, *description;
 } saf__h5_label;
 
-/* Every public function of the room starts with this: HDF5 prints its own error stack unless told
- * not to, and at the process's exit closes its files once more, where it crashes (1.10.8) if one
- * could not be written because the disk was full. */
+/* HDF5 is for one thread at a time: whoever calls it does so between these two. Public functions
+ * of the room that call it may call each other, but none stays inside over hundreds of megabytes
+ * or a wait for the disk, so that a checkpoint can be written beside a results file.
+ *
+ * Entering also sets what HDF5 does on errors: it prints its own error stack unless told not to,
+ * and at the process's exit closes its files once more, where it crashes (1.10.8) if one could not
+ * be written because the disk was full. */
 void saf__h5_enter(void);
+void saf__h5_leave(void);
 /* rc < 0: fails with `what` was being done, HDF5's innermost message and, when writing, the bytes
  * needed and free. Errors: IO (writing, or the disk could not be read), BAD_INPUT (reading). */
 saf_status saf__h5_check(const saf__h5 *f, int64_t rc, const char *what);
@@ -39,8 +44,9 @@ saf_status saf__h5_take(const saf__h5 *f, hid_t id, const char *what, hid_t *out
 /* Closes a handle of any kind and makes it invalid; an invalid one is fine. */
 herr_t saf__h5_close(hid_t *id);
 
-/* Replaces what is at `path`. Locks are the caller's affair. */
-saf_status saf__h5_create_file(const char *path, saf__h5 *out);
+/* Replaces what is at `path`; the first `user_block` bytes (0, 512, ...) are not HDF5's. Locks are
+ * the caller's affair. */
+saf_status saf__h5_create_file(const char *path, int user_block, saf__h5 *out);
 /* Errors: NO_INPUT, BAD_INPUT (no HDF5 file, truncated). `path` is borrowed. */
 saf_status saf__h5_open_file(const char *path, saf__h5 *out);
 

@@ -48,7 +48,7 @@ static saf_status lock_part(int fd, const char *part, bool *again) {
     return SAF_OK;
 }
 
-saf_status saf__part_open(const char *path, saf__part *out) {
+saf_status saf__part_open(const char *path, mode_t mode, saf__part *out) {
     enum { TRIES = 100 };
     saf__part p = SAF__PART_EMPTY;
     saf_buf name = {0};
@@ -60,7 +60,7 @@ saf_status saf__part_open(const char *path, saf__part *out) {
     bool again = true;
     for (int i = 0; again && i < TRIES; i++) {
         if (p.fd >= 0) close(p.fd);
-        p.fd = open(p.part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        p.fd = open(p.part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode);
         if (p.fd < 0) {
             st = saf_fail(status_of(errno), "cannot create %s: %s", p.part, strerror(errno));
             goto out;
@@ -99,14 +99,21 @@ static void sync_pieces(int fd) {
     }
 }
 
+/* Some file systems find out here that they are full. */
+static saf_status sync_failed(const saf__part *p, int error) {
+    struct stat st;
+    if (fstat(p->fd, &st) != 0) st.st_size = 0;
+    return saf_fail(SAF_IO, "cannot write %s to the disk, all of its %lld bytes: %s", p->part,
+                    (long long)st.st_size, strerror(error));
+}
+
 saf_status saf__part_sync(const saf__part *p) {
     sync_pieces(p->fd);
-    if (fsync(p->fd) != 0)
-        return saf_fail(SAF_IO, "cannot write %s to the disk: %s", p->part, strerror(errno));
+    if (fsync(p->fd) != 0) return sync_failed(p, errno);
     return SAF_OK;
 }
 
-static saf_status sync_folder(const char *path) {
+saf_status saf__folder_sync(const char *path) {
     saf_status st = SAF_OK;
     char *folder = NULL;
     int fd = -1;
@@ -135,7 +142,7 @@ saf_status saf__part_commit(saf__part *p) {
     if (rename(p->part, p->path) != 0)
         return saf_fail(status_of(errno), "cannot rename %s to %s: %s", p->part, p->path,
                         strerror(errno));
-    saf_status st = sync_folder(p->path);
+    saf_status st = saf__folder_sync(p->path);
     let_go(p);
     return st;
 }
@@ -145,4 +152,35 @@ void saf__part_abandon(saf__part *p) {
     if (p->fd >= 0 && (unlink(p->part) != 0 || ftruncate(p->fd, 0) != 0))
         saf_log(SAF_LOG_WARNING, "cannot remove %s: %s", p->part, strerror(errno));
     let_go(p);
+}
+
+/* ---- those of other processes ---- */
+
+bool saf__part_is_locked(const char *part) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    bool locked = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (fd >= 0) close(fd);
+    return locked;
+}
+
+saf_status saf__part_remove_dead(const char *part) {
+    saf_status st = SAF_OK;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat mine, named;
+    int fd = open(part, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &mine) != 0 || !S_ISREG(mine.st_mode)) goto out;
+    if (fcntl(fd, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES)) {
+        st = saf_fail(SAF_CANNOT_CREATE,
+                      "cannot write %s: another process is writing it; wait for that job or choose "
+                      "another output file",
+                      part);
+        goto out;
+    }
+    /* The process that wrote it may have given it its name just now. */
+    if (lstat(part, &named) == 0 && named.st_ino == mine.st_ino && named.st_dev == mine.st_dev)
+        (void)unlink(part);
+out:
+    if (fd >= 0) close(fd);
+    return st;
 }

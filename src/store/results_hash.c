@@ -6,27 +6,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hashes run over littl
 static saf_status hash_rows(const saf_results_writer *w, saf_sha256 *sha, int64_t row0,
                             int64_t rows, int64_t block_rows, float *block) {
     saf_status st = SAF_OK;
-    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
     for (int64_t i = 0; i < rows; i += block_rows) {
         int64_t n = saf_i64_min(block_rows, rows - i);
         saf_alive();
-        SAF_TRY(saf__h5_select_rows(&w->h5, w->logits, row0 + i, n, &file_space, &memory_space));
-        SAF_TRY(saf__h5_check(
-            &w->h5,
-            H5Dread(w->logits, H5T_NATIVE_FLOAT, memory_space, file_space, H5P_DEFAULT, block),
-            "reading back its logits"));
+        SAF_TRY(saf__results_read_rows(w, row0 + i, n, block));
         SAF_TRY(saf_sha256_add(sha, block, (size_t)(n * w->vocab) * sizeof *block));
-        saf__h5_close(&memory_space);
-        saf__h5_close(&file_space);
     }
 out:
-    saf__h5_close(&memory_space);
-    saf__h5_close(&file_space);
     return st;
 }
 
 static saf_status logits_hash(const saf_results_writer *w, const saf_results *r, char out[65]) {
-    enum { BLOCK_BYTES = 4 << 20 };
     saf_status st = SAF_OK;
     saf_sha256 *sha = NULL;
     float *block = NULL;
@@ -34,7 +24,7 @@ static saf_status logits_hash(const saf_results_writer *w, const saf_results *r,
     const char *id = NULL;
     uint8_t digest[32];
     int64_t row_bytes = w->vocab * (int64_t)sizeof *block;
-    int64_t block_rows = saf_i64_max(1, BLOCK_BYTES / row_bytes);
+    int64_t block_rows = saf__results_block_rows(w);
     SAF_TRY(saf_alloc((size_t)block_rows, (size_t)row_bytes, &block));
     SAF_TRY(saf_sha256_new(&sha));
     for (int64_t i = 0; i < r->n_requests; i++) {
@@ -84,7 +74,6 @@ saf_status saf_results_hash(saf_results_writer *w, saf_results *r) {
     saf_status st = SAF_OK;
     char tokens[65], logits[65];
     bool rows = false;
-    saf__h5_enter();
     SAF_TRY(saf__results_check_usable(w));
     SAF_TRY(saf__results_check_requests(w, r));
     SAF_TRY(saf__results_tokens_hash(r, tokens));

@@ -20,6 +20,7 @@ void saf_results_free(saf_results *r) {
     for (int i = 0; i < saf__n_result_attributes; i++)
         if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
             saf_free((char *)r + saf__result_attributes[i].offset);
+    saf_identity_free(&r->identity);
     saf_free(&r->ranks);
     saf_free(&r->timeline);
     saf_free(&r->bench.phases);
@@ -50,6 +51,7 @@ static saf_status read_attributes(const saf__h5 *f, saf_results *r) {
     for (int i = 0; i < saf__n_result_attributes; i++) {
         const saf__attribute *a = &saf__result_attributes[i];
         void *member = (char *)r + a->offset;
+        if (a->optional && H5Aexists(f->id, a->name) == 0) continue;
         switch (a->kind) {
             case SAF__ATTRIBUTE_TEXT:
                 SAF_TRY(saf__h5_get_text(f, f->id, a->name, member));
@@ -274,6 +276,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     SAF_TRY(saf__h5_open_file(path, &f));
     SAF_TRY(check_schema(&f));
     SAF_TRY(read_attributes(&f, &r));
+    SAF_TRY(saf__identity_read(&f, &r.identity));
     SAF_TRY(read_ranks(&f, &r));
     SAF_TRY(read_calls(&f, &r));
     SAF_TRY(saf__table_read(&f, &saf__requests_table, &r.requests, &r.n_requests));
@@ -289,6 +292,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
 out:
     saf_results_free(&r);
     saf__h5_close(&f.id);
+    saf__h5_leave();
     return st;
 }
 
@@ -301,5 +305,6 @@ saf_status saf_store_read_strings(const char *path, const char *dataset, char **
     SAF_TRY(saf__h5_get_strings(&f, dataset, texts, n));
 out:
     saf__h5_close(&f.id);
+    saf__h5_leave();
     return st;
 }

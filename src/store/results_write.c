@@ -1,6 +1,4 @@
-/* Writing a results file: logits as they come, everything else at the end. */
-#include <math.h>
-
+/* Writing a results file: everything but the logits, which come first, at the end. */
 #include "store/writer.h"
 
 saf_status saf_results_create(const char *path, saf_results_writer **out) {
@@ -11,21 +9,24 @@ saf_status saf_results_create(const char *path, saf_results_writer **out) {
     w->part = (saf__part)SAF__PART_EMPTY;
     w->h5 = (saf__h5)SAF__H5_EMPTY;
     w->logits = H5I_INVALID_HID;
-    SAF_TRY(saf__part_open(path, &w->part));
-    SAF_TRY(saf__h5_create_file(w->part.part, &w->h5));
+    SAF_TRY(saf__part_open(path, 0666, &w->part));
+    SAF_TRY(saf__h5_create_file(w->part.part, 0, &w->h5));
     *out = w;
     w = NULL;
 out:
     saf_results_writer_free(&w);
+    saf__h5_leave();
     return st;
 }
 
 /* HDF5 lets go of the file before its name does; a file that it could not write stays open in it
  * until the process ends, empty and without a name. */
 static void abandon(saf_results_writer *w) {
+    saf__h5_enter();
     if (w->broken) w->logits = w->h5.id = H5I_INVALID_HID;
     saf__h5_close(&w->logits);
     saf__h5_close(&w->h5.id);
+    saf__h5_leave();
     saf__part_abandon(&w->part);
 }
 
@@ -36,78 +37,12 @@ void saf_results_writer_free(saf_results_writer **w) {
     saf_free(w);
 }
 
-/* ---- logits ---- */
+/* ---- what comes from other rooms ---- */
 
 saf_status saf__results_check_usable(const saf_results_writer *w) {
     if (w->h5.id < 0) return saf_fail(SAF_DEFECT, "a results file is written to after its end");
     if (w->broken) return saf_fail(SAF_IO, "cannot write %s: an earlier write failed", w->h5.path);
     return SAF_OK;
-}
-
-static saf_status create_logits(saf_results_writer *w, int64_t vocab) {
-    const float nobody = NAN; /* rows of a request that failed */
-    w->vocab = vocab;
-    w->chunk_rows = saf__h5_chunk_rows(0, (size_t)vocab * sizeof(float));
-    return saf__h5_create(&w->h5, &saf__logits, H5T_IEEE_F32LE, &nobody, 0, vocab, &w->logits);
-}
-
-/* Which chunks must be in the file in the end. */
-static saf_status touch_chunks(saf_results_writer *w, int64_t row0, int64_t rows) {
-    saf_status st = SAF_OK;
-    static const char zeros[4096];
-    int64_t first = row0 / w->chunk_rows, last = (row0 + rows - 1) / w->chunk_rows;
-    while ((int64_t)w->touched.len <= last)
-        SAF_TRY(saf_buf_append(
-            &w->touched, zeros,
-            (size_t)saf_i64_min(last + 1 - (int64_t)w->touched.len, (int64_t)sizeof zeros)));
-    for (int64_t i = first; i <= last; i++) {
-        w->chunks += w->touched.data[i] == 0;
-        w->touched.data[i] = 1;
-    }
-out:
-    return st;
-}
-
-static saf_status write_rows(saf_results_writer *w, int64_t row0, int64_t rows,
-                             const float *logits) {
-    saf_status st = SAF_OK;
-    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
-    hsize_t extent[2] = {(hsize_t)saf_i64_max(w->rows, row0 + rows), (hsize_t)w->vocab};
-    SAF_TRY(saf__h5_check(&w->h5, H5Dset_extent(w->logits, extent), saf__logits.path));
-    SAF_TRY(saf__h5_select_rows(&w->h5, w->logits, row0, rows, &file_space, &memory_space));
-    SAF_TRY(saf__h5_check(
-        &w->h5,
-        H5Dwrite(w->logits, H5T_NATIVE_FLOAT, memory_space, file_space, H5P_DEFAULT, logits),
-        saf__logits.path));
-out:
-    saf__h5_close(&memory_space);
-    saf__h5_close(&file_space);
-    return st;
-}
-
-saf_status saf_results_logits(saf_results_writer *w, int64_t vocab, int64_t row0, int64_t rows,
-                              const float *logits) {
-    saf_status st = SAF_OK;
-    int64_t total, bytes;
-    saf__h5_enter();
-    SAF_TRY(saf__results_check_usable(w));
-    if (vocab <= 0 || rows < 0 || row0 < 0 || (w->logits >= 0 && vocab != w->vocab) ||
-        __builtin_add_overflow(row0, rows, &total) ||
-        !saf_i64_mul(vocab, (int64_t)sizeof(float), &bytes) || !saf_i64_mul(bytes, total, &bytes))
-        return saf_fail(SAF_DEFECT, "%s: rows [%lld, +%lld) of %lld logits after rows of %lld",
-                        w->h5.path, (long long)row0, (long long)rows, (long long)vocab,
-                        (long long)w->vocab);
-    w->h5.needed_bytes = saf_i64_max(w->h5.needed_bytes, bytes);
-    w->broken = true;
-    if (w->logits < 0) SAF_TRY(create_logits(w, vocab));
-    if (rows > 0) {
-        SAF_TRY(touch_chunks(w, row0, rows));
-        SAF_TRY(write_rows(w, row0, rows, logits));
-    }
-    w->broken = false;
-    w->rows = saf_i64_max(w->rows, total);
-out:
-    return st;
 }
 
 saf_status saf__results_check_requests(const saf_results_writer *w, const saf_results *r) {
@@ -220,6 +155,8 @@ static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
             memcpy(&text, (const char *)r + saf__result_attributes[i].offset, sizeof text);
         n += text_bytes(text) + 16;
     }
+    for (int32_t i = 0; i < r->identity.n; i++)
+        n += 32 + text_bytes(r->identity.items[i].name) + text_bytes(r->identity.items[i].value);
     for (int64_t i = 0; i < r->n_requests; i++) {
         const saf_result_request *q = &r->requests[i];
         int64_t values = saf__logprob_count(r, q);
@@ -237,6 +174,7 @@ static saf_status logits_complete(const saf_results_writer *w, bool *complete) {
     hid_t logits = H5I_INVALID_HID, space = H5I_INVALID_HID;
     hsize_t dims[2] = {0, 0};
     hsize_t least = (hsize_t)(w->chunks * w->chunk_rows * w->vocab) * sizeof(float);
+    saf__h5_enter();
     SAF_TRY(saf__h5_open_file(w->part.part, &f));
     SAF_TRY(saf__h5_take(&f, H5Dopen2(f.id, saf__logits.path, H5P_DEFAULT), "/logits", &logits));
     SAF_TRY(saf__h5_take(&f, H5Dget_space(logits), "/logits", &space));
@@ -247,6 +185,7 @@ out:
     saf__h5_close(&space);
     saf__h5_close(&logits);
     saf__h5_close(&f.id);
+    saf__h5_leave();
     return st;
 }
 
@@ -263,7 +202,7 @@ static saf_status verify(const saf_results_writer *w, const saf_results *r) {
     bool same = back.n_ranks == r->n_ranks && strcmp(before, after) == 0 &&
                 back.n_entries == r->n_entries && back.bench.n_phases == r->bench.n_phases &&
                 back.bench.n_samples == r->bench.n_samples &&
-                back.bench.n_steps == r->bench.n_steps;
+                back.bench.n_steps == r->bench.n_steps && back.identity.n == r->identity.n;
     if (w->rows > 0) SAF_TRY(logits_complete(w, &complete));
     if (!same || !complete)
         st = saf_fail(SAF_IO, "%s reads back other than it was written", w->part.part);
@@ -272,16 +211,15 @@ out:
     return st == SAF_OK || st == SAF_NO_MEMORY ? st : SAF_IO;
 }
 
-saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
+static saf_status write_all(saf_results_writer *w, const saf_results *r) {
     saf_status st = SAF_OK;
     const saf__h5 *f = &w->h5;
     saf__h5_enter();
-    SAF_TRY(saf__results_check_usable(w));
-    SAF_TRY(saf__results_check_requests(w, r));
     w->h5.needed_bytes = least_bytes(w, r);
     w->broken = true;
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->logits), saf__logits.path));
     SAF_TRY(write_attributes(f, r));
+    SAF_TRY(saf__identity_write(f, &r->identity));
     SAF_TRY(saf__table_write(f, &saf__ranks_table, r->ranks, r->n_ranks));
     SAF_TRY(write_calls(f, r));
     SAF_TRY(saf__table_write(f, &saf__requests_table, r->requests, r->n_requests));
@@ -292,6 +230,16 @@ saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
     SAF_TRY(write_bench(f, &r->bench));
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->h5.id), "closing it"));
     w->broken = false;
+out:
+    saf__h5_leave();
+    return st;
+}
+
+saf_status saf_results_finish(saf_results_writer *w, const saf_results *r) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__results_check_usable(w));
+    SAF_TRY(saf__results_check_requests(w, r));
+    SAF_TRY(write_all(w, r));
     SAF_TRY(saf__part_sync(&w->part));
     SAF_TRY(verify(w, r));
     SAF_TRY(saf__part_commit(&w->part));

@@ -3,11 +3,13 @@
 /* ---- root attributes ---- */
 
 #define TEXT(name, member) \
-    { name, SAF__ATTRIBUTE_TEXT, offsetof(saf_results, member) }
+    { name, SAF__ATTRIBUTE_TEXT, offsetof(saf_results, member), true }
 #define I64(name, member) \
-    { name, SAF__ATTRIBUTE_I64, offsetof(saf_results, member) }
+    { name, SAF__ATTRIBUTE_I64, offsetof(saf_results, member), false }
 #define F64(name, member) \
-    { name, SAF__ATTRIBUTE_F64, offsetof(saf_results, member) }
+    { name, SAF__ATTRIBUTE_F64, offsetof(saf_results, member), false }
+#define LATER(name, kind, member) \
+    { name, SAF__ATTRIBUTE_##kind, offsetof(saf_results, member), true }
 
 const saf__attribute saf__result_attributes[] = {
     TEXT("saf_version", version),
@@ -32,6 +34,9 @@ const saf__attribute saf__result_attributes[] = {
     I64("failed_requests", failed_requests),
     F64("load_s", load_s),
     F64("run_s", run_s),
+    LATER("resumes", I64, resumes),
+    LATER("checkpoints", I64, checkpoints),
+    LATER("checkpoint_s", F64, checkpoint_s),
 };
 const int saf__n_result_attributes =
     (int)(sizeof saf__result_attributes / sizeof saf__result_attributes[0]);

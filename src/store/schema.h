@@ -4,12 +4,14 @@
 #define SAF_STORE_SCHEMA_H
 
 #include "saf/store.h"
+#include "store/identity.h"
 #include "store/table.h"
 
 typedef struct {
     const char *name;
     enum { SAF__ATTRIBUTE_TEXT, SAF__ATTRIBUTE_I64, SAF__ATTRIBUTE_F64 } kind;
     size_t offset; /* in saf_results */
+    bool optional; /* files of the first versions have it not: 0 */
 } saf__attribute;
 
 extern const saf__attribute saf__result_attributes[];

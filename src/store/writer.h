@@ -19,6 +19,10 @@ struct saf_results_writer {
 
 /* The writer may be used: not finished, and no write failed before. Errors: DEFECT, IO. */
 saf_status saf__results_check_usable(const saf_results_writer *w);
+/* Rows of /logits, as many as saf__results_block_rows at a time. */
+saf_status saf__results_read_rows(const saf_results_writer *w, int64_t row0, int64_t rows,
+                                  float *logits);
+int64_t saf__results_block_rows(const saf_results_writer *w);
 /* Requests come from other rooms: counts and rows that do not fit are a DEFECT of theirs. */
 saf_status saf__results_check_requests(const saf_results_writer *w, const saf_results *r);
 /* /tokens, and /logprobs where there are any. */

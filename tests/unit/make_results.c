@@ -1,6 +1,8 @@
-/* Not a test: writes a results file through the library for tests in other languages.
- *   make_results FILE.h5 generate|score REQUESTS ROWS_OF_LOGITS_EACH */
-#include "results_fixture.h"
+/* Not a test: writes a results file, or a checkpoint of one, through the library for tests in other
+ * languages.
+ *   make_results FILE.h5 generate|score REQUESTS ROWS_OF_LOGITS_EACH
+ *   make_results FILE.h5 checkpoint NUMBER SCALE */
+#include "checkpoint_fixture.h"
 
 static void turn_into_score(saf_results *r) {
     saf_free(&r->kind);
@@ -31,6 +33,11 @@ static void turn_into_score(saf_results *r) {
 int main(int argc, char **argv) {
     saf_results r;
     if (argc != 5) return 2;
+    if (strcmp(argv[2], "checkpoint") == 0) {
+        if (checkpoint_write(argv[1], atoll(argv[3]), atoll(argv[4]), NULL) == SAF_OK) return 0;
+        fprintf(stderr, "%s\n", saf_error_text());
+        return 1;
+    }
     fixture_make(&r, 2, atoll(argv[3]));
     if (strcmp(argv[2], "score") == 0) turn_into_score(&r);
     saf_status st = fixture_write(argv[1], &r, atoll(argv[4]));

@@ -1,0 +1,136 @@
+/* Which checkpoints an output has. A name counts only if it is exactly OUTPUT.ckpt-N or
+ * OUTPUT.ckpt-N.part with N as it is written here: other files with such a beginning are not ours.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/checkpoint.h"
+
+enum { MOST_DIGITS = 18 }; /* fits into 64 bits, as does one more */
+
+/* "N" or "N.part", N without sign and leading zeros. */
+static bool parse_number(const char *text, int64_t *number, bool *part) {
+    int64_t n = 0;
+    int digits = 0;
+    if (*text == '0') return false;
+    for (; *text >= '0' && *text <= '9'; text++) {
+        if (++digits > MOST_DIGITS) return false;
+        n = 10 * n + (*text - '0');
+    }
+    *number = n;
+    *part = strcmp(text, ".part") == 0;
+    return digits > 0 && (*part || *text == '\0');
+}
+
+static saf_status add_file(saf__checkpoint_list *list, int64_t *room, const char *output,
+                           const char *ending, saf__checkpoint_file file) {
+    saf_status st = SAF_OK;
+    saf__checkpoint_file *more = NULL;
+    saf_buf path = {0};
+    struct stat s;
+    SAF_TRY(saf_buf_printf(&path, "%s%s", output, ending));
+    if (lstat(path.data, &s) != 0) goto out; /* gone by now */
+    file.regular = S_ISREG(s.st_mode);
+    if (list->n == *room) {
+        int64_t wanted = 2 * *room + 8;
+        SAF_TRY(saf_alloc((size_t)wanted, sizeof *more, &more));
+        if (list->n > 0) memcpy(more, list->files, (size_t)list->n * sizeof *more);
+        saf_free(&list->files);
+        list->files = more;
+        *room = wanted;
+    }
+    SAF_TRY(saf_strdup(path.data, &file.path));
+    list->files[list->n++] = file;
+out:
+    saf_buf_free(&path);
+    return st;
+}
+
+static int by_number(const void *a, const void *b) {
+    const saf__checkpoint_file *x = a, *y = b;
+    if (x->number != y->number) return x->number < y->number ? -1 : 1;
+    return (int)x->part - (int)y->part;
+}
+
+static saf_status list_failed(const char *output, int error) {
+    return saf_fail(SAF_IO, "cannot list the folder of %s for its checkpoints: %s", output,
+                    strerror(error));
+}
+
+saf_status saf__checkpoint_list_read(const char *output, saf__checkpoint_list *out) {
+    static const char mark[] = ".ckpt-";
+    saf_status st = SAF_OK;
+    saf__checkpoint_list list = {0};
+    int64_t room = 0;
+    DIR *folder = NULL;
+    char *name = NULL;
+    SAF_TRY(saf_strdup(output, &name));
+    char *slash = strrchr(name, '/');
+    const char *base = slash ? slash + 1 : name;
+    size_t base_len = strlen(base), mark_len = strlen(mark);
+    if (slash) *slash = '\0';
+    folder = opendir(!slash ? "." : slash == name ? "/" : name);
+    if (!folder && (errno == ENOENT || errno == ENOTDIR)) goto out;
+    if (!folder) {
+        st = list_failed(output, errno);
+        goto out;
+    }
+    for (struct dirent *entry; errno = 0, (entry = readdir(folder)) != NULL;) {
+        saf__checkpoint_file file = {0};
+        if (strncmp(entry->d_name, base, base_len) == 0 &&
+            strncmp(entry->d_name + base_len, mark, mark_len) == 0 &&
+            parse_number(entry->d_name + base_len + mark_len, &file.number, &file.part))
+            SAF_TRY(add_file(&list, &room, output, entry->d_name + base_len, file));
+    }
+    if (errno != 0) {
+        st = list_failed(output, errno);
+        goto out;
+    }
+    if (list.n > 0) qsort(list.files, (size_t)list.n, sizeof *list.files, by_number);
+    *out = list;
+    list = (saf__checkpoint_list){0};
+out:
+    if (folder) closedir(folder);
+    saf_free(&name);
+    saf__checkpoint_list_free(&list);
+    return st;
+}
+
+void saf__checkpoint_list_free(saf__checkpoint_list *list) {
+    for (int64_t i = 0; i < list->n; i++) saf_free(&list->files[i].path);
+    saf_free(&list->files);
+    list->n = 0;
+}
+
+saf_status saf__checkpoint_list_prune(const saf__checkpoint_list *list, int64_t keep) {
+    saf_status st = SAF_OK;
+    int64_t whole = 0;
+    for (int64_t i = 0; i < list->n; i++) whole += !list->files[i].part && list->files[i].regular;
+    for (int64_t i = 0; i < list->n; i++) {
+        const saf__checkpoint_file *file = &list->files[i];
+        if (!file->regular) continue;
+        if (file->part) {
+            SAF_TRY(saf__part_remove_dead(file->path));
+        } else if (whole-- > keep && unlink(file->path) != 0 && errno != ENOENT) {
+            st = saf_fail(SAF_IO, "cannot remove %s: %s", file->path, strerror(errno));
+            goto out;
+        }
+    }
+out:
+    return st;
+}
+
+saf_status saf_checkpoints_remove(const char *output) {
+    saf_status st = SAF_OK;
+    saf__checkpoint_list list = {0};
+    SAF_TRY(saf__checkpoint_list_read(output, &list));
+    SAF_TRY(saf__checkpoint_list_prune(&list, 0));
+    if (list.n > 0) SAF_TRY(saf__folder_sync(output));
+out:
+    saf__checkpoint_list_free(&list);
+    return st;
+}

@@ -30,6 +30,8 @@ def check_json(path, label):
     with h5py.File(path) as f:
         header = {n: plain(v) for n, v in f.attrs.items() if n not in ("ranks", "schema_version")}
         tap.equal({n: got.get(n) for n in header}, header, f"{label}: attributes")
+        items = zip(*(f["identity/" + n].asstr() for n in ("names", "values"))) if "identity" in f else ()
+        tap.equal(got["identity"], dict(items), f"{label}: identity")
         for name in ("ranks", "requests"):
             rows = [{c: plain(row[c]) for c in row.dtype.names} for row in f[name][:]]
             for row in rows:

@@ -128,6 +128,20 @@ size_t saf_kv_cache_slot_bytes(const saf_model_params *p, saf_slice_range range,
 /* Bytes of the cache at full use. */
 size_t saf_kv_cache_bytes(const saf_kv_cache *kv);
 
+/* What is cached of one key head of a layer, numbered as the model's are, at positions [pos0, pos0
+ * + n) of a slot. */
+typedef struct {
+    int64_t slot, layer, kv_head;
+    bool keys; /* or its values */
+    int64_t pos0, n;
+} saf_kv_rows;
+/* As rows of so many bytes, position after position (saf_kv_rows_get), that any other cache of the
+ * same type takes, whatever its layers, heads, slots and capacity. Local. Errors: DEFECT (not of
+ * this cache). */
+size_t saf_kv_cache_row_bytes(const saf_kv_cache *kv);
+saf_status saf_kv_cache_get(const saf_kv_cache *kv, const saf_kv_rows *which, void *rows);
+saf_status saf_kv_cache_put(saf_kv_cache *kv, const saf_kv_rows *which, const void *rows);
+
 /* ==== forward pass
  * ===============================================================================*/
 

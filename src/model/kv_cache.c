@@ -3,10 +3,12 @@
  * a sequence takes memory from the front as it grows, in pages as large as there are: with small
  * ones, attention over a long context spends a quarter of its time on finding them. */
 #include "model/slice.h"
+#include "saf/kernel_kv.h"
 
 struct saf_kv_cache {
     saf_kv_type type;
-    int64_t slots, capacity, layers;
+    int64_t slots, capacity, layer0, layers, head_width;
+    saf_span heads;    /* key heads */
     size_t part_bytes; /* keys, or values, of one segment of one layer */
     char **blocks;     /* [slots] */
 };
@@ -35,7 +37,10 @@ saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, sa
     kv->type = type;
     kv->slots = slots;
     kv->capacity = saf_round_up(capacity, SAF_KV_SEGMENT);
+    kv->layer0 = range.layer0;
     kv->layers = range.layer1 - range.layer0;
+    kv->heads = saf_slice_kv_heads(p, range);
+    kv->head_width = p->head_width;
     kv->part_bytes = part_bytes(p, range, type);
     SAF_TRY(saf_alloc((size_t)slots, sizeof *kv->blocks, &kv->blocks));
     if (slot_bytes == SIZE_MAX) {
@@ -71,6 +76,48 @@ void saf__kv_cache_layer(const saf_kv_cache *kv, int64_t slot, int64_t layer, vo
     char *base = kv->blocks[slot] + (size_t)(2 * layer) * kv->part_bytes;
     *k = base;
     *v = base + kv->part_bytes;
+}
+
+/* ---- what it holds, for other caches ---- */
+
+static saf_status find_part(const saf_kv_cache *kv, const saf_kv_rows *which, saf_kv_part *out) {
+    const saf_span *heads = &kv->heads;
+    void *k, *v;
+    if (which->slot < 0 || which->slot >= kv->slots || which->layer < kv->layer0 ||
+        which->layer >= kv->layer0 + kv->layers || which->kv_head < heads->begin ||
+        which->kv_head >= heads->end || which->pos0 < 0 || which->n < 0 ||
+        which->pos0 > kv->capacity - which->n)
+        return saf_fail(SAF_DEFECT,
+                        "slot %lld, layer %lld, key head %lld, %lld positions from %lld on are not "
+                        "in this key-value cache",
+                        (long long)which->slot, (long long)which->layer, (long long)which->kv_head,
+                        (long long)which->n, (long long)which->pos0);
+    saf__kv_cache_layer(kv, which->slot, which->layer - kv->layer0, &k, &v);
+    *out = (saf_kv_part){.type = kv->type,
+                         .keys = which->keys,
+                         .segment = which->keys ? k : v,
+                         .stride = saf__kv_cache_stride(kv),
+                         .head_width = kv->head_width,
+                         .head = which->kv_head - heads->begin};
+    return SAF_OK;
+}
+
+size_t saf_kv_cache_row_bytes(const saf_kv_cache *kv) {
+    return saf_kv_bytes(kv->type, 1, 1, kv->head_width);
+}
+
+saf_status saf_kv_cache_get(const saf_kv_cache *kv, const saf_kv_rows *which, void *rows) {
+    saf_kv_part part;
+    saf_status st = find_part(kv, which, &part);
+    if (st == SAF_OK) saf_kv_rows_get(&part, which->pos0, which->n, rows);
+    return st;
+}
+
+saf_status saf_kv_cache_put(saf_kv_cache *kv, const saf_kv_rows *which, const void *rows) {
+    saf_kv_part part;
+    saf_status st = find_part(kv, which, &part);
+    if (st == SAF_OK) saf_kv_rows_put(&part, which->pos0, which->n, rows);
+    return st;
 }
 
 int64_t saf__kv_cache_capacity(const saf_kv_cache *kv) {

@@ -10,6 +10,7 @@ static inline void checkpoint_head(saf_checkpoint_head *h, int64_t number) {
     snprintf(text, sizeof text, "%lld", (long long)number);
     fixture_text(&h->kind, "generate");
     fixture_text(&h->version, SAF_VERSION);
+    fixture_text(&h->model_name, "tiny");
     fixture_text(&h->start_time, "2026-01-31T12:00:00Z");
     fixture_text(&h->written, "2026-01-31T12:34:56Z");
     h->done = number;

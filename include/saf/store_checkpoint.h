@@ -7,10 +7,11 @@
  * documented in doc/results.md.
  *
  * What is in /state is the affair of the kind of job: one-dimensional arrays by name.
- * Ranks: everything is local; rank 0 writes. Threads: one at a time is in HDF5, which the store room
- * sees to itself, letting go between pieces of a few MiB: a checkpoint may be written by one thread
- * while another writes a results file. One writer or reader is for one thread at a time. The text of
- * saf_error_text is one for all threads: a second thread copies its own as soon as a call failed.
+ * Ranks: everything is local; rank 0 writes. Threads: one at a time is in HDF5, which the store
+ * room sees to itself, letting go between pieces of a few MiB: a checkpoint may be written by one
+ * thread while another writes a results file. One writer or reader is for one thread at a time. The
+ * text of saf_error_text is one for all threads: a second thread copies its own as soon as a call
+ * failed.
  */
 #ifndef SAF_PUBLIC_STORE_CHECKPOINT_H
 #define SAF_PUBLIC_STORE_CHECKPOINT_H
@@ -43,6 +44,7 @@ saf_status saf_identity_check(const saf_identity *now, const saf_identity *then,
 
 typedef struct {
     char *kind;          /* of the job: "generate" */
+    char *model_name;    /* for people; NULL where there is none */
     char *version;       /* of saf */
     char *start_time;    /* of the first run; ISO 8601 */
     char *written;       /* when this was */
@@ -102,6 +104,11 @@ saf_status saf_checkpoint_get(const saf_checkpoint *c, const char *name, saf_dty
 saf_status saf_checkpoint_get_some(const saf_checkpoint *c, const char *name, saf_dtype dtype,
                                    int64_t at, int64_t count, void *data);
 void saf_checkpoint_free(saf_checkpoint **c);
+
+/* "results/g.h5" of "results/g.h5.ckpt-12" (saf_free); *out stays NULL for any other name. */
+saf_status saf_checkpoint_output(const char *path, char **out);
+/* Whether a process is writing this results file, or a checkpoint of it, right now. */
+saf_status saf_store_is_written(const char *output, bool *written);
 
 /* All checkpoints of this results file, good or not, are removed, and leftovers; what is no regular
  * file stays. Errors: CANNOT_CREATE (another process is writing one), IO. */

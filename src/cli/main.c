@@ -12,6 +12,7 @@ static const struct {
 } commands[] = {
     {"run", "run a job (alone, or on as many ranks as mpirun starts)", saf__cmd_run},
     {"report", "read a results file back as tables", saf__cmd_report},
+    {"status", "how far a job is, from its files", saf__cmd_status},
     {"model", "info, tokens, text, make: look into a model file or make one", saf__cmd_model},
     {"help", "the keys of a kind of job, or what a command takes", saf__cmd_help},
 };

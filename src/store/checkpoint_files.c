@@ -26,6 +26,26 @@ static bool parse_number(const char *text, int64_t *number, bool *part) {
     return digits > 0 && (*part || *text == '\0');
 }
 
+static const char mark[] = ".ckpt-";
+
+saf_status saf_checkpoint_output(const char *path, char **out) {
+    saf_status st = SAF_OK;
+    char *output = NULL, *last = NULL;
+    int64_t number;
+    bool part;
+    SAF_TRY(saf_strdup(path, &output));
+    for (char *at = output; (at = strstr(at, mark)) != NULL; at++) last = at;
+    if (!last || last == output || last[-1] == '/' ||
+        !parse_number(last + strlen(mark), &number, &part) || part)
+        goto out;
+    *last = '\0';
+    *out = output;
+    output = NULL;
+out:
+    saf_free(&output);
+    return st;
+}
+
 static saf_status add_file(saf__checkpoint_list *list, int64_t *room, const char *output,
                            const char *ending, saf__checkpoint_file file) {
     saf_status st = SAF_OK;
@@ -62,7 +82,6 @@ static saf_status list_failed(const char *output, int error) {
 }
 
 saf_status saf__checkpoint_list_read(const char *output, saf__checkpoint_list *out) {
-    static const char mark[] = ".ckpt-";
     saf_status st = SAF_OK;
     saf__checkpoint_list list = {0};
     int64_t room = 0;
@@ -121,6 +140,21 @@ saf_status saf__checkpoint_list_prune(const saf__checkpoint_list *list, int64_t 
         }
     }
 out:
+    return st;
+}
+
+saf_status saf_store_is_written(const char *output, bool *written) {
+    saf_status st = SAF_OK;
+    saf__checkpoint_list list = {0};
+    saf_buf part = {0};
+    SAF_TRY(saf_buf_printf(&part, "%s.part", output));
+    *written = saf__part_is_locked(part.data);
+    SAF_TRY(saf__checkpoint_list_read(output, &list));
+    for (int64_t i = 0; i < list.n; i++)
+        *written |= list.files[i].part && saf__part_is_locked(list.files[i].path);
+out:
+    saf_buf_free(&part);
+    saf__checkpoint_list_free(&list);
     return st;
 }
 

@@ -10,6 +10,7 @@ enum { MOST_TEXT = 4096 };
 
 void saf_checkpoint_head_free(saf_checkpoint_head *head) {
     saf_free(&head->kind);
+    saf_free(&head->model_name);
     saf_free(&head->version);
     saf_free(&head->start_time);
     saf_free(&head->written);
@@ -26,6 +27,7 @@ saf_status saf__checkpoint_head_write(const saf__h5 *f, const saf_checkpoint_hea
     SAF_TRY(saf__h5_put_i64(f, f->id, schema_name, SAF_CHECKPOINT_SCHEMA));
     SAF_TRY(put_text(f, "saf_version", head->version));
     SAF_TRY(put_text(f, "job_kind", head->kind));
+    if (head->model_name) SAF_TRY(put_text(f, "model_name", head->model_name));
     SAF_TRY(put_text(f, "start_time", head->start_time));
     SAF_TRY(put_text(f, "written", head->written));
     SAF_TRY(saf__h5_put_i64(f, f->id, "done", head->done));
@@ -77,6 +79,7 @@ saf_status saf__checkpoint_head_read(const saf__h5 *f, saf_checkpoint_head *out,
     SAF_TRY(check_schema(f, newer));
     SAF_TRY(get_text(f, "saf_version", &head.version));
     SAF_TRY(get_text(f, "job_kind", &head.kind));
+    if (H5Aexists(f->id, "model_name") != 0) SAF_TRY(get_text(f, "model_name", &head.model_name));
     SAF_TRY(get_text(f, "start_time", &head.start_time));
     SAF_TRY(get_text(f, "written", &head.written));
     SAF_TRY(get_count(f, "total", INT64_MAX, &head.total));

@@ -45,6 +45,7 @@ def check_seal(raw):
 def check_attributes(f):
     kinds = {v: k for k, v in TYPES.items()}
     saw = {n: "text" if isinstance(v, str) else kinds[np.asarray(v).dtype.str] for n, v in f.attrs.items()}
+    tap.equal(f.attrs["model_name"], "tiny", "the model's name")
     page = page_tables()["Attributes of a checkpoint"]
     tap.equal(saw, {name: kind for name, kind, _ in page}, "attributes are the page's")
     tap.equal([int(f.attrs[n]) for n in ("checkpoint_schema", "done", "total", "tokens", "resumes")],

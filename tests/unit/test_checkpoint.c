@@ -59,7 +59,7 @@ static void test_checkpoint_round_trip(void **state) {
     for (int64_t i = 1; i <= 8; i++) {
         saf_checkpoint *c = NULL;
         int64_t bytes = 0;
-        int64_t scale = i < 8 ? i * i * 10 : 400000; /* the last: several pieces of each */
+        int64_t scale = i < 8 ? i * i * 10 : 100000; /* the last: several pieces of each */
         struct stat s;
         char ending[32];
         snprintf(ending, sizeof ending, ".ckpt-%d", (int)i);

@@ -49,7 +49,8 @@ int saf_status_exit_code(saf_status status);
 const char *saf_status_text(saf_status status);
 
 /* Records the message of an error (what, where, what was expected) and returns `status`.
- * One record per process; the newest replaces the one before. Safe from any thread. */
+ * One record per process; the newest replaces the one before. Safe from any thread. What no
+ * terminal should be sent of it (control characters, invalid UTF-8) is recorded as '?' or ' '. */
 saf_status saf_fail(saf_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 #ifdef __clang_analyzer__ /* what it cannot see: a failure is never SAF_OK */

@@ -63,6 +63,32 @@ static void test_status_newest_error_is_kept(void **state) {
     assert_true(len > 1000 && len < sizeof longest - 1);
 }
 
+/* A file's own text is part of many messages. */
+static void test_status_messages_are_printable(void **state) {
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"\x1B[2J\x1B]0;title\a", "?[2J?]0;title?"},
+        {"a\nsaf: done\tb\r", "a saf: done b?"},
+        {"\x7F\xC2\x9B"
+         "31m\xC2\x80",
+         "??31m?"},
+        {"caf\xC3\xA9 \xE4\xB8\xAD", "caf\xC3\xA9 \xE4\xB8\xAD"},
+        {"\xC3(\xFF\xED\xA0\x80", "?(????"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        (void)saf_fail(SAF_BAD_INPUT, "%s", pairs[i][0]);
+        assert_string_equal(saf_error_text(), pairs[i][1]);
+    }
+    /* Cut in the middle of a character, by a precision or by the length of the record. */
+    (void)saf_fail(SAF_BAD_INPUT, "%.*s.", 2, "\xE4\xB8\xAD");
+    assert_string_equal(saf_error_text(), "??.");
+    static char longest[10001];
+    for (size_t i = 0; i + 2 < sizeof longest; i += 2) memcpy(longest + i, "\xC3\xA9", 2);
+    (void)saf_fail(SAF_IO, "-%s", longest);
+    assert_int_equal(saf_utf8_valid_prefix(saf_error_text(), strlen(saf_error_text())),
+                     strlen(saf_error_text()));
+}
+
 enum { THREADS = 4 };
 
 static void *fail_often(void *letter) {
@@ -128,6 +154,7 @@ int main(void) {
         cmocka_unit_test(test_status_exit_codes),
         cmocka_unit_test(test_status_try_leaves),
         cmocka_unit_test(test_status_newest_error_is_kept),
+        cmocka_unit_test(test_status_messages_are_printable),
         cmocka_unit_test(test_status_threads_do_not_mix_errors),
         cmocka_unit_test(test_log_levels_and_prefixes),
     };

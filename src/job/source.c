@@ -215,6 +215,17 @@ out:
 
 /* ---- files --------------------------------------------------------------------------------- */
 
+/* Any other character. */
+static saf_status scan_one(scanner *s) {
+    char c = s->text[s->pos];
+    if ((c == '=' || c == ':') && ++s->source->n_settings > SAF__SOURCE_SETTINGS_MAX) {
+        saf__where at = here(s);
+        return saf__fail_at(&at, NULL, "more than %d settings in one job",
+                            SAF__SOURCE_SETTINGS_MAX);
+    }
+    return copy(s, 1);
+}
+
 static saf_status scan(scanner *s) {
     saf_status st = SAF_OK;
     while (s->pos < s->len) {
@@ -232,7 +243,7 @@ static saf_status scan(scanner *s) {
         else if (isalpha((unsigned char)*p) || *p == '*')
             SAF_TRY(scan_name(s));
         else
-            SAF_TRY(copy(s, 1));
+            SAF_TRY(scan_one(s));
     }
 out:
     return st;

@@ -10,13 +10,19 @@
 
 #include "job/where.h"
 
-enum { SAF__SOURCE_FILES_MAX = 64, SAF__SOURCE_DEPTH_MAX = 10, SAF__SOURCE_BYTES_MAX = 1 << 20 };
+enum {
+    SAF__SOURCE_FILES_MAX = 64,
+    SAF__SOURCE_DEPTH_MAX = 10,
+    SAF__SOURCE_BYTES_MAX = 1 << 20,
+    SAF__SOURCE_SETTINGS_MAX = 4096 /* libconfig compares each with all others of its group */
+};
 
 typedef struct {
     saf_buf text;    /* what libconfig parses */
     saf_buf origins; /* of each line: an index into files and a line number */
     char *files[SAF__SOURCE_FILES_MAX];
     int n_files;
+    int n_settings; /* so far: what has an = or : behind its name */
 } saf__source;
 
 /* Errors: NO_INPUT (the job file itself), USAGE (everything inside it). */

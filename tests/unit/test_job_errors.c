@@ -236,6 +236,20 @@ static void test_job_size_is_bounded(void **state) {
     saf_buf_free(&text);
 }
 
+/* libconfig takes a second for ten thousand settings of one group, and minutes for a file full. */
+static void test_job_settings_are_bounded(void **state) {
+    (void)state;
+    saf_buf text = {0};
+    saf_job job = {0};
+    assert_int_equal(saf_buf_printf(&text, JOB "x: {\n"), SAF_OK);
+    for (int i = 0; i < 80000; i++) assert_int_equal(saf_buf_printf(&text, "a%d=1;\n", i), SAF_OK);
+    assert_int_equal(saf_buf_printf(&text, "};\n"), SAF_OK);
+    write_bytes(text.data, text.len);
+    assert_int_equal(saf_job_read(path, 0, NULL, &job), SAF_USAGE);
+    assert_non_null(strstr(saf_error_text(), "more than 4096 settings"));
+    saf_buf_free(&text);
+}
+
 /* 70 stops, 65 of them one too many. */
 static void test_job_lists_are_bounded(void **state) {
     (void)state;
@@ -286,6 +300,7 @@ int main(void) {
         cmocka_unit_test(test_job_zero_byte_is_refused),
         cmocka_unit_test(test_job_includes_are_bounded),
         cmocka_unit_test(test_job_size_is_bounded),
+        cmocka_unit_test(test_job_settings_are_bounded),
         cmocka_unit_test(test_job_lists_are_bounded),
         cmocka_unit_test(test_job_mangled_files_never_crash),
     };

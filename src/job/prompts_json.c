@@ -6,7 +6,7 @@
 #include "job/fields.h"
 #include "job/prompts.h"
 
-enum { DEPTH_MAX = 8, MEMBERS_MAX = 32 };
+enum { DEPTH_MAX = 8, MEMBERS_MAX = 32, VALUES_MAX = 1 << 16 };
 
 typedef struct {
     saf__where at;
@@ -17,10 +17,11 @@ typedef struct {
 
 /* ---- before cJSON -------------------------------------------------------------------------- */
 
-/* What cJSON lets through: \u0000 (which ends a C string), raw control characters, deep nesting.
+/* What cJSON lets through: \u0000 (which ends a C string), raw control characters, deep nesting;
+ * and more values than any line has, each of which would take 64 bytes for 2 of the line's.
  * Raw zero bytes and invalid UTF-8 were refused before. */
 static saf_status check_json(const saf__where *at, const char *text, size_t len) {
-    int depth = 0;
+    int depth = 0, values = 1;
     bool string = false;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -40,6 +41,8 @@ static saf_status check_json(const saf__where *at, const char *text, size_t len)
                                 DEPTH_MAX, i + 1);
         } else if (!string && (c == '}' || c == ']')) {
             depth--;
+        } else if (!string && c == ',' && ++values > VALUES_MAX) {
+            return saf__fail_at(at, NULL, "more than %d values", VALUES_MAX);
         }
     }
     return SAF_OK;

@@ -398,11 +398,18 @@ static void test_prompts_object_size_is_bounded(void **state) {
     saf_prompt *p = NULL;
     int64_t n = 0;
     assert_int_equal(saf_buf_printf(&text, "{\"prompt\": \"a\""), SAF_OK);
-    for (int i = 0; i < 100000; i++)
+    for (int i = 0; i < 50000; i++)
         assert_int_equal(saf_buf_printf(&text, ", \"k%d\": 1", i), SAF_OK);
     assert_int_equal(saf_buf_printf(&text, "}"), SAF_OK);
     assert_int_equal(read_lines("big.jsonl", text.data, text.len, &p, &n), SAF_BAD_INPUT);
     assert_non_null(strstr(saf_error_text(), "more than 32 members"));
+    /* A value takes two bytes of a line, and 64 in memory. */
+    saf_buf_clear(&text);
+    assert_int_equal(saf_buf_printf(&text, "{\"prompt\": [1"), SAF_OK);
+    for (int i = 0; i < 65536; i++) assert_int_equal(saf_buf_append(&text, ",1", 2), SAF_OK);
+    assert_int_equal(saf_buf_printf(&text, "]}"), SAF_OK);
+    assert_int_equal(read_lines("big.jsonl", text.data, text.len, &p, &n), SAF_BAD_INPUT);
+    assert_non_null(strstr(saf_error_text(), "more than 65536 values"));
     saf_buf_free(&text);
 }
 

@@ -40,7 +40,7 @@ const saf__field saf__fields[] = {
      .help = "architecture of a model that is made"},
     {"model.type", BENCH, .type = SAF__FIELD_ENUM, AT(model.type), .choices = made_types, .initial = "q8_0",
      .help = "number type of its matrices"},
-    {"model.vocab", BENCH, INT(0, 1 << 24), AT(model.vocab), .initial = "0", .unit = "tokens",
+    {"model.vocab", BENCH, INT(0, 1 << 21), AT(model.vocab), .initial = "0", .unit = "tokens",
      .help = "size of its vocabulary; 0: the 256 bytes and an end of text"},
     {"model.tied", BENCH, BOOL, AT(model.tied), .help = "its embedding is the output head as well"},
     {"model.kv_type", ALL, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",

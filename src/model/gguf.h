@@ -11,6 +11,10 @@ enum {
     SAF__GGUF_NAME_MAX = 64,   /* bytes of a tensor's name */
     SAF__GGUF_KEY_MAX = 65535, /* bytes of a key */
     SAF__GGUF_PARTS_MAX = 99999,
+    /* What is known of a key or a tensor takes more memory than the fewest bytes that say it: these
+     * bound it, far above what models have. */
+    SAF__GGUF_KEYS_MAX = 1 << 16,
+    SAF__GGUF_TENSORS_MAX = 1 << 20, /* of all parts */
     SAF__GGUF_HEADER_MAX =
         1 << 30 /* offsets into a header fit 32 bits; real ones are below 32 MiB */
 };

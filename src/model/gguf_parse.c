@@ -380,6 +380,10 @@ static saf_status read_start(parser *p, int *version, uint64_t *tensors, uint64_
     else if (*keys > left(p) / KEY_BYTES_MIN)
         st = bad(p, 16, "claims %llu keys, but only %llu bytes follow", (unsigned long long)*keys,
                  (unsigned long long)left(p));
+    else if (*tensors > SAF__GGUF_TENSORS_MAX || *keys > SAF__GGUF_KEYS_MAX)
+        st = bad(p, 8, "claims %llu tensors and %llu keys, expected at most %d and %d",
+                 (unsigned long long)*tensors, (unsigned long long)*keys, SAF__GGUF_TENSORS_MAX,
+                 SAF__GGUF_KEYS_MAX);
 out:
     return st;
 }
@@ -394,15 +398,21 @@ saf_status saf__gguf_parse(saf__gguf_part *part, int part_number, saf__gguf_keys
     SAF_TRY(read_start(&p, version, &n_tensors, &n_keys));
     SAF_TRY(read_keys(&p, n_keys, keys));
     SAF_TRY(read_alignment(&p, keys, &alignment));
+    if (n_tensors > SAF__GGUF_TENSORS_MAX - (uint64_t)first) {
+        st =
+            bad(&p, 8, "claims %llu tensors and the parts before it have %lld, expected at most %d",
+                (unsigned long long)n_tensors, (long long)first, SAF__GGUF_TENSORS_MAX);
+        goto out;
+    }
     for (uint64_t i = 0; i < n_tensors; i++)
         SAF_TRY(read_tensor(&p, alignment, part_number, tensors));
-    const char *name = tensors->names.data + first_name;
+    const char *name = n_tensors ? tensors->names.data + first_name : NULL;
     for (int64_t i = first; i < tensors->n; i++) {
         tensors->items[i].name = name; /* until the names of the next part move them */
         name += strlen(name) + 1;
     }
     uint64_t data = (p.pos + alignment - 1) & ~(alignment - 1);
-    SAF_TRY(place_tensors(&p, data, tensors->items + first, tensors->n - first));
+    if (n_tensors) SAF_TRY(place_tensors(&p, data, tensors->items + first, tensors->n - first));
     part->header_bytes = n_tensors ? data : p.pos;
 out:
     return st;

@@ -10,7 +10,7 @@
 #include "model/gguf.h"
 #include "model/params.h"
 
-enum { CHUNK_BYTES = 8 << 20, DEFAULT_CONTEXT = 4096, VOCAB_MAX = 1 << 24, LAYERS_MAX = 1 << 16 };
+enum { CHUNK_BYTES = 8 << 20, DEFAULT_CONTEXT = 4096, VOCAB_MAX = 1 << 21, LAYERS_MAX = 1 << 16 };
 #define WIDTH_MAX (INT64_C(1) << 24)
 
 typedef struct {

@@ -5,6 +5,10 @@
 #include "model/pretok.h"
 #include "saf/model.h"
 
+/* Tokens, and merges: several times the most that any model has. They bound the memory that a file
+ * full of empty texts can take. */
+enum { SAF__TOKENS_MAX = 1 << 21 };
+
 typedef enum { SAF__TOKENIZER_LLAMA, SAF__TOKENIZER_GPT2 } saf__tokenizer_model;
 
 /* `tokenizer.ggml.token_type` as in the file, and what saf adds to it, in one byte. */

@@ -6,6 +6,7 @@
 
 #include "model/tokenizer.h"
 
+enum { LINE_MIN = 3 }; /* bytes of a line of the list: a letter, a space, a letter */
 static const char MERGES[] = "tokenizer.ggml.merges", PRE[] = "tokenizer.ggml.pre";
 
 /* Printable bytes of Latin-1 stand for themselves, the others, in order, for U+0100 onwards. */
@@ -83,18 +84,21 @@ static saf_status read_merges(saf_tokenizer *t) {
     bool found = false;
     saf_gguf_kind element;
     int64_t n = 0;
-    size_t slots = 16;
+    const char *text;
+    size_t slots = 16, texts = 0, len;
     SAF_TRY(saf_gguf_get_array(t->g, MERGES, &found, &element, &n));
-    if (!found || element != SAF_GGUF_STRING || n >= INT32_MAX)
-        SAF_TRY(saf_fail(SAF_BAD_INPUT, "%s: %s must be less than 2^31 texts", saf_gguf_path(t->g),
-                         MERGES));
-    while (slots < (size_t)n + (size_t)n / 2) slots *= 2;
+    if (!found || element != SAF_GGUF_STRING || n > SAF__TOKENS_MAX)
+        SAF_TRY(saf_fail(SAF_BAD_INPUT, "%s: %s must be up to %d texts", saf_gguf_path(t->g),
+                         MERGES, SAF__TOKENS_MAX));
+    for (int64_t i = 0; i < n; i++) {
+        saf_gguf_array_string(t->g, MERGES, i, &text, &len);
+        texts += len >= LINE_MIN;
+    }
+    while (slots < texts + texts / 2) slots *= 2;
     SAF_TRY(saf_alloc(slots, sizeof *t->pairs, &t->pairs));
     t->pair_mask = slots - 1;
     for (size_t i = 0; i < slots; i++) t->pairs[i].left = -1;
     for (int64_t i = 0; i < n; i++) {
-        const char *text;
-        size_t len;
         saf_gguf_array_string(t->g, MERGES, i, &text, &len);
         SAF_TRY(add_merge(t, text, len, (uint32_t)i));
     }

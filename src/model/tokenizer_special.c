@@ -4,18 +4,18 @@
 
 #include "model/tokenizer.h"
 
-typedef struct {
-    const char *text;
-    uint32_t len;
-    int32_t id;
-} entry;
+/* Bytes of a text that stands for itself: each place of an input is compared with it. Real ones
+ * have less than 100. */
+enum { SPECIAL_MAX = 256 };
 
-static int by_text(const void *a, const void *b) {
-    const entry *x = a, *y = b;
-    int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+static int by_text(const void *a, const void *b, void *tokenizer) {
+    const saf_tokenizer *t = tokenizer;
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    uint32_t m = t->len[x], n = t->len[y];
+    int order = memcmp(t->text[x], t->text[y], m < n ? m : n);
     if (order != 0) return order;
-    if (x->len != y->len) return x->len < y->len ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
+    if (m != n) return m < n ? -1 : 1;
+    return x < y ? -1 : x > y;
 }
 
 /* Texts that are not valid UTF-8 are left out: a match inside a character would cut it. */
@@ -54,25 +54,29 @@ out:
 
 saf_status saf__tokenizer_load_special(saf_tokenizer *t) {
     saf_status st = SAF_OK;
-    entry *entries = NULL;
-    int32_t n = 0;
-    for (int32_t i = 0; i < t->vocab; i++) n += is_special(t, i);
-    SAF_TRY(saf_alloc((size_t)n, sizeof *entries, &entries));
+    int32_t n = 0, at = 0;
+    for (int32_t i = 0; i < t->vocab; i++) {
+        n += is_special(t, i);
+        if (is_special(t, i) && t->len[i] > SPECIAL_MAX) {
+            st = saf_fail(SAF_BAD_INPUT,
+                          "%s: tokenizer.ggml.tokens[%d] is a special token of %u bytes, expected "
+                          "at most %d",
+                          saf_gguf_path(t->g), i, t->len[i], SPECIAL_MAX);
+            goto out;
+        }
+    }
     SAF_TRY(saf_alloc((size_t)n, sizeof *t->special, &t->special));
     t->n_special = n;
     n = 0;
     for (int32_t i = 0; i < t->vocab; i++)
-        if (is_special(t, i)) entries[n++] = (entry){t->text[i], t->len[i], i};
-    qsort(entries, (size_t)n, sizeof *entries, by_text);
-    int32_t at = 0;
+        if (is_special(t, i)) t->special[n++] = i;
+    qsort_r(t->special, (size_t)n, sizeof *t->special, by_text, t);
     for (int b = 0; b <= 256; b++) {
-        while (at < n && (uint8_t)entries[at].text[0] < b) at++;
+        while (at < n && (uint8_t)t->text[t->special[at]][0] < b) at++;
         t->special_at[b] = at;
     }
-    for (int32_t i = 0; i < n; i++) t->special[i] = entries[i].id;
     SAF_TRY(mark_rstrip(t));
 out:
-    saf_free(&entries);
     return st;
 }
 

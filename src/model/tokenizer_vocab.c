@@ -32,8 +32,9 @@ int32_t saf__tokenizer_find_plain(const saf_tokenizer *t, const char *text, size
 /* Of two tokens with the same text the first is found. Empty texts are not. */
 static saf_status make_table(saf_tokenizer *t) {
     saf_status st = SAF_OK;
-    size_t slots = 16;
-    while (slots < (size_t)t->vocab + (size_t)t->vocab / 2) slots *= 2;
+    size_t slots = 16, texts = 0;
+    for (int32_t id = 0; id < t->vocab; id++) texts += t->len[id] > 0;
+    while (slots < texts + texts / 2) slots *= 2;
     SAF_TRY(saf_alloc(slots, sizeof *t->slots, &t->slots));
     t->slot_mask = slots - 1;
     for (size_t i = 0; i < slots; i++) t->slots[i].id = -1;
@@ -107,9 +108,9 @@ saf_status saf__tokenizer_load_vocab(saf_tokenizer *t) {
     saf_gguf_kind element;
     int64_t n = 0;
     SAF_TRY(saf_gguf_get_array(t->g, TOKENS, &found, &element, &n));
-    if (!found || element != SAF_GGUF_STRING || n < 1 || n >= INT32_MAX)
-        SAF_TRY(saf_fail(SAF_BAD_INPUT, "%s: %s must be 1 to 2^31 - 2 texts", saf_gguf_path(t->g),
-                         TOKENS));
+    if (!found || element != SAF_GGUF_STRING || n < 1 || n > SAF__TOKENS_MAX)
+        SAF_TRY(saf_fail(SAF_BAD_INPUT, "%s: %s must be 1 to %d texts", saf_gguf_path(t->g), TOKENS,
+                         SAF__TOKENS_MAX));
     t->vocab = (int32_t)n;
     SAF_TRY(saf_alloc((size_t)n, sizeof *t->text, &t->text));
     SAF_TRY(saf_alloc((size_t)n, sizeof *t->len, &t->len));

@@ -47,6 +47,9 @@ typedef enum {
 
 int saf_status_exit_code(saf_status status);
 const char *saf_status_text(saf_status status);
+/* Of an input that could not be opened: NO_INPUT where there is nothing that this user may read,
+ * NO_MEMORY, IO where the machine is at fault (a bad disk, too many open files). */
+saf_status saf_status_of_errno(int error);
 
 /* Records the message of an error (what, where, what was expected) and returns `status`.
  * One record per process; the newest replaces the one before. Safe from any thread. What no
@@ -135,6 +138,9 @@ typedef struct {
  * A count of 0 gives a valid pointer. Large blocks come from zero pages: untouched memory costs
  * nothing. Errors: SAF_NO_MEMORY (product overflow included). */
 saf_status saf_alloc(size_t count, size_t size, void *out /* T ** */);
+/* Whether `bytes` more could be had now: asked before a library is called that crashes, or does
+ * part of its work, where an allocation fails. Errors: SAF_NO_MEMORY. */
+saf_status saf_memory_spare(size_t bytes, const char *what_for);
 /* A large block that is read from end to end over and over: it begins at a page of SAF_HUGE_PAGE
  * bytes, and the system is asked for such pages, with which a processor finds its memory sooner.
  * Zeroed, as above; a refusal only costs time. Errors: SAF_NO_MEMORY. */

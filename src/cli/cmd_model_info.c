@@ -361,7 +361,9 @@ int saf__cmd_model_info(int argc, char **argv) {
     if (optind != argc - 1) return saf__cli_usage(usage, "one model file is needed");
     SAF_TRY(saf_gguf_open(argv[optind], &in.g));
     count_types(&in);
-    in.supported = saf_model_params_read(in.g, &in.params) == SAF_OK;
+    st = saf_model_params_read(in.g, &in.params);
+    if (st == SAF_NO_MEMORY || st == SAF_IO) goto out; /* says nothing about the model */
+    in.supported = st == SAF_OK;
     if (!in.supported) snprintf(in.reason, sizeof in.reason, "%s", saf_error_text());
     st = in.json ? print_json(&in) : print_text(&in);
     if (st == SAF_OK && (fflush(stdout) != 0 || ferror(stdout)))

@@ -71,7 +71,7 @@ saf_status saf_file_read(const char *path, size_t max_bytes, saf_buf *out) {
     saf_status st = SAF_OK;
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return saf_fail(SAF_NO_INPUT, "%s: %s", path, strerror(errno));
+    if (fd < 0) return saf_fail(saf_status_of_errno(errno), "%s: %s", path, strerror(errno));
     if (fstat(fd, &info) != 0) {
         st = saf_fail(SAF_IO, "%s: %s", path, strerror(errno));
         goto out;

@@ -52,6 +52,13 @@ saf_status saf_alloc_huge(size_t bytes, void *out) {
     return SAF_OK;
 }
 
+saf_status saf_memory_spare(size_t bytes, const char *what_for) {
+    char *block = map(bytes);
+    if (!block) return saf_fail(SAF_NO_MEMORY, "cannot allocate %zu bytes for %s", bytes, what_for);
+    munmap(block, bytes);
+    return SAF_OK;
+}
+
 void saf_free(void *pointer_to_pointer) {
     char *user;
     memcpy(&user, pointer_to_pointer, sizeof user);

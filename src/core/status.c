@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -42,6 +43,24 @@ static void make_printable(char *text) {
         at += (size_t)n;
     }
     text[to] = 0;
+}
+
+saf_status saf_status_of_errno(int error) {
+    switch (error) {
+        case ENOENT:
+        case ENOTDIR:
+        case EISDIR:
+        case EACCES:
+        case EPERM:
+        case ELOOP:
+        case ENAMETOOLONG:
+        case ENXIO: /* a socket */
+            return SAF_NO_INPUT;
+        case ENOMEM:
+            return SAF_NO_MEMORY;
+        default:
+            return SAF_IO;
+    }
 }
 
 saf_status(saf_fail)(saf_status status, const char *format, ...) {

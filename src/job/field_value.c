@@ -245,6 +245,11 @@ saf_status saf__field_set(saf_job *job, const saf__field *f, const config_settin
     return saf_fail(SAF_DEFECT, "%s: field type %d", f->key, (int)f->type);
 }
 
+saf_status saf__libconfig_room(size_t text_bytes) {
+    enum { TABLES_BYTES = 1 << 20, BYTES_OF_A_SETTING = 64 }; /* at most, for each byte of text */
+    return saf_memory_spare(TABLES_BYTES + BYTES_OF_A_SETTING * text_bytes, "reading job files");
+}
+
 /* A config of one setting "value", or SAF_USAGE without a message of its own. */
 static saf_status parse_one(const char *text, bool bare_string, const saf__where *at,
                             config_t *config) {
@@ -278,6 +283,8 @@ saf_status saf__field_set_text(saf_job *job, const saf__field *f, const char *te
     bool bare = string && !(n >= 2 && text[0] == '"' && text[n - 1] == '"');
     if (saf_utf8_valid_prefix(text, n) < n)
         return saf__fail_at(at, f->key, "invalid UTF-8 in the value");
+    st = saf__libconfig_room(n);
+    if (st != SAF_OK) return st;
     config_init(&config);
     st = parse_one(text, bare, at, &config);
     if (st == SAF_OK)

@@ -61,6 +61,9 @@ saf_status saf__field_unknown(saf_job_kind kind, const char *key, const saf__whe
 
 /* ---- field_value.c: setting, writing ------------------------------------------------------- */
 
+/* Whether there is memory for libconfig to read so much text: it crashes where there is none.
+ * Errors: NO_MEMORY. */
+saf_status saf__libconfig_room(size_t text_bytes);
 /* Checks a value and stores it in place of the one before. */
 saf_status saf__field_set(saf_job *job, const saf__field *f, const config_setting_t *value,
                           const saf__where *at);

@@ -88,6 +88,8 @@ out:
 /* ---- file ---------------------------------------------------------------------------------- */
 
 static saf_status parse_file(reader *r) {
+    saf_status st = saf__libconfig_room(r->source.text.len);
+    if (st != SAF_OK) return st;
     if (config_read_string(&r->config, r->source.text.data)) return SAF_OK;
     saf__where at = saf__source_where(&r->source, config_error_line(&r->config));
     const char *why = config_error_text(&r->config);
@@ -308,7 +310,10 @@ static saf_status read_job(const char *path, const char *text, int n_overrides,
     saf_status st = SAF_OK;
     saf_job job = {0};
     reader r = {.job = &job, .whole = {path, 0, SAF_USAGE}};
+    bool configured = false;
+    SAF_TRY(saf__libconfig_room(0));
     config_init(&r.config);
+    configured = true;
     SAF_TRY(saf_strdup(path, &job.path));
     SAF_TRY(text ? saf__source_of_text(text, &r.whole, &r.source)
                  : saf__source_read(path, &r.source));
@@ -324,7 +329,7 @@ static saf_status read_job(const char *path, const char *text, int n_overrides,
 out:
     saf_job_free(&job);
     saf__source_free(&r.source);
-    config_destroy(&r.config);
+    if (configured) config_destroy(&r.config);
     return st;
 }
 

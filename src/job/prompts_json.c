@@ -2,6 +2,7 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "job/fields.h"
 #include "job/prompts.h"
@@ -177,6 +178,24 @@ out:
     return st;
 }
 
+/* cJSON says alike that a text is wrong and that there was no memory for it. */
+static bool no_memory;
+
+static void *json_alloc(size_t bytes) {
+    void *block = malloc(bytes);
+    no_memory |= !block;
+    return block;
+}
+
+static cJSON *parse_line(const char *text, size_t len, const char **end) {
+    cJSON_Hooks noticed = {json_alloc, free};
+    no_memory = false;
+    cJSON_InitHooks(&noticed);
+    cJSON *json = cJSON_ParseWithLengthOpts(text, len + 1, end, true);
+    cJSON_InitHooks(NULL);
+    return json;
+}
+
 saf_status saf__prompt_from_json(saf__prompt_list *list, const char *text, size_t len,
                                  int64_t line) {
     saf_status st = SAF_OK;
@@ -187,7 +206,12 @@ saf_status saf__prompt_from_json(saf__prompt_list *list, const char *text, size_
     SAF_TRY(saf__prompt_list_add(list, line, &p.prompt));
     p.settings.generate.sampling = p.prompt->sampling;
     p.settings.generate.max_tokens = p.prompt->max_tokens;
-    json = cJSON_ParseWithLengthOpts(text, len + 1, &end, true);
+    json = parse_line(text, len, &end);
+    if (!json && no_memory) {
+        st = saf_fail(SAF_NO_MEMORY, "%s:%lld: no memory to read the line", list->file,
+                      (long long)line);
+        goto out;
+    }
     if (!json) {
         size_t byte = end && end >= text ? (size_t)(end - text) + 1 : 1;
         st = saf__fail_at(&p.at, NULL, "not valid JSON near byte %zu of the line", byte);

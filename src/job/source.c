@@ -269,7 +269,9 @@ static saf_status scan_file(saf__source *source, const char *path, int depth,
                             SAF__SOURCE_DEPTH_MAX, SAF__SOURCE_FILES_MAX);
     st = saf_file_read(path, SAF__SOURCE_BYTES_MAX, &text);
     if (st != SAF_OK) {
-        if (from) st = saf__fail_at(from, NULL, "cannot include %s", saf_error_text());
+        /* An include that cannot be had is a mistake in the job file; a bad disk is not. */
+        if (from && (st == SAF_NO_INPUT || st == SAF_BAD_INPUT))
+            st = saf__fail_at(from, NULL, "cannot include %s", saf_error_text());
         if (st == SAF_BAD_INPUT) st = SAF_USAGE;
         goto out;
     }

@@ -94,10 +94,7 @@ static saf_status open_part(const char *path, saf__gguf_part *part) {
     struct stat info;
     /* O_NONBLOCK: a named pipe must not hang the job; it means nothing to a regular file. */
     part->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (part->fd < 0) {
-        bool missing = errno == ENOENT || errno == ENOTDIR || errno == EACCES;
-        return saf_fail(missing ? SAF_NO_INPUT : SAF_IO, "%s: %s", path, strerror(errno));
-    }
+    if (part->fd < 0) return saf_fail(saf_status_of_errno(errno), "%s: %s", path, strerror(errno));
     if (fstat(part->fd, &info) != 0) {
         st = saf_fail(SAF_IO, "%s: %s", path, strerror(errno));
         goto out;

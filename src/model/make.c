@@ -9,6 +9,7 @@
 
 #include "model/gguf.h"
 #include "model/params.h"
+#include "saf/kernel.h"
 
 enum { CHUNK_BYTES = 8 << 20, DEFAULT_CONTEXT = 4096, VOCAB_MAX = 1 << 21, LAYERS_MAX = 1 << 16 };
 #define WIDTH_MAX (INT64_C(1) << 24)
@@ -182,6 +183,9 @@ saf_status saf_model_make(const char *path, const saf_model_make_options *option
     maker m = {.options = options};
     saf_model_params p;
     SAF_TRY(check_options(options, &p));
+    /* Weights are to be the same everywhere; and threads that cannot start end the process, which
+     * must not leave half a file. */
+    SAF_TRY(saf_kernels_check_float_state());
     SAF_TRY(saf_alloc(CHUNK_BYTES, 1, &m.chunk));
     SAF_TRY(saf_gguf_writer_open(path, &m.w));
     SAF_TRY(write_general(m.w, options));

@@ -20,6 +20,8 @@ static saf_status compile(saf__pretok *p, const char *expression) {
     size_t at = 0;
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED,
                                      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &at, NULL);
+    if (!code && error == PCRE2_ERROR_HEAP_FAILED)
+        return saf_fail(SAF_NO_MEMORY, "no memory for PCRE2");
     if (!code)
         return saf_fail(SAF_DEFECT, "PCRE2 error %d at %zu of the expression %s", error, at,
                         expression);

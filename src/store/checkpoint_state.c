@@ -75,7 +75,9 @@ saf_status saf__state_check(const saf__h5 *f, const char *name, saf_dtype dtype,
     if (plain_type(dtype) < 0 || !saf_dtype_bytes(dtype, n, &bytes) || bytes > INT64_MAX / 2)
         return saf_fail(SAF_DEFECT, "%s: %lld values of type %s as %s", f->path, (long long)n,
                         saf_dtype_name(dtype), path);
-    if (saf__h5_has(f, path)) return saf_fail(SAF_DEFECT, "%s: %s is written twice", f->path, path);
+    bool there = false;
+    SAF_TRY(saf__h5_has(f, path, &there));
+    if (there) st = saf_fail(SAF_DEFECT, "%s: %s is written twice", f->path, path);
 out:
     return st;
 }

@@ -21,9 +21,15 @@ static void make_in_use(void) {
     (void)pthread_mutexattr_destroy(&kind);
 }
 
+saf_status saf__h5_room(void) {
+    enum { SPARE_BYTES = 32 << 20 }; /* its caches and conversion buffers take 10 of them */
+    return saf_memory_spare(SPARE_BYTES, "HDF5");
+}
+
 void saf__h5_enter(void) {
     (void)pthread_once(&in_use_made, make_in_use);
     (void)pthread_mutex_lock(&in_use);
+    if (saf__h5_room() != SAF_OK) return; /* what comes next says so */
     /* Fails when the library is in use already, by a program that then closes it itself. */
     (void)H5dont_atexit();
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
@@ -37,7 +43,8 @@ void saf__h5_leave(void) {
 
 typedef struct {
     char text[MESSAGE_BYTES];
-    int error; /* errno, where the message has one */
+    int error;            /* errno, where the message has one */
+    bool memory, machine; /* not the file is at fault, but what it lies on */
 } innermost;
 
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *e, void *data) {
@@ -47,6 +54,10 @@ static herr_t keep_innermost(unsigned n, const H5E_error2_t *e, void *data) {
      */
     const char *number = strstr(e->desc, "errno = ");
     if (number) in->error = (int)strtol(number + strlen("errno = "), NULL, 10);
+    /* "can't retrieve stat info" comes without a number */
+    in->machine = (in->error > 0 && saf_status_of_errno(in->error) == SAF_IO) ||
+                  (in->error == 0 && e->maj_num == H5E_FILE && e->min_num == H5E_CANTGET);
+    in->memory = e->maj_num == H5E_RESOURCE && in->error == 0;
     if (in->error > 0)
         snprintf(in->text, sizeof in->text, "%s", strerror(in->error));
     else
@@ -63,10 +74,11 @@ static int64_t free_bytes(const char *path) {
 
 saf_status saf__h5_check(const saf__h5 *f, int64_t rc, const char *what) {
     if (rc >= 0) return SAF_OK;
-    innermost in = {"HDF5 gives no reason", 0};
+    innermost in = {"HDF5 gives no reason", 0, false, false};
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &in);
+    if (in.memory) return saf_fail(SAF_NO_MEMORY, "%s: %s: %s", f->path, what, in.text);
     if (!f->writing)
-        return saf_fail(in.error == EIO ? SAF_IO : SAF_BAD_INPUT, "%s: cannot read %s: %s", f->path,
+        return saf_fail(in.machine ? SAF_IO : SAF_BAD_INPUT, "%s: cannot read %s: %s", f->path,
                         what, in.text);
     return saf_fail(SAF_IO,
                     "cannot write %s (%s): %s; the whole file needs at least %lld bytes, %lld are "
@@ -110,6 +122,7 @@ herr_t saf__h5_close(hid_t *id) {
 static saf_status access_list(const saf__h5 *f, hid_t *out) {
     saf_status st = SAF_OK;
     hid_t list = H5I_INVALID_HID;
+    SAF_TRY(saf__h5_room());
     SAF_TRY(saf__h5_take(f, H5Pcreate(H5P_FILE_ACCESS), "its access settings", &list));
     SAF_TRY(saf__h5_check(f, H5Pset_file_locking(list, false, true), "its access settings"));
     /* Closing the file with something still open in it then is an error, not a leak. */
@@ -140,7 +153,8 @@ saf_status saf__h5_open_file(const char *path, saf__h5 *out) {
     saf_status st = SAF_OK;
     hid_t list = H5I_INVALID_HID;
     struct stat s;
-    if (stat(path, &s) != 0) return saf_fail(SAF_NO_INPUT, "%s: %s", path, strerror(errno));
+    if (stat(path, &s) != 0)
+        return saf_fail(saf_status_of_errno(errno), "%s: %s", path, strerror(errno));
     if (!S_ISREG(s.st_mode)) return saf_fail(SAF_NO_INPUT, "%s is no regular file", path);
     SAF_TRY(access_list(&f, &list));
     htri_t is_hdf5 = H5Fis_hdf5(path);

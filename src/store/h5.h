@@ -36,8 +36,12 @@ typedef struct {
  * be written because the disk was full. */
 void saf__h5_enter(void);
 void saf__h5_leave(void);
+/* HDF5 also crashes where it gets no memory: asked before files and datasets are created or opened.
+ * Errors: NO_MEMORY. */
+saf_status saf__h5_room(void);
 /* rc < 0: fails with `what` was being done, HDF5's innermost message and, when writing, the bytes
- * needed and free. Errors: IO (writing, or the disk could not be read), BAD_INPUT (reading). */
+ * needed and free. Errors: IO (writing, or the disk could not be read), BAD_INPUT (reading),
+ * NO_MEMORY. */
 saf_status saf__h5_check(const saf__h5 *f, int64_t rc, const char *what);
 /* The same for a call that returns a handle; *out is set on success. */
 saf_status saf__h5_take(const saf__h5 *f, hid_t id, const char *what, hid_t *out);
@@ -82,7 +86,9 @@ saf_status saf__h5_put_array(const saf__h5 *f, const saf__h5_label *label, hid_t
 saf_status saf__h5_put_strings(const saf__h5 *f, const saf__h5_label *label, int64_t n,
                                const char *const *texts);
 
-bool saf__h5_has(const saf__h5 *f, const char *path);
+/* Whether there is such a dataset. Errors: IO, BAD_INPUT, NO_MEMORY, if that could not be found
+ * out. */
+saf_status saf__h5_has(const saf__h5 *f, const char *path, bool *out);
 /* Opens a dataset of ndim dimensions (1 or 2) and this class whose values are all really stored,
  * so that its shape may be trusted with memory. */
 saf_status saf__h5_open(const saf__h5 *f, const char *path, H5T_class_t type_class, int ndim,

@@ -58,6 +58,7 @@ saf_status saf__h5_create(const saf__h5 *f, const saf__h5_label *label, hid_t fi
     hsize_t most[2] = {H5S_UNLIMITED, (hsize_t)cols};
     hsize_t chunk[2] = {(hsize_t)saf__h5_chunk_rows(rows, row_bytes), (hsize_t)cols};
     chunk_bytes = (size_t)chunk[0] * row_bytes;
+    SAF_TRY(saf__h5_room());
     SAF_TRY(saf__h5_take(f, H5Screate_simple(ndim, dims, most), label->path, &space));
     SAF_TRY(creation_list(f, label->path, file_type, fill, ndim, chunk, &creation));
     SAF_TRY(link_and_access_lists(f, label->path, chunk_bytes, &link, &access));
@@ -112,19 +113,23 @@ out:
 
 /* ---- reading ---- */
 
-bool saf__h5_has(const saf__h5 *f, const char *path) {
+saf_status saf__h5_has(const saf__h5 *f, const char *path, bool *out) {
+    saf_status st = SAF_OK;
     saf_buf prefix = {0};
-    bool there = true;
+    htri_t there = 1;
     /* H5Lexists fails, rather than says no, when a folder on the way is missing. */
-    for (const char *end = path; there && *end;) {
+    for (const char *end = path; there > 0 && *end;) {
         end = strchr(end + 1, '/');
         if (!end) end = path + strlen(path);
         saf_buf_clear(&prefix);
-        there = saf_buf_append(&prefix, path, (size_t)(end - path)) == SAF_OK &&
-                H5Lexists(f->id, prefix.data, H5P_DEFAULT) > 0;
+        SAF_TRY(saf_buf_append(&prefix, path, (size_t)(end - path)));
+        there = H5Lexists(f->id, prefix.data, H5P_DEFAULT);
+        SAF_TRY(saf__h5_check(f, there, path)); /* not to be known is not to be missing */
     }
+    *out = there > 0;
+out:
     saf_buf_free(&prefix);
-    return there;
+    return st;
 }
 
 /* A few bytes of a file can claim any shape. What is stored plainly must be there in full; of
@@ -135,6 +140,8 @@ static saf_status check_stored(const saf__h5 *f, const char *path, hid_t dataset
     hid_t creation = H5I_INVALID_HID;
     hsize_t stored = H5Dget_storage_size(dataset), file_bytes = 0;
     size_t bytes = 0;
+    /* 0 also where it could not be read: then there is an error on record. */
+    if (stored == 0 && H5Eget_num(H5E_DEFAULT) > 0) SAF_TRY(saf__h5_check(f, -1, path));
     SAF_TRY(saf__h5_check(f, H5Fget_filesize(f->id, &file_bytes), path));
     SAF_TRY(saf__h5_take(f, H5Dget_create_plist(dataset), path, &creation));
     int filters = H5Pget_nfilters(creation);
@@ -162,6 +169,7 @@ saf_status saf__h5_open(const saf__h5 *f, const char *path, H5T_class_t type_cla
     saf_status st = SAF_OK;
     hid_t dataset = H5I_INVALID_HID, type = H5I_INVALID_HID, space = H5I_INVALID_HID;
     hsize_t dims[2] = {0, 1};
+    SAF_TRY(saf__h5_room());
     SAF_TRY(saf__h5_take(f, H5Dopen2(f->id, path, H5P_DEFAULT), path, &dataset));
     SAF_TRY(saf__h5_take(f, H5Dget_type(dataset), path, &type));
     SAF_TRY(saf__h5_take(f, H5Dget_space(dataset), path, &space));

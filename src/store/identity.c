@@ -142,7 +142,9 @@ saf_status saf__identity_read(const saf__h5 *f, saf_identity *out) {
     saf_identity id = {0};
     char **names = NULL, **values = NULL;
     int64_t n_names = 0, n_values = 0;
-    if (!saf__h5_has(f, saf__identity_names.path)) return SAF_OK;
+    bool there = false;
+    SAF_TRY(saf__h5_has(f, saf__identity_names.path, &there));
+    if (!there) return SAF_OK;
     SAF_TRY(check_size(f, saf__identity_names.path));
     SAF_TRY(check_size(f, saf__identity_values.path));
     SAF_TRY(saf__h5_get_strings(f, saf__identity_names.path, &names, &n_names));

@@ -245,22 +245,27 @@ out:
 
 static saf_status read_logprobs(const saf__h5 *f, saf_results *r) {
     pieces p = {f, r, saf__logprobs_values.path, NULL};
+    bool there = false;
     saf_status st = SAF_OK;
-    if (!saf__h5_has(f, saf__logprobs_values.path)) return SAF_OK;
+    SAF_TRY(saf__h5_has(f, saf__logprobs_values.path, &there));
+    if (!there) goto out;
     SAF_TRY(read_offsets(&p, saf__logprobs_offsets.path));
     SAF_TRY(cut_pieces(&p, H5T_FLOAT, H5T_NATIVE_FLOAT, sizeof(float), 1,
                        offsetof(saf_result_request, logprobs), NULL));
     for (int64_t i = 0; i < r->n_requests; i++)
         SAF_TRY(check_lengths(&p, i, saf__logprob_count(r, &r->requests[i])));
-    if (saf__h5_has(f, saf__logprobs_top_ids.path)) SAF_TRY(read_top(&p, r));
+    SAF_TRY(saf__h5_has(f, saf__logprobs_top_ids.path, &there));
+    if (there) SAF_TRY(read_top(&p, r));
 out:
     saf_free(&p.offsets);
     return st;
 }
 
 static saf_status read_bench(const saf__h5 *f, saf_result_bench *b) {
+    bool there = false;
     saf_status st = SAF_OK;
-    if (!saf__h5_has(f, saf__phases_table.path)) return SAF_OK;
+    SAF_TRY(saf__h5_has(f, saf__phases_table.path, &there));
+    if (!there) goto out;
     SAF_TRY(saf__table_read(f, &saf__phases_table, &b->phases, &b->n_phases));
     SAF_TRY(saf__table_read(f, &saf__samples_table, &b->samples, &b->n_samples));
     SAF_TRY(saf__table_read(f, &saf__steps_table, &b->steps, &b->n_steps));

@@ -29,7 +29,9 @@ saf_status saf__timeline_write(const saf__h5 *f, const saf_results *r) {
 
 saf_status saf__timeline_read(const saf__h5 *f, saf_results *r) {
     saf_status st = SAF_OK;
-    if (!saf__h5_has(f, table.path)) return SAF_OK;
+    bool there = false;
+    SAF_TRY(saf__h5_has(f, table.path, &there));
+    if (!there) return SAF_OK;
     SAF_TRY(saf__table_read(f, &table, &r->timeline, &r->n_entries));
     for (int64_t i = 0; i < r->n_entries; i++) {
         const saf_result_entry *e = &r->timeline[i];

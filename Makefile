@@ -17,6 +17,8 @@ PACKAGES := gcc make pkg-config git ca-certificates libopenmpi-dev openmpi-bin l
 CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge iproute2 util-linux
 LINT_PACKAGES := clang clang-format clang-tidy libomp-dev shellcheck
 FUZZ_PACKAGES := clang llvm libomp-dev
+TSAN_PACKAGES := clang libomp-14-dev
+COVERAGE_PACKAGES := gcovr
 
 # Asked once, and only when something is compiled: `make deps` may have to come first. The words of
 # Open MPI's compiler wrapper come first, then those of the others.
@@ -74,11 +76,12 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
             $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
-        test-cluster test-neon lint check-layers format asan ubsan fuzz fuzz-targets bench bench-model bench-matmul bench-attention \
+        test-cluster test-neon test-inject lint check-layers format asan ubsan tsan coverage fuzz fuzz-targets \
+        bench bench-model bench-matmul bench-attention \
         bench-ranks bench-link bench-meet install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
-programs: all $(UNIT) $(MPITESTS) # and all that the tests run
+programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks # and all that the tests run
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -157,6 +160,13 @@ $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(FUZZ_OBJ) $(BUILD)/lib
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(FUZZ_OBJ) $(BUILD)/libsaf.a $(SAF_LIBS) -fsanitize=fuzzer -Wl,--wrap=mmap,--wrap=munmap
 
+$(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o $(BUILD)/libsaf.a
+	$(link-test)
+# Preloaded into saf by tests; without the flags of a sanitizer, whose library it would need first.
+$(BUILD)/inject.so: tests/tools/inject.c $(BUILD)/flags
+	$(SAY) LINK $@
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 -g -fPIC -shared $(WARN) -o $@ $< -ldl
+
 -include $(patsubst %.o,%.d,$(OBJ) $(TESTOBJ))
 
 # T=name runs the tests whose file name contains it.
@@ -177,6 +187,8 @@ test-cluster: all $(BUILD)/tests/mpi/test_comm_shared ## jobs over hosts and und
 	@KINDS=cluster $(RUN)
 test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qemu, against those of this machine
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/tools/test-neon "$(T)"
+test-inject: all $(BUILD)/inject.so ## every call for memory or a file made to fail in turn (minutes; CASE=, EVERY=n)
+	@BUILD=$(BUILD) $(PYTHON) tests/inject/campaign.py $(if $(CASE),--case $(CASE)) --every $(or $(EVERY),1)
 
 demo: deps ## install what is missing, build, run the main job over four ranks
 	+@$(MAKE_ALL) all
@@ -205,11 +217,26 @@ endef
 $(BUILD)/tidy/%: src/%.c $(BUILD)/obj/%.o .clang-tidy
 	$(clang-tidy)
 
-SANITIZED = KINDS="unit mpi cli" $(MAKE_ALL) NP="1 2 4" OPT="-O1 -g1"
+SANITIZED = $(MAKE_ALL) NP="1 2 4" OPT="-O1 -g1"
 asan: ## the tests under address and leak sanitizers
-	+@$(SANITIZED) BUILD=$(BUILD)/asan SAN="-fsanitize=address -fno-omit-frame-pointer" test
+	+@KINDS="unit mpi cli" $(SANITIZED) BUILD=$(BUILD)/asan SAN="-fsanitize=address -fno-omit-frame-pointer" test
 ubsan: ## the tests under the undefined behaviour sanitizer
-	+@$(SANITIZED) BUILD=$(BUILD)/ubsan SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+	+@KINDS="unit mpi cli" $(SANITIZED) BUILD=$(BUILD)/ubsan \
+	  SAN="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+# With clang and its OpenMP runtime: that of gcc meets its threads with futexes of its own, which the
+# sanitizer does not see, so that everything a parallel loop writes looks like a race. Clang's has
+# libarcher, which tells it. What was not compiled with the sanitizer (libomp itself) is left out.
+TSAN_TESTS = $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_kernel_*.c) tests/unit/test_comm_watch.c)
+tsan: ## the kernels and the watchdog's thread under the thread sanitizer
+	@tests/tools/install-packages $(TSAN_PACKAGES)
+	+@$(SANITIZED) BUILD=$(BUILD)/tsan CC=clang SAN="-fsanitize=thread" $(TSAN_TESTS:%=$(BUILD)/tsan/tests/%)
+	@for test in $(TSAN_TESTS); do KINDS=unit BUILD=$(BUILD)/tsan tests/run unit/$$test || exit 1; done
+coverage: ## how many lines the tests run, by room: an error below 90 %, or 95 % of a parser
+	@tests/tools/install-packages $(COVERAGE_PACKAGES)
+	+@$(SANITIZED) BUILD=$(BUILD)/coverage SAN="--coverage -fprofile-update=prefer-atomic" programs
+	@find $(BUILD)/coverage -name '*.gcda' -delete
+	@KINDS="unit mpi cli" BUILD=$(BUILD)/coverage PYTHON=$(PYTHON) NP="1 2 4" tests/run
+	@$(PYTHON) tests/tools/coverage.py $(BUILD)/coverage
 
 # Counted instead of checked in place, and without undefined behaviour, the kernels compile in a tenth
 # of the time.

@@ -1,0 +1,23 @@
+"""Some of the faults that `make test-inject` tries in full: calls for memory and files that fail."""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "tools"), os.path.join(HERE, "..", "inject")]
+from cases import all_cases  # noqa: E402
+from inject import Campaign, where  # noqa: E402
+from saftest import Tap, watched  # noqa: E402
+
+EVERY = {"generate": 40, "score": 400, "report": 60, "json": 300, "info": 25, "tokens": 25, "make": 10}
+
+tap = Tap()
+for case in all_cases():
+    name = f"{case.name}: one in {EVERY[case.name]} calls fails"
+    if watched():
+        tap.skip(name, "the address sanitizer has a malloc of its own")
+        continue
+    faults = Campaign(case).run(EVERY[case.name])
+    bad = [f"{f.kind} {f.k} {f.error}{' and all after it' * f.sticky}: {f.problem}\n  {where(f)}\n  "
+           f"{f.message}" for f in faults if f.problem]
+    tap.ok(faults and not bad, name + f": {len(faults)} faults", "\n".join(bad))
+tap.exit()

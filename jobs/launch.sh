@@ -7,15 +7,17 @@ saf=${SAF:-build/saf}
 # launch COMMAND...: runs what starts saf (mpirun, srun or saf itself), and returns its exit status.
 #
 # A scheduler announces the end of the walltime to this shell by USR1; it goes on to the ranks as a
-# request to stop. It is held back until saf has said its first word (which it does not with --quiet):
-# the launcher, or a rank that has not set its handlers yet, would die of it. Some schedulers send it to
-# every process of the job: until then the launcher ignores it, and saf may hear it twice.
+# request to stop. It is held back until saf has said its first word: the launcher, or a rank that has not
+# set its handlers yet, would die of it. Some schedulers send it to every process of the job: until then
+# the launcher ignores it, and saf may hear it twice. With --quiet saf says a word for this script alone,
+# because the variable asks for it.
 launch() {
     launched='' asked=0 spoke=0
     trap 'asked=1; pass_on' USR1
     trap 'spoke=1; pass_on' USR2
     (
         trap '' USR1
+        export SAF_FIRST_WORD=1
         exec "$@"
     ) 2> >(watch >&2) &
     launched=$!
@@ -34,7 +36,7 @@ watch() {
     trap '' USR1
     local line
     while IFS= read -r line; do
-        printf '%s\n' "$line"
+        [ "$line" = "saf: started" ] || printf '%s\n' "$line"
         case $line in saf*) kill -USR2 $$; break ;; esac
     done
     exec cat

@@ -175,6 +175,10 @@ saf_status saf_shared_meet(saf_shared *shared, const saf_part *parts, int64_t n)
  *   - or when all wait for each other, for some twice that time.
  * The time during which the whole job is suspended does not count. */
 
+/* Before saf_comm_start, which it watches (for 20 seconds at least), and what comes before
+ * saf_comm_watch; <= 0: nothing does. Inside MPI_Init ranks do not hear of each other: the message
+ * names one that waits. Local. */
+void saf_comm_watch_start(double seconds);
 /* Takes the place of what held before; seconds <= 0: no watchdog, nor with one rank. It ends with
  * saf_comm_stop. Collective; same value everywhere. Errors: NO_MEMORY (no thread), COMM. */
 saf_status saf_comm_watch(saf_comm *world, double seconds);

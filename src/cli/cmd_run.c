@@ -2,6 +2,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "cli/cli.h"
 #include "cli/report.h"
@@ -100,11 +101,22 @@ static saf_status read_job(saf_comm *world, const command *c, saf_job *job, saf_
     return st;
 }
 
+/* A batch script waits for the first word before it passes a signal on, also with --quiet
+ * (jobs/launch.sh, which sets the variable and keeps the word to itself). */
+static void say_first_word(void) {
+    if (!getenv("SAF_FIRST_WORD")) return;
+    fputs("saf: started\n", stderr);
+    fflush(stderr);
+}
+
 static void say_started(saf_comm *world, const command *c, const saf_job *job) {
     int ranks = saf_comm_size(world);
-    if (saf_comm_rank(world) != 0 || c->options.quiet) return;
-    saf_log(SAF_LOG_INFO, "%s job %s on %d rank%s", saf_job_kind_name(job->kind), c->path, ranks,
-            ranks == 1 ? "" : "s");
+    if (saf_comm_rank(world) != 0) return;
+    if (c->options.quiet)
+        say_first_word();
+    else
+        saf_log(SAF_LOG_INFO, "%s job %s on %d rank%s", saf_job_kind_name(job->kind), c->path,
+                ranks, ranks == 1 ? "" : "s");
 }
 
 /* The text of a single prompt is on stdout already, and nothing else belongs there. */
@@ -160,6 +172,21 @@ static saf_status answer(saf_comm *world, const command *c, int32_t *code) {
     return saf_comm_bcast(world, 0, &t);
 }
 
+/* The time for the start: the job file has not been read, and most ranks may not have it, but all
+ * have the words of the command line. */
+static double start_watchdog_s(int argc, char **argv) {
+    static const char key[] = "run.watchdog_seconds=";
+    double seconds = 300; /* the key's default */
+    for (int i = 0; i < argc; i++) {
+        if (strncmp(argv[i], key, sizeof key - 1) != 0) continue;
+        char *end = NULL;
+        long value = strtol(argv[i] + sizeof key - 1, &end, 10);
+        if (end != argv[i] + sizeof key - 1 && !*end && value >= 0 && value <= 86400)
+            seconds = (double)value;
+    }
+    return seconds;
+}
+
 int saf__cmd_run(int argc, char **argv) {
     saf_status st = SAF_OK;
     saf_comm *world = NULL;
@@ -168,6 +195,7 @@ int saf__cmd_run(int argc, char **argv) {
     /* Batch systems announce the end of a walltime with USR1; untouched it would kill the job, and
      * handlers must stand before MPI starts. */
     signal(SIGUSR1, SIG_IGN);
+    saf_comm_watch_start(start_watchdog_s(argc, argv));
     st = saf_comm_start(&argc, &argv, &world);
     if (st != SAF_OK) return saf__cli_exit(st);
     st = join_words(argc, argv, &words);

@@ -49,6 +49,21 @@ out:
     return st;
 }
 
+/* Each rank counts what others of its replica hold as well; here is what the other replicas hold.
+ */
+static void print_replicas(FILE *out, const saf_results *r) {
+    int32_t last = 0;
+    double model = 0;
+    for (int64_t i = 0; i < r->n_ranks; i++) {
+        const saf_result_rank *k = &r->ranks[i];
+        if (k->replica > last) last = k->replica;
+        if (k->replica == 0) model += mib(k->weight_bytes - k->replicated_bytes);
+    }
+    if (last > 0)
+        fprintf(out, "%lld replicas: each holds the whole model, %.1f MiB\n", (long long)last + 1,
+                model);
+}
+
 /* Of many ranks that hold what others hold, the one with the most stands for all. */
 static saf_status print_replicated(FILE *out, const saf_results *r) {
     saf_status st = SAF_OK;
@@ -96,6 +111,7 @@ saf_status saf__report_ranks(FILE *out, const saf_results *r) {
             fprintf(out, "rank %d had no model file: its weights came from rank %d\n", (int)k->rank,
                     (int)k->weights_from);
     }
+    print_replicas(out, r);
     SAF_TRY(print_replicated(out, r));
 out:
     saf_buf_free(&head);

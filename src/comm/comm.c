@@ -43,12 +43,19 @@ saf_status saf_comm_start(int *argc, char ***argv, saf_comm **world) {
     w->rank = 0;
     w->size = 1;
     if (gethostname(w->host, sizeof w->host - 1) != 0) snprintf(w->host, sizeof w->host, "unknown");
-    SAF_TRY(was_launched() ? saf__mpi_start(argc, argv, w) : saf__serial_start(w));
+    if (was_launched()) {
+        SAF_TRY(saf__watch_launch(w->host));
+        SAF_TRY(saf__mpi_start(argc, argv, w));
+    } else {
+        SAF_TRY(saf__serial_start(w));
+    }
     started = true;
+    SAF_TRY(saf__watch_launched(w));
     SAF_TRY(saf__bells_hang(w));
     *world = w;
     w = NULL;
 out:
+    if (st != SAF_OK) saf__watch_stop();
     comm_free(&w);
     return st;
 }

@@ -125,6 +125,10 @@ void saf__watch_moved(void);
 void saf__watch_waiting(bool is);
 void saf__watch_inside(const char *call);
 void saf__watch_answer(void);
+/* The start, where saf_comm_watch_start has been called: from before MPI begins to the first beats,
+ * which is collective on the world. */
+saf_status saf__watch_launch(const char *host);
+saf_status saf__watch_launched(saf_comm *world);
 /* Beats end, which is collective on the world; the thread ends. */
 void saf__watch_leave(void);
 void saf__watch_stop(void);

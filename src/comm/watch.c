@@ -16,13 +16,16 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "comm/transport.h"
 
 enum {
-    BEATS = 8,     /* within the watchdog's time */
-    GRANULES = 16, /* ticks of a short time; a tick of a longer one is a second */
+    BEATS = 8,          /* within the watchdog's time */
+    START_LEAST_S = 20, /* MPI takes its time to start many ranks, or on a busy machine */
+    GRANULES = 16,      /* ticks of a short time; a tick of a longer one is a second */
     HOST_BYTES = 256
 };
 
@@ -32,8 +35,11 @@ typedef struct {
 } beat;
 
 static struct {
-    saf_comm *world; /* NULL: nobody watches */
-    saf_comm *comm;  /* its own context over the world; NULL: no more beats */
+    saf_comm *world; /* NULL: MPI has not begun */
+    saf_comm *comm;  /* its own context over the world; NULL: no beats */
+    int rank;
+    char host[HOST_BYTES];
+    double start_s; /* the time for the start; 0: nobody watches it */
     double seconds, tick_s;
     int32_t limit, every; /* ticks: the watchdog's time, between two beats */
     /* the rank that is listened to */
@@ -60,7 +66,8 @@ static atomic_bool due;            /* a tick has passed that nobody has looked a
 static atomic_bool waiting;        /* for another rank, and able to answer */
 static atomic_uint_fast64_t moved; /* grows whenever this rank gets on */
 static atomic_int_fast64_t ticks;
-static atomic_int still; /* ticks since `moved` grew */
+static atomic_bool beating; /* beats have begun: others may notice as well */
+static atomic_int still;    /* ticks since `moved` grew */
 static _Atomic(const char *) inside, phase = "starting";
 
 /* ---- the end -----------------------------------------------------------------------------------
@@ -74,7 +81,9 @@ static void bark(const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     saf_log(SAF_LOG_ERROR, "%s", text);
-    saf_comm_abort(w.world, saf_status_exit_code(SAF_WATCHDOG));
+    if (w.world) saf_comm_abort(w.world, saf_status_exit_code(SAF_WATCHDOG));
+    fflush(NULL);
+    _exit(saf_status_exit_code(SAF_WATCHDOG)); /* for which the launcher ends the others */
 }
 
 static const char *phase_now(void) {
@@ -84,17 +93,28 @@ static const char *phase_now(void) {
 /* ---- the thread
  * ---------------------------------------------------------------------------------- */
 
+/* Inside MPI nobody answers, so no rank knows which one does not come, and all of them wait for as
+ * long. Rank 0 says so, the next ones only if it does not. */
+static int32_t turn_to_say(void) {
+    return (int32_t)((double)saf_i64_min(w.rank, 2) * 2 / w.tick_s);
+}
+
 static void check_myself(void) {
     const char *call = atomic_load_explicit(&inside, memory_order_relaxed);
-    int n = atomic_load_explicit(&still, memory_order_relaxed);
-    if (call && n >= 2 * w.limit)
+    bool waits = atomic_load_explicit(&waiting, memory_order_relaxed);
+    int n = atomic_load_explicit(&still, memory_order_relaxed), times = 2;
+    if (!atomic_load_explicit(&beating, memory_order_relaxed)) {
+        times = 1;
+        if (waits && !call) call = "the first meeting";
+    }
+    if (call && n >= times * w.limit + turn_to_say())
         bark(
             "rank %d on %s has waited in %s for %g seconds, while %s: another rank does not come "
             "(watchdog)",
-            w.world->rank, w.world->host, call, 2 * w.seconds, phase_now());
-    if (!call && n >= w.limit && !atomic_load_explicit(&waiting, memory_order_relaxed))
-        bark("rank %d on %s hangs: it has not got on for %g seconds, while %s (watchdog)",
-             w.world->rank, w.world->host, w.seconds, phase_now());
+            w.rank, w.host, call, times * w.seconds, phase_now());
+    if (!call && !waits && n >= w.limit)
+        bark("rank %d on %s hangs: it has not got on for %g seconds, while %s (watchdog)", w.rank,
+             w.host, w.seconds, phase_now());
 }
 
 static void count_tick(uint_fast64_t *seen) {
@@ -260,9 +280,8 @@ void saf_comm_watch_phase(const char *name) {
  */
 
 /* The name of the next rank's host. */
-static saf_status meet_neighbours(void) {
+static saf_status meet_neighbours(saf_comm *c) {
     saf_status st = SAF_OK;
-    saf_comm *c = w.comm;
     saf__op ops[2] = {{0}, {0}};
     char mine[HOST_BYTES];
     int before = (c->rank + c->size - 1) % c->size;
@@ -284,31 +303,84 @@ static void set_times(double seconds) {
     w.every = w.limit / BEATS;
 }
 
-static void begin(saf_comm *world) {
-    w.world = world;
+/* Nothing has been heard or told yet, in ticks of the time that holds now. */
+static void begin(double seconds) {
+    if (w.started) pthread_mutex_lock(&w.lock);
+    set_times(seconds);
     w.silent = w.next_still = 0;
-    w.next_over = w.leaving = false;
-    w.told_tick = w.heard_tick = atomic_load_explicit(&ticks, memory_order_relaxed);
+    w.heard_tick = atomic_load_explicit(&ticks, memory_order_relaxed);
+    w.told_tick = w.heard_tick - w.every;
     saf__watch_moved();
     atomic_store_explicit(&still, 0, memory_order_relaxed);
+    if (!w.started) return;
+    pthread_cond_signal(&w.wake);
+    pthread_mutex_unlock(&w.lock);
+}
+
+/* The time until beats have begun. */
+static double start_s(double seconds) {
+    return seconds < START_LEAST_S ? START_LEAST_S : seconds;
+}
+
+void saf_comm_watch_start(double seconds) {
+    w.start_s = seconds;
+}
+
+saf_status saf__watch_launch(const char *host) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                        "MV2_COMM_WORLD_RANK"};
+    const char *rank = NULL;
+    if (w.start_s <= 0) return SAF_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !rank; i++) rank = getenv(names[i]);
+    w.rank = rank ? (int)strtol(rank, NULL, 10) : 0;
+    snprintf(w.host, sizeof w.host, "%s", host);
+    atomic_store_explicit(&phase, "starting", memory_order_relaxed);
+    atomic_store_explicit(&beating, false, memory_order_relaxed);
+    begin(start_s(w.start_s));
+    saf__watch_inside("MPI_Init");
+    return start_thread();
+}
+
+saf_status saf__watch_launched(saf_comm *world) {
+    double seconds = w.start_s;
+    saf__watch_inside(NULL);
+    w.start_s = 0;
+    return seconds > 0 ? saf_comm_watch(world, seconds) : SAF_OK;
 }
 
 saf_status saf_comm_watch(saf_comm *world, double seconds) {
     saf_status st = SAF_OK;
+    saf_comm *comm = NULL;
+    if (w.comm && seconds > 0) { /* no moment without */
+        begin(seconds);
+        return SAF_OK;
+    }
     saf__watch_leave();
-    saf__watch_stop();
-    if (seconds <= 0 || world->size == 1) return SAF_OK;
-    begin(world);
-    set_times(seconds);
-    SAF_TRY(saf_comm_dup(world, &w.comm));
-    SAF_TRY(meet_neighbours());
+    if (seconds <= 0 || world->size == 1) {
+        saf__watch_stop();
+        return SAF_OK;
+    }
+    w.world = world;
+    w.rank = world->rank;
+    snprintf(w.host, sizeof w.host, "%s", world->host);
+    w.next_over = w.leaving = false;
+    atomic_store_explicit(&beating, false, memory_order_relaxed);
+    begin(start_s(seconds));
+    SAF_TRY(saf__agree(world, w.started ? SAF_OK : start_thread()));
+    SAF_TRY(saf_comm_dup(world, &comm));
+    SAF_TRY(meet_neighbours(comm));
+    begin(seconds);
+    w.comm = comm;
+    comm = NULL;
     SAF_TRY(listen());
-    st = saf__agree(world, start_thread());
+    atomic_store_explicit(&beating, true, memory_order_relaxed);
     saf_alive_calls(saf_comm_progress);
-    if (st == SAF_OK) return SAF_OK;
-    saf__watch_leave();
-    saf__watch_stop();
 out:
+    if (st != SAF_OK) {
+        saf_comm_free(&comm);
+        saf_comm_free(&w.comm);
+        saf__watch_stop();
+    }
     return st;
 }
 

@@ -90,6 +90,20 @@ static void print_ranks(const saf__session *s) {
     }
 }
 
+void saf__plan_warn(const saf__session *s) {
+    int no_heads = 0, no_rows = 0;
+    for (int i = 0; i < s->ranks; i++) {
+        saf_slice_range r = saf_layout_range(&s->layout, i);
+        no_heads += r.heads.end <= r.heads.begin;
+        no_rows += r.width.end <= r.width.begin || r.ff.end <= r.ff.begin;
+    }
+    if (no_heads == 0 && no_rows == 0) return;
+    saf_log(SAF_LOG_WARNING,
+            "of %d ranks %d have no attention heads and %d no rows of some matrix: fewer parts "
+            "(layout.tensor) or other shares (layout.share) leave none idle",
+            s->ranks, no_heads, no_rows);
+}
+
 saf_status saf__plan_print(saf__session *s) {
     saf_status st = saf__ranks_gather(s);
     saf_buf layout = {0};

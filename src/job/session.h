@@ -184,5 +184,7 @@ saf_status saf__results_write(saf__session *s);
 
 /* plan.c: --dry-run, what each rank would hold, to stdout. Collective. */
 saf_status saf__plan_print(saf__session *s);
+/* Rank 0: says of ranks that the layout leaves without heads or rows. */
+void saf__plan_warn(const saf__session *s);
 
 #endif

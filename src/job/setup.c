@@ -189,6 +189,7 @@ saf_status saf__session_open(saf__session *s) {
     SAF_TRY(saf_comm_agree(s->world, make_requests(s)));
     SAF_TRY(saf_work_bcast(s->world, 0, &s->work));
     SAF_TRY(saf__layout_make(s));
+    if (s->rank == 0) saf__plan_warn(s);
     saf_place place = saf_layout_place(&s->layout, s->rank);
     s->head = place.stage == 0 && place.part == 0;
     SAF_TRY(share_job(s));

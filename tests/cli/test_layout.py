@@ -98,7 +98,17 @@ def errors(folder):
     refused(job, 1, ["layout.share=[0.0]"], "layout.share", "got 0")
 
 
-for part in (a_large_vocabulary, grids, errors):
+def idle(folder):
+    """Ranks that are left without heads or rows are said in one line, by the plan and by the run."""
+    job = make_job(folder, STORIES)
+    for words in ["--dry-run"], ["generate.max_tokens=1", f"output.file={folder}/out.h5"]:
+        for ranks, text in (3, "of 3 ranks 1 have no attention heads and 1 no rows of some matrix"), (2, ""):
+            p = saf("run", job, "--quiet", f"layout.tensor={ranks}", *words, ranks=ranks)
+            tap.ok(p.returncode == 0 and text in p.stderr and p.stderr.count("warning: ") == bool(text),
+                   f"{ranks} ranks, {words[0]}", p.stderr)
+
+
+for part in (a_large_vocabulary, grids, errors, idle):
     with scratch() as scratch_folder:
         part(scratch_folder)
 tap.exit()

@@ -1,5 +1,6 @@
-"""A model of more than 600 MB over 1 to 3 ranks: the weight bytes of the ranks add up to the file's,
-and no rank takes more memory than its slice, its cache and 64 MiB."""
+"""Models over ranks: in each replica the weight bytes add up to the file's, and no rank takes more memory
+than its slice, its cache and 64 MiB, memory shared by the ranks of a host included. Pipelines of a model
+of more than 600 MB, and every kind of grid of a smaller one."""
 import json
 import os
 import subprocess
@@ -31,42 +32,74 @@ def run_given(ranks, folder, job):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
 
 
-with scratch() as folder:
-    for tied in (False, True):
-        path = os.path.join(folder, "model.gguf")
-        made = saf("model", "make", path, "--arch", "qwen3", "--shape", "14:1024:16:8:128:3072",
-                   "--type", "q8_0", "--vocab-size", 151936 if tied else 202048,
-                   *(["--tied"] if tied else []), timeout=300)
-        if not tap.ok(made.returncode == 0, f"a model is made, tied {tied}", made.stderr):
-            break
-        info = json.loads(saf("model", "info", path, "--json").stdout)
-        file_bytes = info["tensor_bytes"]
-        if not tied:
-            tap.ok(os.path.getsize(path) > 600e6, "it is larger than 600 MB")
-        job = job_file(folder, JOB.format(path=path, folder=folder))
-        for ranks, given in ((1, False), (2, False), (3, False), (3, True)):
-            label = f"tied {tied}, {ranks} ranks" + (", rank 0 alone has the file" if given else "")
-            run = run_given(ranks, folder, job) if given else saf("run", job, "--quiet",
-                                                                  ranks=ranks, timeout=300)
-            if not tap.ok(run.returncode == 0, label + ": runs", run.stderr):
-                continue
-            with h5py.File(os.path.join(folder, "out.h5")) as f:
-                table = f["ranks"][...]
-            total = int(table["weight_bytes"].sum()) - int(table["replicated_bytes"].sum())
-            tap.equal(total, file_bytes, label + ": weight bytes add up")
-            named = [r["replicated"].decode() for r in table]
-            tap.equal([bool(name) for name in named], [bool(r["replicated_bytes"]) for r in table],
-                      label + ": what another counts has names")
-            tap.equal(named[-1].startswith("token_embd.weight") if table["layer0"][-1] else tied,
-                      tied, label + ": a later stage names the embedding that it holds")
-            if watched():
-                tap.skip(label + ": memory", "the address sanitizer takes memory itself")
-                continue
-            for r in table:
-                limit = int(r["weight_bytes"]) + int(r["memory_kv_bytes"]) + (64 << 20)
-                tap.ok(int(r["peak_memory_bytes"]) <= limit,
-                       f"{label}: rank {r['rank']} takes "
-                       f"{(int(r['peak_memory_bytes']) - limit) / 2**20 + 64:.0f} MiB beyond its "
-                       "slice and cache", f"peak {r['peak_memory_bytes']}, limit {limit}")
-        os.remove(path)
+def make(folder, shape, vocabulary, *words):
+    """Its path and the bytes of its tensors."""
+    path = os.path.join(folder, "model.gguf")
+    made = saf("model", "make", path, "--arch", "qwen3", "--shape", shape, "--type", "q8_0",
+               "--vocab-size", vocabulary, *words, timeout=300)
+    if not tap.ok(made.returncode == 0, f"a model of {shape} is made", made.stderr):
+        tap.exit()
+    return path, json.loads(saf("model", "info", path, "--json").stdout)["tensor_bytes"]
+
+
+def check_memory(label, table):
+    if watched():
+        tap.skip(label + ": memory", "the address sanitizer takes memory itself")
+        return
+    for r in table:
+        limit = int(r["weight_bytes"]) + int(r["memory_kv_bytes"]) + (64 << 20)
+        tap.ok(int(r["peak_memory_bytes"]) <= limit,
+               f"{label}: rank {r['rank']} takes "
+               f"{(int(r['peak_memory_bytes']) - limit) / 2**20 + 64:.0f} MiB beyond its "
+               "slice and cache", f"peak {r['peak_memory_bytes']}, limit {limit}")
+
+
+def check(folder, job, file_bytes, ranks, given=False, replicas=1, **grid):
+    """Returns the table of ranks."""
+    label = f"{ranks} ranks" + "".join(f", {k} {v}" for k, v in grid.items()) + \
+        (f", replicas {replicas}" if replicas > 1 else "") + (", rank 0 alone has the file" if given else "")
+    words = [f"layout.{k}={v}" for k, v in {**grid, "replicas": replicas}.items()]
+    run = run_given(ranks, folder, job) if given else saf("run", job, "--quiet", *words, ranks=ranks, timeout=300)
+    if not tap.ok(run.returncode == 0, label + ": runs", run.stderr):
+        return None
+    out = os.path.join(folder, "out.h5")
+    with h5py.File(out) as f:
+        table = f["ranks"][...]
+    for replica in range(replicas):
+        mine = table[table["replica"] == replica]
+        tap.equal(int(mine["weight_bytes"].sum()) - int(mine["replicated_bytes"].sum()), file_bytes,
+                  f"{label}: weight bytes of replica {replica} add up")
+    tap.equal([bool(r["replicated"]) for r in table], [bool(r["replicated_bytes"]) for r in table],
+              label + ": what another counts has names")
+    said = f"{replicas} replicas: each holds the whole model, {file_bytes / 2**20:.1f} MiB\n"
+    tap.equal(said in saf("report", out).stdout, replicas > 1, label + ": the report tells of replicas")
+    check_memory(label, table)
+    return table
+
+
+def pipelines(folder):
+    path, file_bytes = make(folder, "14:1024:16:8:128:3072", 202048)
+    tap.ok(os.path.getsize(path) > 600e6, "it is larger than 600 MB")
+    job = job_file(folder, JOB.format(path=path, folder=folder))
+    for ranks, given in (1, False), (2, False), (3, True):
+        check(folder, job, file_bytes, ranks, given, pipeline=ranks)
+
+
+def grids(folder):
+    """Of a model whose embedding is its head as well."""
+    path, file_bytes = make(folder, "14:512:8:4:128:1536", 202048, "--tied")
+    job = job_file(folder, JOB.format(path=path, folder=folder))
+    table = check(folder, job, file_bytes, 3, pipeline=3)
+    if table is not None:
+        tap.ok(table[-1]["replicated"].startswith(b"token_embd.weight"), "the last stage names the embedding")
+    check(folder, job, file_bytes, 2, tensor=2)
+    check(folder, job, file_bytes, 3, tensor=3)
+    check(folder, job, file_bytes, 4, pipeline=2, tensor=2)
+    check(folder, job, file_bytes, 2, replicas=2)
+    check(folder, job, file_bytes, 4, tensor=2, replicas=2)
+
+
+for part in pipelines, grids:
+    with scratch() as scratch_folder:
+        part(scratch_folder)
 tap.exit()

@@ -14,6 +14,7 @@ from saftest import ENV, ROOT, SAF, Tap, job_file, saf, scratch  # noqa: E402
 tap = Tap()
 RANKS = 4
 WATCHDOG_S = 2
+START_S = 20  # it is patient until the ranks know each other
 HOST = socket.gethostname()
 
 
@@ -172,17 +173,39 @@ def hanging(folder, model):
            "rank 0 hangs while opening", f"exit {code} after {took:.1f} s, left {left}: {said}")
 
 
+def stop_at_start(folder, model, rank, after_s):
+    """Before the ranks know each other none of them can be named, but the job ends all the same."""
+    job = Job(folder, model, "input.prompts=jobs/data/prompts.txt")
+    if not job.find_ranks():
+        job.end(0)
+        return
+    time.sleep(after_s)
+    os.kill(job.pids[rank], signal.SIGSTOP)
+    code, took, said, left = job.end(60)
+    tap.ok(code == 124 and took < START_S + 15 and not left and said.count("error: ") == 1 and
+           re.search(rf"error: rank \d on {HOST} has (waited in|not answered).*\(watchdog\)", said),
+           f"rank {rank} is stopped {after_s} s after all have started",
+           f"exit {code} after {took:.1f} s, left {left}: {said}")
+
+
+def make(path, shape):
+    made = saf("model", "make", path, "--arch", "qwen3", "--shape", shape, "--type", "f16", "--seed", 1)
+    return tap.ok(made.returncode == 0, f"a model of {shape} is made", made.stderr)
+
+
 with scratch() as scratch_folder:
-    large = os.path.join(scratch_folder, "large.gguf")
-    made = saf("model", "make", large, "--arch", "qwen3", "--shape", "16:1024:16:8:64:3072", "--type",
-               "f16", "--seed", 1)
-    if tap.ok(made.returncode == 0, "a model is made", made.stderr):
-        for number in range(RANKS):
-            for at in "loading", "running":
-                kill(scratch_folder, large, number, at)
-                stop(scratch_folder, large, number, at)
+    large, small = (os.path.join(scratch_folder, name) for name in ("large.gguf", "small.gguf"))
+    if make(large, "16:1024:16:8:64:3072") and make(small, "16:256:4:2:64:768"):
         for number in 0, 3:
-            kill(scratch_folder, large, number, "running", "layout.replicas=4")
-            stop(scratch_folder, large, number, "running", "layout.replicas=2")
-        hanging(scratch_folder, large)
+            kill(scratch_folder, large, number, "loading")
+        for number in 1, 2:
+            stop(scratch_folder, large, number, "loading")
+        for number in range(RANKS):
+            kill(scratch_folder, small, number, "running")
+            stop(scratch_folder, small, number, "running")
+        kill(scratch_folder, small, 3, "running", "layout.replicas=4")
+        stop(scratch_folder, small, 0, "running", "layout.replicas=2")
+        for number, seconds in (2, 0), (0, 0.2):
+            stop_at_start(scratch_folder, small, number, seconds)
+        hanging(scratch_folder, small)
 tap.exit()

@@ -171,6 +171,25 @@ def stop_request(folder):
     ask_to_stop([SAF, "run"], "alone", os.path.join(folder, "1.h5"))
     ask_to_stop(["bash", "jobs/slurm/generate.sbatch"], "in a batch job",
                 os.path.join(folder, "2.h5"))
+    quiet_first_word(os.path.join(folder, "3.h5"))
+
+
+def quiet_first_word(out):
+    """With --quiet saf tells the batch script, and nobody else, that it can take signals."""
+    words = ["jobs/generate.cfg", "model.path=" + STORIES, "generate.max_tokens=3", "--quiet"]
+    for variable, said in (None, ""), ("1", "saf: started\n"):
+        p = saf("run", *words, f"output.file={out}", env={"SAF_FIRST_WORD": variable} if variable else None)
+        os.remove(out)
+        tap.equal((p.returncode, p.stderr), (0, said), f"the first word with --quiet, SAF_FIRST_WORD {variable}")
+    script = """. jobs/launch.sh
+        launch "$saf" run "$@"
+        code=$?
+        for _ in {1..100}; do [ "$spoke" = 1 ] && break; sleep 0.05; done
+        echo "heard $spoke" >&2
+        exit $code"""
+    p = subprocess.run(["bash", "-c", script, "-", *words, f"output.file={out}"], cwd=ROOT, env=dict(ENV, SAF=SAF), text=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False)
+    tap.equal((p.returncode, p.stderr), (0, "heard 1\n"), "the script hears it, and shows nothing")
 
 
 def ask_to_stop(command, where, out):

@@ -90,7 +90,7 @@ class Checker:
         policy = "active" if ALL and max(ranks, 1) * max(threads, 1) <= 2 else "passive"
         run = saf("run", self.job, "--quiet", f"layout.threads={threads}", f"run.sequences={sequences}",
                   f"run.micro_batch={micro_batch}", f"run.chunk={chunk}", *self.settings, *settings,
-                  ranks=ranks if ranks > 1 or ALL else 0, env={"SAF_KERNELS": kernels, "OMP_WAIT_POLICY": policy})
+                  ranks=ranks if ranks > 1 or ALL else 0, timeout=300, env={"SAF_KERNELS": kernels, "OMP_WAIT_POLICY": policy})
         if not tap.ok(run.returncode == 0, name + " runs", run.stderr):
             return
         with h5py.File(os.path.join(self.folder, "out.h5")) as f:

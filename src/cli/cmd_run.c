@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/report.h"
+#include "cli/words.h"
 #include "saf/comm.h"
 #include "saf/job.h"
 
@@ -35,33 +36,10 @@ static void print_help(void) {
 
 /* ---- the command line ---------------------------------------------------------------------- */
 
-static bool is_plain(const char *word) {
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_";
-    return *word && strspn(word, plain) == strlen(word);
-}
-
-/* A word that a shell reads back as it is. */
-static saf_status append_word(saf_buf *out, const char *word) {
-    saf_status st = SAF_OK;
-    if (out->len) SAF_TRY(saf_buf_append(out, " ", 1));
-    if (is_plain(word)) return saf_buf_append(out, word, strlen(word));
-    SAF_TRY(saf_buf_append(out, "'", 1));
-    for (const char *p = word; *p; p++) {
-        if (*p == '\'')
-            SAF_TRY(saf_buf_append(out, "'\\''", 4));
-        else
-            SAF_TRY(saf_buf_append(out, p, 1));
-    }
-    st = saf_buf_append(out, "'", 1);
-out:
-    return st;
-}
-
 static saf_status join_words(int argc, char **argv, saf_buf *out) {
     saf_status st = SAF_OK;
-    SAF_TRY(append_word(out, "saf"));
-    for (int i = 0; i < argc; i++) SAF_TRY(append_word(out, argv[i]));
+    SAF_TRY(saf__words_print("saf", out));
+    for (int i = 0; i < argc; i++) SAF_TRY(saf__words_print(argv[i], out));
 out:
     return st;
 }

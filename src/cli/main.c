@@ -11,6 +11,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "run a job (alone, or on as many ranks as mpirun starts)", saf__cmd_run},
+    {"launch", "start mpirun with a job, and again after a failure", saf__cmd_launch},
     {"report", "read a results file back as tables", saf__cmd_report},
     {"status", "how far a job is, from its files", saf__cmd_status},
     {"model", "info, tokens, text, make: look into a model file or make one", saf__cmd_model},

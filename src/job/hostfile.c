@@ -28,6 +28,11 @@ static bool starts(const reader *r, const char *two) {
     return r->end - r->at >= 2 && memcmp(r->at, two, 2) == 0;
 }
 
+static bool ends_word(const reader *r) {
+    char c = *r->at;
+    return is_space(c) || c == '\n' || c == '=' || c == '#' || starts(r, "//") || starts(r, "/*");
+}
+
 /* Skips spaces and comments up to a word, the end of a line or that of the text. */
 static saf_status skip(reader *r) {
     while (r->at < r->end) {
@@ -59,9 +64,7 @@ static saf_status next(reader *r, token *t) {
     char c = *r->at++;
     t->len = 1;
     t->kind = c == '\n' ? NEWLINE : c == '=' ? EQUALS : WORD;
-    while (t->kind == WORD && r->at < r->end && !is_space(*r->at) && !memchr("\n=#", *r->at, 3) &&
-           !starts(r, "//") && !starts(r, "/*"))
-        r->at++, t->len++;
+    while (t->kind == WORD && r->at < r->end && !ends_word(r)) r->at++, t->len++;
 out:
     return st;
 }

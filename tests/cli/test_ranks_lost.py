@@ -9,6 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from processes import is_running, ranks_of, wait_until  # noqa: E402
 from saftest import ENV, ROOT, SAF, Tap, job_file, saf, scratch  # noqa: E402
 
 tap = Tap()
@@ -16,39 +17,6 @@ RANKS = 4
 WATCHDOG_S = 2
 START_S = 20  # it is patient until the ranks know each other
 HOST = socket.gethostname()
-
-
-def process_of(pid):
-    """Name, state and parent; None when it is gone. (A bare machine has no `ps`.)"""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            before, after = f.read().rsplit(")", 1)
-    except OSError:
-        return None
-    state, parent = after.split()[:2]
-    return before.split("(", 1)[1], state, int(parent)
-
-
-def is_running(pid):
-    """Not gone, and no zombie that nobody has asked about yet."""
-    process = process_of(pid)
-    return process is not None and process[1] not in "ZX"
-
-
-def ranks_of(launcher):
-    """The ranks' processes by rank: the launcher starts them in that order."""
-    found = []
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        process = process_of(pid)
-        if process and process[0] == "saf" and process[2] == launcher:
-            try:
-                with open(f"/proc/{pid}/environ", "rb") as f:
-                    rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", f.read())
-            except OSError:
-                continue
-            if rank:  # there is none for a moment, while saf starts itself again
-                found.append((int(rank.group(1)), pid))
-    return [pid for _, pid in sorted(found)]
 
 
 class Job:
@@ -104,15 +72,6 @@ class Job:
         if len(self.pids) == RANKS:
             return True
         return tap.ok(False, f"{RANKS} ranks are running", f"{self.pids}: {self.said()}")
-
-
-def wait_until(condition, seconds=30):
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def start(folder, model, phase, after_s, *words):

@@ -50,8 +50,8 @@ static inline int64_t checkpoint_count(int type, int64_t number, int64_t scale) 
     return type == 7 ? 0 : scale * (3 + type) + number % 7;
 }
 
-static inline void checkpoint_name(int type, char out[16]) {
-    snprintf(out, 16, "values_%d", type);
+static inline void checkpoint_name(int type, char out[24]) {
+    snprintf(out, 24, "values_%d", type);
 }
 
 /* Not through cmocka: the caller may be a child whose disk is full. */
@@ -63,7 +63,7 @@ static inline saf_status checkpoint_write(const char *output, int64_t number, in
     saf_status st = saf_checkpoint_create(output, &head, &w);
     for (int i = 0; st == SAF_OK && i < CHECKPOINT_TYPES; i++) {
         void *values = NULL;
-        char name[16];
+        char name[24];
         int64_t n = checkpoint_count(i, number, scale);
         checkpoint_name(i, name);
         checkpoint_values(checkpoint_types[i], n, number, &values);
@@ -93,7 +93,7 @@ static inline bool checkpoint_is_whole(const saf_checkpoint *c, int64_t scale) {
         void *values = NULL, *wanted = NULL;
         int64_t n = -1, m = checkpoint_count(i, number, scale);
         size_t bytes;
-        char name[16];
+        char name[24];
         checkpoint_name(i, name);
         checkpoint_values(checkpoint_types[i], m, number, &wanted);
         good = saf_checkpoint_get(c, name, checkpoint_types[i], m, &n, &values) == SAF_OK &&

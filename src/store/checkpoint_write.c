@@ -155,13 +155,13 @@ static saf_status end_dataset(saf_checkpoint_writer *w) {
 /* Between pieces, only what goes on from the one before fits. */
 static saf_status check_piece(const saf_checkpoint_writer *w, const char *name, saf_dtype dtype,
                               int64_t n, int64_t at, int64_t count) {
-    const given *last = w->n > 0 ? &w->all[w->n - 1] : NULL;
-    bool open = w->dataset >= 0;
-    if (at < 0 || count < 0 || at > n - count || at != (open ? w->next : 0) ||
-        (open && (strcmp(last->name, name) != 0 || last->dtype != dtype || last->n != n)))
+    /* of the dataset that is open */
+    const given *last = w->dataset >= 0 && w->n > 0 ? &w->all[w->n - 1] : NULL;
+    if (at < 0 || count < 0 || at > n - count || at != (last ? w->next : 0) ||
+        (last && (strcmp(last->name, name) != 0 || last->dtype != dtype || last->n != n)))
         return saf_fail(SAF_DEFECT, "%s: values [%lld, +%lld) of %lld of %s after %lld of %s",
                         w->h5.path, (long long)at, (long long)count, (long long)n, name,
-                        (long long)w->next, open ? last->name : "nothing");
+                        (long long)w->next, last ? last->name : "nothing");
     return SAF_OK;
 }
 

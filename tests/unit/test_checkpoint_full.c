@@ -51,7 +51,10 @@ static int write_limited(rlim_t limit, int64_t scale, int times) {
                      strstr(text, "bytes") &&
                      (strstr(text, strerror(EFBIG)) || strstr(text, strerror(ENOSPC)));
         if (!clear) fprintf(stderr, "limit %llu: %s\n", (unsigned long long)limit, text);
-        exit(clear ? CHILD_FULL : CHILD_UNCLEAR);
+        int code = clear ? CHILD_FULL : CHILD_UNCLEAR;
+        /* HDF5 keeps each file that it could not write, which a leak checker would find at exit. */
+        if (times > 1) _exit(code);
+        exit(code);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     if (!WIFEXITED(status))

@@ -75,8 +75,9 @@ endif
 MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
             $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$$(nproc))
 
-.PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact \
-        test-cluster test-neon test-inject lint check-layers format asan ubsan tsan coverage fuzz fuzz-targets \
+.PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact test-resume \
+        test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
+        coverage fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention \
         bench-ranks bench-link bench-meet install uninstall clean help
 .SECONDARY: $(TESTOBJ)
@@ -185,6 +186,12 @@ test-exact: all ## one job over many layouts: one hash; all of those of which `m
 test-cluster: all $(BUILD)/tests/mpi/test_comm_shared ## jobs over hosts and under Slurm, both set up on this machine for the test
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@KINDS=cluster $(RUN)
+test-resume: all ## a job that is stopped and goes on: from every layout to every other
+	@LIMIT=14400 SAF_TEST_RESUME_LONG=1 KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_resume
+test-signals: all ## a job that is asked to stop, from its first line on in steps of 10 ms
+	@LIMIT=14400 SAF_TEST_SIGNALS=long KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_signals
+test-crash: all ## a job that is killed N times (600), a third of them while it writes a checkpoint
+	@LIMIT=14400 N=$(or $(N),600) SAF_TEST_SIGNALS=crash KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_signals
 test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qemu, against those of this machine
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/tools/test-neon "$(T)"
 test-inject: all $(BUILD)/inject.so ## every call for memory or a file made to fail in turn (minutes; CASE=, EVERY=n)

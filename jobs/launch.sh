@@ -12,34 +12,61 @@ saf=${SAF:-build/saf}
 # the launcher ignores it, and saf may hear it twice. With --quiet saf says a word for this script alone,
 # because the variable asks for it.
 launch() {
-    launched='' asked=0 spoke=0
-    trap 'asked=1; pass_on' USR1
-    trap 'spoke=1; pass_on' USR2
+    local launched asked=0 spoke status
+    exec {spoke}<> <(:) # a pipe: there is something in it once saf has spoken
+    trap 'asked=1' USR1
     (
         trap '' USR1
         export SAF_FIRST_WORD=1
-        exec "$@"
+        exec "$@" {spoke}>&-
     ) 2> >(watch >&2) &
     launched=$!
     # A signal ends `wait` early, while the launcher runs on; once it is gone, `wait` still knows its
     # status.
-    while kill -0 "$launched" 2>/dev/null; do wait "$launched"; done
+    while kill -0 "$launched" 2>/dev/null; do
+        wait "$launched"
+        while [ "$asked" -eq 1 ] && kill -0 "$launched" 2>/dev/null; do
+            if read -r -t 0 -u "$spoke"; then
+                asked=0
+                kill -USR1 "$launched" 2>/dev/null
+            else
+                sleep 0.1
+            fi
+        done
+    done
     wait "$launched"
+    status=$?
+    exec {spoke}>&-
+    [ $status -ne 75 ] || again
+    return $status
 }
 
-pass_on() {
-    if [ "$asked" -eq 1 ] && [ "$spoke" -eq 1 ]; then kill -USR1 "$launched" 2>/dev/null; fi
+# saf was stopped early and goes on with the same command (75): Slurm is to start this job again, up to
+# MAX_RESTARTS times (20; 0: never). The job keeps its number; Slurm waits two minutes first, or what its
+# `cred_expire` says. Every other end is one: an error would be the same again.
+again() {
+    local restarts=${SLURM_RESTART_COUNT:-0} most=${MAX_RESTARTS:-20} job=${SLURM_JOB_ID:-}
+    if [ -z "$job" ] || [ "$most" -eq 0 ]; then return; fi
+    if [ "$restarts" -ge "$most" ]; then
+        echo "job $job was started again $restarts times: submit it once more to go on" >&2
+    elif scontrol requeue "$job"; then
+        echo "job $job will be started again ($((restarts + 1)) of at most $most times)" >&2
+        sleep 60 # until Slurm ends this script
+    else
+        echo "job $job could not be put back into the queue: submit it once more to go on" >&2
+    fi
 }
 
-# Copies standard error, and tells the script of the first line that is saf's.
+# Copies standard error, and leaves a word in the pipe when the first line comes that is saf's. Not by a
+# second signal: bash, when it waits and two come at once, forgets one of them.
 watch() {
     trap '' USR1
     local line
     while IFS= read -r line; do
         [ "$line" = "saf: started" ] || printf '%s\n' "$line"
-        case $line in saf*) kill -USR2 $$; break ;; esac
+        case $line in saf*) echo >&"$spoke"; break ;; esac
     done
-    exec cat
+    exec cat {spoke}>&-
 }
 
 # reach_by PROGRAM: mpirun reaches the other hosts through the scheduler's own PROGRAM, which takes a host

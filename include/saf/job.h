@@ -67,8 +67,12 @@ typedef struct {
     } bench;
     struct {
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
-        bool trace; /* the ranks' timelines go to the results */
+        bool trace;       /* the ranks' timelines go to the results */
+        char *time_limit; /* "": what a walltime of Slurm leaves */
     } run;
+    struct {
+        double every_seconds; /* 0: only when the job is stopped */
+    } checkpoint;
     struct {
         char *file;
     } output;
@@ -111,11 +115,18 @@ void saf_prompts_free(saf_prompt **prompts, int64_t n);
 
 typedef struct {
     bool dry_run, quiet;
+    bool fresh; /* whatever results and checkpoints there are, the job starts over */
     const char *command_line;
+    double start_s; /* of the process, by saf_clock_s: a time limit counts from it */
 } saf_run_options;
 
 /* Runs a job over all ranks of `world`; rank 0's job is the one that counts (the others may pass
- * an empty one). Results go to job->output.file. Collective; all ranks return the same status. */
+ * an empty one). Results go to job->output.file. Collective; all ranks return the same status.
+ *
+ * Where that is the finished result of this very job, nothing is computed. Otherwise, where there
+ * is a checkpoint, the job goes on from it. Errors: BAD_INPUT where either is of another job;
+ * STOPPED when it was told to stop (USR1, run.time_limit) and the same command goes on. Needs
+ * saf_signals_start before, or is never told. */
 saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options);
 
 #endif

@@ -56,6 +56,12 @@ int saf_gguf_parts(const saf_gguf *g);
 uint64_t saf_gguf_file_bytes(const saf_gguf *g); /* of all parts */
 /* SHA-256 of the header bytes of every part (all that precedes the tensor data). */
 saf_status saf_gguf_header_sha256(const saf_gguf *g, uint8_t out[32]);
+/* XXH3-128 over the tensors in the order of the file: of each its name, its size, and pieces of
+ * 4 KiB of its bytes, evenly spaced from the first to the last (all of them where it is small). So
+ * a large file is not read whole. It tells models apart that were trained, converted or quantised
+ * in another way, which differ all over; a change to some bytes between the pieces it does not
+ * notice. Of a file, not of an image. Errors: IO, BAD_INPUT (the file has become shorter). */
+saf_status saf_gguf_fingerprint(const saf_gguf *g, uint8_t out[16]);
 
 const char *saf_gguf_kind_name(saf_gguf_kind kind); /* "u32", "string", ... */
 

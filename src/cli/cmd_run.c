@@ -1,6 +1,5 @@
 /* saf run: rank 0 reads the job, all ranks run it. */
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,9 +7,10 @@
 #include "cli/report.h"
 #include "cli/words.h"
 #include "saf/comm.h"
+#include "saf/core_signals.h"
 #include "saf/job.h"
 
-static const char *const usage = "saf run JOB.cfg [KEY=VALUE ...] [--dry-run] [--quiet]";
+static const char *const usage = "saf run JOB.cfg [KEY=VALUE ...] [--fresh] [--dry-run] [--quiet]";
 
 typedef struct {
     saf_run_options options;
@@ -26,11 +26,15 @@ static void print_help(void) {
     printf("Runs a job: alone on one rank, under mpirun on as many as it starts.\n\n");
     printf("  KEY=VALUE   takes the place of a key of the job file: generate.max_tokens=64;\n");
     printf("              `saf help generate`, score and bench list the keys\n");
+    printf("  --fresh     start over, whatever earlier runs left\n");
     printf("  --dry-run   check everything, print what each rank would hold, compute nothing\n");
     printf("  --quiet     only warnings and errors\n\n");
-    printf("Results go to output.file; `saf report FILE.h5` reads them back.\n");
+    printf("Results go to output.file; `saf report FILE.h5` reads them back. A job that was\n");
+    printf("stopped (USR1, run.time_limit) or killed goes on with the same command, on as many\n");
+    printf("ranks as there are then; one that is done prints its results again.\n\n");
     printf("Exit codes: 0 done; 1 failed at run time; 2 wrong usage or job file; 65 bad input\n");
-    printf("file; 66 missing input; 70 a defect in saf; 73 cannot create output; 74 I/O error;\n");
+    printf("file, or results of another job; 66 missing input; 70 a defect in saf; 73 cannot\n");
+    printf("create output; 74 I/O error; 75 stopped early, the same command goes on;\n");
     printf("124 a rank was stopped, hung or out of reach (run.watchdog_seconds).\n");
 }
 
@@ -47,6 +51,7 @@ out:
 static void parse_words(int argc, char **argv, command *c) {
     static const struct option options[] = {{"dry-run", no_argument, NULL, 'd'},
                                             {"quiet", no_argument, NULL, 'q'},
+                                            {"fresh", no_argument, NULL, 'f'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     int letter;
@@ -55,6 +60,7 @@ static void parse_words(int argc, char **argv, command *c) {
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         c->options.dry_run |= letter == 'd';
         c->options.quiet |= letter == 'q';
+        c->options.fresh |= letter == 'f';
         c->help |= letter == 'h';
         if (letter == '?') c->wrong = argv[optind - 1];
     }
@@ -124,8 +130,10 @@ static saf_status run_job(saf_comm *world, const command *c) {
     }
     if (st == SAF_OK && saf_comm_rank(world) == 0 && !c->options.quiet && !c->options.dry_run)
         st = say_done(&job);
+    if (st == SAF_STOPPED && saf_comm_rank(world) == 0 && !c->options.quiet)
+        saf_log(SAF_LOG_INFO, "%s", saf_error_text());
     /* Rank 0 speaks for all, but a broken communication may not have reached it. */
-    if (st != SAF_OK && (saf_comm_rank(world) == 0 || st == SAF_COMM))
+    if (st != SAF_OK && st != SAF_STOPPED && (saf_comm_rank(world) == 0 || st == SAF_COMM))
         saf_log(SAF_LOG_ERROR, "%s", error.len ? error.data : saf_error_text());
     saf_buf_free(&error);
     saf_job_free(&job);
@@ -170,11 +178,12 @@ int saf__cmd_run(int argc, char **argv) {
     saf_comm *world = NULL;
     saf_buf words = {0};
     command c = {0};
-    /* Batch systems announce the end of a walltime with USR1; untouched it would kill the job, and
-     * handlers must stand before MPI starts. */
-    signal(SIGUSR1, SIG_IGN);
-    saf_comm_watch_start(start_watchdog_s(argc, argv));
-    st = saf_comm_start(&argc, &argv, &world);
+    c.options.start_s = saf_clock_s();
+    st = saf_signals_start(); /* before MPI starts threads of its own */
+    if (st == SAF_OK) {
+        saf_comm_watch_start(start_watchdog_s(argc, argv));
+        st = saf_comm_start(&argc, &argv, &world);
+    }
     if (st != SAF_OK) return saf__cli_exit(st);
     st = join_words(argc, argv, &words);
     parse_words(argc, argv, &c);
@@ -182,6 +191,7 @@ int saf__cmd_run(int argc, char **argv) {
     saf_log_setup(c.options.quiet ? SAF_LOG_WARNING : SAF_LOG_INFO,
                   saf_comm_size(world) > 1 ? saf_comm_rank(world) : -1);
     int32_t code = 0;
+    if (saf_comm_size(world) > 1) saf_signals_silent();
     st = saf_comm_agree(world, st);
     if (st == SAF_OK) st = answer(world, &c, &code);
     if (st != SAF_OK) code = saf__cli_exit(st);
@@ -189,6 +199,7 @@ int saf__cmd_run(int argc, char **argv) {
         st = run_job(world, &c);
         code = saf_status_exit_code(st);
     }
+    if (code != 0) saf_signals_exit_code(code); /* others may end before this one has */
     saf_buf_free(&words);
     if (st == SAF_COMM && saf_comm_size(world) > 1) saf_comm_abort(world, code);
     saf_comm_stop(&world);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "saf/core_signals.h"
 
 static const struct {
     const char *name, *help;
@@ -93,6 +94,15 @@ static void start_with_short_spins(char **argv) {
     self[n] = 0;
     execv(self, argv); /* comes back only if it cannot: the spins stay long */
 }
+
+/* A job that is told to stop is to do so from its first moment on. This runs before the libraries
+ * start, some of which start threads; what comes until the job takes it is kept. */
+static void block_signals(int argc, char **argv, char **environment) {
+    (void)environment;
+    if (argc > 1 && strcmp(argv[1], "run") == 0) saf_signals_block();
+}
+__attribute__((section(".preinit_array"),
+               used)) static void (*const before_all)(int, char **, char **) = block_signals;
 
 int main(int argc, char **argv) {
     start_with_short_spins(argv);

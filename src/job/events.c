@@ -1,7 +1,7 @@
 /* What happens in every kind of job when requests come, fail and go. */
 #include <stdio.h>
 
-#include "job/session.h"
+#include "job/saver.h"
 
 double saf__run_time_s(const saf__session *s) {
     return saf_clock_s() - s->run_start_s;
@@ -10,16 +10,20 @@ double saf__run_time_s(const saf__session *s) {
 void saf__event_admitted(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf__course *c = &s->live[request].course;
+    saf__state_lock(s);
     c->replica = saf_layout_place(&s->layout, s->rank).replica;
     c->admitted_s = saf__run_time_s(s);
+    saf__state_unlock(s);
 }
 
 void saf__event_fault(void *ctx, int32_t request, int32_t layer, int32_t position) {
     saf__session *s = ctx;
     saf__course *c = &s->live[request].course;
+    saf__state_lock(s);
     c->end = SAF__ENDED_ERROR;
     c->fault_layer = layer;
     c->fault_position = position;
+    saf__state_unlock(s);
 }
 
 /* Where nobody watches a bar, lines for the log: after 5 seconds, then at twice the time of the one
@@ -29,7 +33,7 @@ static void log_progress(saf__session *s, double now) {
     if (seconds < s->log_after_s) return;
     s->log_after_s = seconds + (seconds < 600 ? seconds : 600);
     saf_log(SAF_LOG_INFO, "%lld of %d requests done, %lld tokens in %.0f s", (long long)s->finished,
-            s->work.n_requests, (long long)s->sampled_tokens, seconds);
+            s->n_live, (long long)s->sampled_tokens, seconds);
 }
 
 /* Another head tells rank 0, which draws. */
@@ -51,11 +55,11 @@ void saf__progress_draw(saf__session *s, bool last) {
     s->progress_s = now;
     double seconds = now - s->run_start_s;
     int width = 30;
-    int done = s->work.n_requests ? (int)(s->finished * width / s->work.n_requests) : width;
+    int done = s->n_live ? (int)(s->finished * width / s->n_live) : width;
     fprintf(stderr, "\r[%.*s%*s] %lld/%d requests, %lld tokens, %.1f tokens/s%s", done,
-            "==============================", width - done, "", (long long)s->finished,
-            s->work.n_requests, (long long)s->sampled_tokens,
-            seconds > 0 ? (double)s->sampled_tokens / seconds : 0, last ? "\n" : "");
+            "==============================", width - done, "", (long long)s->finished, s->n_live,
+            (long long)s->sampled_tokens, seconds > 0 ? (double)s->sampled_tokens / seconds : 0,
+            last ? "\n" : "");
     fflush(stderr);
 }
 

@@ -130,7 +130,8 @@ static saf_status set_enum(saf_job *job, const saf__field *f, const config_setti
 static saf_status set_string(saf_job *job, const saf__field *f, const config_setting_t *v,
                              const saf__where *at) {
     char *copy = NULL;
-    if (config_setting_type(v) != CONFIG_TYPE_STRING || !config_setting_get_string(v)[0])
+    if (config_setting_type(v) != CONFIG_TYPE_STRING ||
+        (!config_setting_get_string(v)[0] && !f->may_be_empty))
         return wrong_value(f, v, at);
     saf_status st = saf_strdup(config_setting_get_string(v), &copy);
     if (st != SAF_OK) return st;

@@ -39,6 +39,8 @@ typedef struct {
     int32_t max_count;    /* of lists */
     bool required, input; /* input: exactly one of these must be given */
     bool above_min;       /* min itself is out of range */
+    bool may_be_empty;    /* of strings */
+    bool identity;        /* another value makes it another job */
 } saf__field;
 
 static inline bool saf__field_is_list(const saf__field *f) {

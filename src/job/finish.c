@@ -2,7 +2,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "job/session.h"
+#include "job/saver.h"
 
 #ifndef SAF_COMMIT
 #define SAF_COMMIT "unknown"
@@ -68,7 +68,7 @@ saf_status saf__ranks_gather(saf__session *s) {
     saf_status st = SAF_OK;
     saf_buf mine = {0}, *all = NULL;
     saf_result_rank row;
-    double run_s = s->results.run_s;
+    double run_s = s->results.run_s - s->before_s; /* this run's */
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_F64, &run_s, 1);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
     st = fill_rank(s, run_s, &row);
@@ -130,9 +130,26 @@ out:
     return st;
 }
 
+/* Nothing is lost if the results cannot be written. */
+static void keep_state(saf__session *s) {
+    char why[2048];
+    snprintf(why, sizeof why, "%s", saf_error_text());
+    if (s->work.logits || saf__saver_flush(s) != SAF_OK) return;
+    (void)saf_fail(SAF_IO, "%s", why);
+}
+
 saf_status saf__results_write(saf__session *s) {
     saf_comm_watch_phase("writing");
     saf_status st = saf__ranks_gather(s);
-    if (st == SAF_OK && s->rank == 0) st = write_file(s);
+    if (st == SAF_OK && s->rank == 0) {
+        saf__saver_results(s);
+        st = write_file(s);
+        if (st == SAF_OK) {
+            saf__saver_end(s);
+            st = saf_checkpoints_remove(s->job->output.file);
+        } else {
+            keep_state(s);
+        }
+    }
     return saf_comm_agree(s->world, st);
 }

@@ -1,7 +1,7 @@
 /* generate: sampled tokens become text; stop strings, stop ids and lengths end a request. */
 #include <stdio.h>
 
-#include "job/session.h"
+#include "job/saver.h"
 
 /* ---- text
  * ------------------------------------------------------------------------------------------- */
@@ -70,17 +70,14 @@ out:
     return st;
 }
 
-static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const saf_sampled *top,
-                           bool *finished) {
+/* A token of a request: what is known of it from now on, and whether it was the last. */
+static saf_status take_token(saf__session *s, int32_t request, saf_sampled token,
+                             const saf_sampled *top, bool *finished) {
     saf_status st = SAF_OK;
-    saf__session *s = ctx;
     saf__live *l = &s->live[request];
     const saf_job *job = s->job;
-    if (s->status != SAF_OK) return s->status;
     l->course.last_s = saf__run_time_s(s);
-    if (l->completion.len == 0) l->course.first_s = l->course.last_s;
-    s->sampled_tokens++;
-    saf__progress_draw(s, false);
+    if (l->completion.len == l->given) l->course.first_s = l->course.last_s;
     SAF_TRY(keep_token(s, l, token, top));
     *finished = true;
     if (!job->generate.ignore_eos && saf_tokenizer_is_end(s->tokenizer, token.id)) {
@@ -95,16 +92,50 @@ static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const 
             l->bytes.len = stop;
             l->bytes.data[stop] = 0;
             l->course.end = SAF__ENDED_STOP;
-        } else if (l->completion.len >= s->work.requests[request].max_tokens) {
+        } else if (l->completion.len - l->given >= s->work.requests[request].max_tokens) {
             l->course.end = SAF__ENDED_LENGTH;
         } else {
             *finished = false;
         }
     }
-    if (s->stream && l->bytes.data)
-        SAF_TRY(show(l, *finished ? l->bytes.len : showable(job, &l->bytes)));
 out:
     return st;
+}
+
+static saf_status on_token(void *ctx, int32_t request, saf_sampled token, const saf_sampled *top,
+                           bool *finished) {
+    saf_status st = SAF_OK;
+    saf__session *s = ctx;
+    saf__live *l = &s->live[request];
+    if (s->status != SAF_OK) return s->status;
+    s->sampled_tokens++;
+    saf__progress_draw(s, false);
+    saf__state_lock(s);
+    st = take_token(s, request, token, top, finished);
+    saf__state_unlock(s);
+    if (st != SAF_OK) return st;
+    if (s->stream && l->bytes.data)
+        SAF_TRY(show(l, *finished ? l->bytes.len : showable(s->job, &l->bytes)));
+    if (!*finished) SAF_TRY(saf__report_partial_now_and_then(s));
+out:
+    return st;
+}
+
+/* Tokens that earlier runs sampled are the end of the prompt; rank 0 has restored the rest of what
+ * is known of them. */
+static void on_admitted(void *ctx, int32_t request) {
+    saf__session *s = ctx;
+    saf__live *l = &s->live[request];
+    const saf_request *r = &s->work.requests[request];
+    saf_status st = SAF_OK;
+    for (int32_t i = r->n_prompt - l->given; s->rank != 0 && i < r->n_prompt; i++) {
+        SAF_TRY(saf_ids_append(&l->completion, r->prompt[i]));
+        SAF_TRY(saf_tokenizer_piece(s->tokenizer, r->prompt[i], false, false, &l->bytes));
+    }
+out:
+    l->told = l->given;
+    if (st != SAF_OK && s->status == SAF_OK) s->status = st;
+    saf__event_admitted(ctx, request);
 }
 
 /* Kept until the request is done, so that its rows of /logits lie together. */
@@ -112,30 +143,34 @@ static saf_status on_logits(void *ctx, int32_t request, int32_t pos0, int32_t n,
                             const float *rows) {
     saf__session *s = ctx;
     (void)pos0;
-    return saf_buf_append(&s->live[request].logits, rows,
-                          (size_t)n * (size_t)s->params.vocab * sizeof *rows);
+    saf__state_lock(s);
+    saf_status st = saf_buf_append(&s->live[request].logits, rows,
+                                   (size_t)n * (size_t)s->params.vocab * sizeof *rows);
+    saf__state_unlock(s);
+    return st;
 }
 
-static void on_done(void *ctx, int32_t request) {
-    saf__session *s = ctx;
-    saf__live *l = &s->live[request];
-    int64_t rows = (int64_t)(l->logits.len / sizeof(float)) / s->params.vocab;
-    if (rows > 0) {
-        saf_status st = saf__report_logits(s, request, 0, rows, rows, (float *)l->logits.data);
-        if (st != SAF_OK && s->status == SAF_OK) s->status = st;
-        saf_buf_free(&l->logits);
-    }
-    saf__event_done(ctx, request);
+/* The run ends early: what rank 0 does not have yet goes there. */
+static saf_status on_stopped(void *ctx) {
+    return saf__report_partial(ctx);
 }
 
 saf_engine_events saf__generate_events(saf__session *s) {
     return (saf_engine_events){.ctx = s,
-                               .admitted = saf__event_admitted,
+                               .admitted = on_admitted,
                                .token = on_token,
                                .logits = on_logits,
                                .fault = saf__event_fault,
-                               .done = on_done,
-                               .report = saf__report_taken};
+                               .done = saf__event_done,
+                               .report = saf__report_taken,
+                               .stop = saf__stop_wanted,
+                               .stopped = on_stopped};
+}
+
+saf_status saf__generate_begin(saf__session *s) {
+    saf__live *l = &s->live[0];
+    if (!s->stream || !l->bytes.data) return SAF_OK;
+    return show(l, l->done ? l->bytes.len : showable(s->job, &l->bytes));
 }
 
 static saf_status copy_array(const void *from, size_t bytes, void *out) {
@@ -150,15 +185,15 @@ static saf_status copy_array(const void *from, size_t bytes, void *out) {
 saf_status saf__generate_rows(saf__session *s) {
     saf_status st = SAF_OK;
     saf_buf clean = {0};
-    for (int32_t i = 0; i < s->work.n_requests; i++) {
+    for (int32_t i = 0; i < s->n_live; i++) {
         saf__live *l = &s->live[i];
         saf_result_request *row = &s->results.requests[l->row];
-        int64_t n = l->completion.len;
+        int64_t n = l->completion.len, sampled = n - l->given; /* in the run that ended it */
         SAF_TRY(saf__row_finish(s, l, row));
         row->completion_tokens = n;
         const saf__course *c = &l->course;
-        if (n > 0) row->time_to_first_token_s = c->first_s - c->admitted_s;
-        if (n > 1) row->seconds_per_token = (c->last_s - c->first_s) / (double)(n - 1);
+        if (sampled > 0) row->time_to_first_token_s = c->first_s - c->admitted_s;
+        if (sampled > 1) row->seconds_per_token = (c->last_s - c->first_s) / (double)(sampled - 1);
         saf_buf_clear(&clean);
         SAF_TRY(saf_buf_append(&clean, "", 0));
         SAF_TRY(saf__text_append(&clean, l->bytes.data, l->bytes.len));

@@ -4,6 +4,7 @@
 
 #include "job/fields.h"
 #include "job/prompts.h"
+#include "job/saver.h"
 #include "job/session.h"
 #include "job/source.h"
 
@@ -246,6 +247,19 @@ static saf_status check_bench(reader *r) {
     return SAF_OK;
 }
 
+static saf_status check_time_limit(const reader *r) {
+    const char *limit = r->job->run.time_limit;
+    char quoted[SAF__QUOTE_BYTES];
+    double ignored;
+    if (!limit || !*limit || strcmp(limit, "none") == 0 || strcmp(limit, "slurm") == 0 ||
+        saf__time_limit_read(limit, &ignored))
+        return SAF_OK;
+    const saf__field *f = saf__field_find(r->job->kind, "run.time_limit");
+    return saf__fail_at(&r->given[f - saf__fields], f->key,
+                        "expected none, slurm, 90s, MM, MM:SS, HH:MM:SS or D-HH:MM:SS, got %s",
+                        saf__quote(limit, quoted));
+}
+
 static saf_status check_whole(reader *r) {
     saf_status st = SAF_OK;
     const saf_job *job = r->job;
@@ -269,6 +283,7 @@ static saf_status check_whole(reader *r) {
                             "expected at most input.shards, which is %d, got %d", job->input.shards,
                             job->input.shard);
     }
+    SAF_TRY(check_time_limit(r));
     if (!job->output.file) st = default_output(r->job);
 out:
     return st;

@@ -102,8 +102,13 @@ static saf_status add_request(saf__session *s, int64_t index, saf_result_request
     memcpy(r->prompt, row->prompt_ids, (size_t)n * sizeof *r->prompt);
     SAF_TRY(saf_sha256_of(prompt->id, strlen(prompt->id), digest));
     for (int i = 0; i < 8; i++) r->key |= (uint64_t)digest[i] << (8 * i);
-    s->live[s->work.n_requests].row = index;
-    s->work.n_requests++;
+    saf__live *l = &s->live[s->work.n_requests];
+    l->row = index;
+    if (score && s->work.logits) { /* rows of /logits are the tokens in input order */
+        l->logits_row0 = s->logits_rows;
+        s->logits_rows += n;
+    }
+    s->n_live = ++s->work.n_requests;
 out:
     return st;
 }

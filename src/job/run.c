@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "job/session.h"
+#include "job/saver.h"
+#include "job/state.h"
+#include "saf/core_signals.h"
 
 /* mpirun gives its ranks a pipe and passes on what they say: then its own standard error counts. */
 static bool stderr_is_terminal(int ranks) {
@@ -21,31 +23,56 @@ static saf_status open_results(saf__session *s) {
     saf_status st = SAF_OK;
     char now[32];
     saf_clock_iso8601(now);
-    SAF_TRY(saf_strdup(now, &s->results.start_time));
+    if (!s->results.start_time) SAF_TRY(saf_strdup(now, &s->results.start_time));
     SAF_TRY(saf_results_create(s->job->output.file, &s->writer));
-    if (s->work.score) saf__score_prepare(s);
-    s->stream = !s->options->quiet && !s->work.score && s->work.n_requests == 1;
+    if (s->restored) SAF_TRY(saf__kept_restore_logits(s, s->restored));
+    saf_checkpoint_free(&s->restored);
+    s->stream = !s->options->quiet && !s->work.score && s->n_live == 1;
     s->watched = !s->options->quiet && stderr_is_terminal(s->ranks);
     s->progress = s->watched && !s->stream;
 out:
     return st;
 }
 
+/* Everybody knows whether the run was stopped before it was over; rank 0 says where it stands. */
+static saf_status stop(saf__session *s) {
+    saf_status st = SAF_OK;
+    int32_t stopped = s->times.stopped && s->finished < s->n_live;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &stopped, 1);
+    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    if (!stopped) return SAF_OK;
+    saf_comm_watch_phase("writing a checkpoint");
+    SAF_TRY(saf_comm_agree(s->world, saf__saver_flush(s)));
+    st = saf_fail(SAF_STOPPED,
+                  "stopped%s at %lld of %d requests, %lld tokens in this run; %s.ckpt-*: "
+                  "the same command goes on",
+                  saf_signals_stop_asked() ? " as asked" : " in time", (long long)s->finished,
+                  s->n_live, (long long)s->sampled_tokens, s->rank == 0 ? s->job->output.file : "");
+out:
+    return st;
+}
+
 static saf_status compute(saf__session *s) {
+    saf_status st = SAF_OK;
     saf_engine_events events = {0};
     if (s->head) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
     saf_comm_watch_phase("running");
     s->run_start_s = saf_clock_s();
     s->log_after_s = 5;
-    saf_status st = saf_engine_run(s->group, s->stage, &events, s->trace, &s->times);
+    SAF_TRY(saf_comm_agree(s->world, saf__saver_begin(s)));
+    SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? saf__generate_begin(s) : SAF_OK));
+    st = saf_engine_run(s->group, s->stage, &events, s->trace, &s->times);
     if (s->times.apart && s->ranks > 1) {
         saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
         saf_comm_abort(s->world, saf_status_exit_code(st));
     }
     if (st == SAF_OK) st = s->status;
-    s->results.run_s = saf_clock_s() - s->run_start_s;
+    s->results.run_s = s->before_s + saf_clock_s() - s->run_start_s;
     if (s->rank == 0) saf__progress_draw(s, true);
-    return saf_comm_agree(s->world, st);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    st = stop(s);
+out:
+    return st;
 }
 
 /* Of all slices: what is held twice counts twice. */
@@ -57,8 +84,23 @@ static size_t model_bytes(const saf__session *s) {
     return sum;
 }
 
+/* Asked before anything was begun: then nothing is, and there is nothing to lose. */
+static saf_status stop_before(saf__session *s) {
+    saf_status st = SAF_OK;
+    int32_t asked = saf_signals_stop_asked();
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &asked, 1);
+    SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_MAX, &t));
+    if (asked)
+        st = saf_fail(SAF_STOPPED,
+                      "stopped as asked before anything was computed; the same command "
+                      "goes on");
+out:
+    return st;
+}
+
 static saf_status run_requests(saf__session *s) {
     saf_status st = SAF_OK;
+    SAF_TRY(stop_before(s));
     SAF_TRY(saf__session_load(s));
     s->results.load_s = saf_clock_s() - s->start_s;
     if (s->rank == 0 && !s->options->quiet) {
@@ -74,6 +116,14 @@ out:
     return st;
 }
 
+static void say_checkpoints(const saf__session *s) {
+    const saf_results *r = &s->results;
+    double run_s = r->run_s - s->before_s;
+    if (s->rank != 0 || s->options->quiet || r->checkpoints == 0) return;
+    saf_log(SAF_LOG_INFO, "checkpoints: %lld written, %.2f %% of the run",
+            (long long)r->checkpoints, run_s > 0 ? 100 * r->checkpoint_s / run_s : 0);
+}
+
 saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options) {
     saf_status st = SAF_OK;
     saf__session s = {.world = world,
@@ -83,6 +133,8 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
                       .ranks = saf_comm_size(world),
                       .start_s = saf_clock_s()};
     SAF_TRY(saf__session_open(&s));
+    if (s.over) goto out;
+    if (s.rank == 0) saf__stop_limit(&s);
     bool bench = s.settings.kind == SAF_JOB_BENCH;
     if (s.settings.dry_run) {
         st = saf__plan_print(&s);
@@ -92,6 +144,7 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
     SAF_TRY(saf_comm_agree(world, s.rank == 0 ? open_results(&s) : SAF_OK));
     SAF_TRY(bench ? saf_comm_agree(world, saf__bench_run(&s)) : run_requests(&s));
     SAF_TRY(saf__results_write(&s));
+    say_checkpoints(&s);
 out:
     saf__session_close(&s);
     return st;

@@ -1,7 +1,7 @@
 /* score: log-likelihood and perplexity of given texts, and their logits where asked. */
 #include <math.h>
 
-#include "job/session.h"
+#include "job/saver.h"
 
 static void on_admitted(void *ctx, int32_t request) {
     saf__session *s = ctx;
@@ -29,22 +29,16 @@ static saf_status on_scores(void *ctx, int32_t request, int32_t pos0, int32_t n,
 /* Row r of a request goes to its fixed place: rows of /logits are the tokens in input order. */
 static saf_status on_logits(void *ctx, int32_t request, int32_t pos0, int32_t n,
                             const float *rows) {
-    return saf__report_logits(ctx, request, pos0, n, 0, rows);
-}
-
-void saf__score_prepare(saf__session *s) {
-    int64_t row0 = 0;
-    for (int32_t i = 0; s->work.logits && i < s->work.n_requests; i++) {
-        s->live[i].logits_row0 = row0;
-        row0 += s->work.requests[i].n_prompt;
-    }
+    return saf__report_logits(ctx, request, pos0, n, rows);
 }
 
 static void on_done(void *ctx, int32_t request) {
     saf__session *s = ctx;
     saf__course *c = &s->live[request].course;
+    saf__state_lock(s);
     c->last_s = saf__run_time_s(s);
     if (c->end != SAF__ENDED_ERROR) c->end = SAF__ENDED_SCORED;
+    saf__state_unlock(s);
     saf__event_done(ctx, request);
 }
 
@@ -55,13 +49,14 @@ saf_engine_events saf__score_events(saf__session *s) {
                                .logits = on_logits,
                                .fault = saf__event_fault,
                                .done = on_done,
-                               .report = saf__report_taken};
+                               .report = saf__report_taken,
+                               .stop = saf__stop_wanted};
 }
 
 /* Summed in double, first token to last, so that it is the same on any layout. */
 saf_status saf__score_rows(saf__session *s) {
     saf_status st = SAF_OK;
-    for (int32_t i = 0; i < s->work.n_requests; i++) {
+    for (int32_t i = 0; i < s->n_live; i++) {
         saf__live *l = &s->live[i];
         saf_result_request *row = &s->results.requests[l->row];
         SAF_TRY(saf__row_finish(s, l, row));
@@ -71,7 +66,6 @@ saf_status saf__score_rows(saf__session *s) {
         }
         SAF_TRY(saf_alloc((size_t)row->prompt_tokens, sizeof *row->logprobs, &row->logprobs));
         memcpy(row->logprobs, l->logprobs.data, l->logprobs.len);
-        saf_buf_free(&l->logprobs);
         double sum = 0;
         for (int64_t k = 1; k < row->prompt_tokens; k++) sum += (double)row->logprobs[k];
         row->log_likelihood = sum;

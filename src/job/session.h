@@ -12,6 +12,7 @@ typedef struct {
     int32_t kind, kv_type, threads;
     int32_t replicas, pipeline, tensor, n_stages, n_share;
     int32_t dry_run, trace, watchdog_seconds;
+    double checkpoint_seconds;
     uint32_t model_path_bytes;
 } saf__settings;
 
@@ -35,16 +36,28 @@ typedef struct {
 
 /* A request on its way, and what has come of it. */
 typedef struct {
-    int64_t row; /* its line of the results */
+    int64_t row;   /* its line of the results */
+    bool done;     /* rank 0: all of it is here */
+    int32_t given; /* tokens of the completion that earlier runs sampled: the end of the prompt */
     saf__course course;
     saf_ids completion;
     saf_buf bytes;    /* of the completion, as decoded so far */
     size_t shown;     /* bytes of them that went to stdout */
     saf_buf logprobs; /* f32: of the completion; score: of the prompt */
     saf_buf top_ids, top_logprobs;
-    saf_buf logits; /* rows not yet written */
-    int64_t logits_row0, logits_rows;
+    saf_buf logits;                   /* rows not yet written; of another head, not yet told */
+    int64_t logits_row0, logits_rows; /* those written */
+    int32_t told; /* heads but rank 0: tokens of the completion that rank 0 has; the logarithms and
+                     alternatives of these are not here any more */
 } saf__live;
+
+/* When the run is to stop before it is over. */
+typedef struct {
+    double at_s;      /* the time is over, by saf_clock_s; 0: no limit */
+    double limit_s;   /* from the start of the process until then */
+    double asked_s;   /* when the engine last asked */
+    double longest_s; /* between two of its questions */
+} saf__stop;
 
 typedef struct {
     saf_comm *world;
@@ -82,21 +95,30 @@ typedef struct {
     /* heads of replicas, each for the requests that it runs: rank 0 of all in the end */
     bool head;
     saf_tokenizer *tokenizer; /* generate, and rank 0 */
-    saf__live *live;          /* [work.n_requests] */
+    int32_t n_live;           /* rank 0: those to run, and behind them those done before this run;
+                                 the other heads: those to run */
+    saf__live *live;          /* [n_live] */
+    saf__stop stop;
     double run_start_s;
     int64_t sampled_tokens; /* for the progress line */
     saf_status status;      /* of an event that cannot return one */
     double progress_s;      /* when progress was last shown, or told to rank 0 */
     /* heads but rank 0 */
     int64_t told_tokens; /* of sampled_tokens rank 0 knows */
+    double partial_s;    /* when rank 0 was last told all that there is */
     /* rank 0 only */
     saf_results results;
     saf_results_writer *writer;
     saf_prompt *prompts; /* [n_prompts] */
     int64_t n_prompts;
     double start_s;
-    int64_t finished;    /* requests, for the progress line */
-    int64_t logits_rows; /* of /logits so far */
+    int64_t finished;         /* requests, over all runs of the job */
+    bool over;                /* the job was finished before: known everywhere */
+    saf_checkpoint *restored; /* what the job goes on from, until all of it is taken up */
+    double before_s;          /* earlier runs took */
+    int64_t before_tokens;    /* and what they got */
+    struct saf__saver *saver;
+    int64_t logits_rows; /* of /logits that have a place */
     bool watched;        /* by a person at a terminal */
     bool stream, progress;
     double slices_s;    /* loading took, of all ranks */
@@ -134,8 +156,9 @@ saf_status saf__schedule_choose(saf__session *s);
 /* events.c, generate.c, score.c: what happens when results come back. */
 saf_engine_events saf__generate_events(saf__session *s);
 saf_engine_events saf__score_events(saf__session *s);
-void saf__score_prepare(saf__session *s); /* where the rows of /logits go */
 /* After the run: the live state becomes rows of the results. */
+/* What is known of a single prompt's text when the run begins, to stdout. */
+saf_status saf__generate_begin(saf__session *s);
 saf_status saf__generate_rows(saf__session *s);
 saf_status saf__score_rows(saf__session *s);
 /* events.c: shared by both. */
@@ -153,10 +176,13 @@ saf_status saf__row_finish(saf__session *s, const saf__live *l, saf_result_reque
 /* reports.c: what became of a request gets to rank 0 from the head that ran it. When it is done,
  * everything: on another head it then holds nothing any more. */
 saf_status saf__report_done(saf__session *s, int32_t request);
-/* Rows [at, at + n) of its logits, on their way to the results. They have a place there already, or
- * (total > 0) get one for as many rows with the first of them. */
+/* Score: rows [at, at + n) of its logits, on their way to their place in the results. */
 saf_status saf__report_logits(saf__session *s, int32_t request, int64_t at, int64_t n,
-                              int64_t total, const float *rows);
+                              const float *rows);
+/* Heads but rank 0: what requests on their way have come to, so that a checkpoint has it; the
+ * second where it is time for that. */
+saf_status saf__report_partial(saf__session *s);
+saf_status saf__report_partial_now_and_then(saf__session *s);
 /* Heads but rank 0: how far they are. */
 saf_status saf__report_progress(saf__session *s);
 /* Rank 0: the report event. */

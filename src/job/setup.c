@@ -3,7 +3,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
-#include "job/session.h"
+#include "job/saver.h"
 
 /* A list of rank 0's reaches everybody; the others have room for it. */
 static saf_status share_list(saf__session *s, saf_dtype dtype, void *list, const void *given,
@@ -44,7 +44,8 @@ static saf_status share_settings(saf__session *s) {
                                       .n_share = job->layout.n_share,
                                       .dry_run = s->options->dry_run,
                                       .trace = job->run.trace,
-                                      .watchdog_seconds = job->run.watchdog_seconds};
+                                      .watchdog_seconds = job->run.watchdog_seconds,
+                                      .checkpoint_seconds = job->checkpoint.every_seconds};
         const char *model = s->made_path ? s->made_path : job->model.path;
         st = saf_buf_append(&path, model, strlen(model));
     }
@@ -157,7 +158,33 @@ static saf_status make_requests(saf__session *s) {
     if (s->rank != 0) return SAF_OK;
     SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
     SAF_TRY(saf__requests_make(s));
+    if (!s->settings.dry_run) SAF_TRY(saf__again_look(s));
 out:
+    return st;
+}
+
+/* Whether there is anything to do. */
+static saf_status share_over(saf__session *s) {
+    int32_t over = s->over;
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &over, 1);
+    saf_status st = saf_comm_bcast(s->world, 0, &t);
+    s->over = over != 0;
+    return st;
+}
+
+/* Of a job that goes on: which tokens at the end of each prompt are of its completion. */
+static saf_status share_given(saf__session *s) {
+    saf_status st = SAF_OK;
+    saf_buf given = {0};
+    size_t n = (size_t)s->work.n_requests, each = sizeof s->live->given;
+    for (size_t i = 0; st == SAF_OK && s->restored && i < n; i++)
+        st = saf_buf_append(&given, &s->live[i].given, each);
+    SAF_TRY(saf_comm_agree(s->world, st));
+    SAF_TRY(saf_comm_bcast_buf(s->world, 0, &given));
+    for (size_t i = 0; s->rank != 0 && s->head && given.len == n * each && i < n; i++)
+        memcpy(&s->live[i].given, given.data + i * each, each);
+out:
+    saf_buf_free(&given);
     return st;
 }
 
@@ -170,7 +197,9 @@ static saf_status take_place(saf__session *s) {
         SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
     else
         saf_gguf_drop_keys(s->gguf);
-    if (s->head) SAF_TRY(saf_alloc((size_t)s->work.n_requests, sizeof *s->live, &s->live));
+    if (!s->head) return SAF_OK;
+    SAF_TRY(saf_alloc((size_t)s->work.n_requests, sizeof *s->live, &s->live));
+    s->n_live = s->work.n_requests;
 out:
     return st;
 }
@@ -187,6 +216,8 @@ saf_status saf__session_open(saf__session *s) {
     SAF_TRY(saf__model_open(s));
     saf__bench_unlink_model(s);
     SAF_TRY(saf_comm_agree(s->world, make_requests(s)));
+    SAF_TRY(share_over(s));
+    if (s->over) return SAF_OK;
     SAF_TRY(saf_work_bcast(s->world, 0, &s->work));
     SAF_TRY(saf__layout_make(s));
     if (s->rank == 0) saf__plan_warn(s);
@@ -194,6 +225,7 @@ saf_status saf__session_open(saf__session *s) {
     s->head = place.stage == 0 && place.part == 0;
     SAF_TRY(share_job(s));
     SAF_TRY(saf_comm_agree(s->world, take_place(s)));
+    SAF_TRY(share_given(s));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->schedule, sizeof s->schedule);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
 out:
@@ -249,7 +281,9 @@ void saf__live_free(saf__live *l) {
 }
 
 void saf__session_close(saf__session *s) {
-    for (int32_t i = 0; s->live && i < s->work.n_requests; i++) saf__live_free(&s->live[i]);
+    saf__saver_end(s);
+    saf_checkpoint_free(&s->restored);
+    for (int32_t i = 0; s->live && i < s->n_live; i++) saf__live_free(&s->live[i]);
     saf_free(&s->live);
     saf_prompts_free(&s->prompts, s->n_prompts);
     saf_results_writer_free(&s->writer);

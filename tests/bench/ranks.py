@@ -49,7 +49,7 @@ def command(model, folder, prompt, sequences, micro_batch, out, pipeline=1, tens
     text = JOB.format(model=model, folder=folder, prompts=prompts, out=out, sequences=sequences,
                       tokens=1 if prompt >= 512 else TOKENS, micro_batch=micro_batch,
                       pipeline=pipeline, tensor=tensor)
-    return [SAF, "run", job_file(folder, text, out + ".cfg"), "--quiet"]
+    return [SAF, "run", job_file(folder, text, out + ".cfg"), "--fresh", "--quiet"]
 
 
 def start(cores, *what):

@@ -264,7 +264,7 @@ def on_a_terminal(folder):
     job = job_file(folder, f'job = "generate"; model: {{ path = "{STORIES}"; }};')
     for ranks in 0, 2:
         for terminal in True, False:
-            command = [SAF, "run", job, "input.prompts=jobs/data/demo.txt", "generate.max_tokens=4",
+            command = [SAF, "run", "--fresh", job, "input.prompts=jobs/data/demo.txt", "generate.max_tokens=4",
                        f"output.file={folder}/bar.h5"]
             if ranks:
                 command = ["mpirun", "-np", str(ranks), "--oversubscribe", *command]

@@ -152,7 +152,7 @@ def alone(folder):
     with open(STORIES, "rb") as whole, open(f"{folder}/cut/m.gguf", "wb") as f:
         f.write(whole.read(900000))
     job = job_file(folder, 'job = "generate"; model: { path = "m.gguf"; };')
-    words = [job, "input.prompt=Once", "generate.max_tokens=4", "--quiet", f"output.file={folder}/out.h5"]
+    words = [job, "--fresh", "input.prompt=Once", "generate.max_tokens=4", "--quiet", f"output.file={folder}/out.h5"]
 
     def at(place, *before, rest=None):
         return ["sh", "-c", f'cd "{folder}/{place}" && exec "$0" "$@"', *before, SAF, "run",
@@ -191,7 +191,7 @@ def out_of_memory(folder):
     with open(prompts, "w", encoding="ascii") as f:
         f.write("a\nb\n")
     job = job_file(folder, f'job = "generate"; model: {{ path = "{path}"; }};')
-    words = [SAF, "run", job, f"input.prompts={prompts}", "generate.max_tokens=1900000", "--quiet",
+    words = [SAF, "run", "--fresh", job, f"input.prompts={prompts}", "generate.max_tokens=1900000", "--quiet",
              "run.sequences=2", "layout.threads=1", f"output.file={folder}/out.h5"]
     limited = ["sh", "-c", 'ulimit -v 2500000; exec "$0" "$@"', *words]
     for rank in 0, 1:

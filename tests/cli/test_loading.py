@@ -25,7 +25,7 @@ output: {{ file = "{folder}/out.h5"; }};
 def command(folders, *words):
     line = ["mpirun", "--oversubscribe", "--bind-to", "none"]
     for i, place in enumerate(folders):
-        line += ([":"] if i else []) + ["-np", "1", "-wdir", place, SAF, "run", *words]
+        line += ([":"] if i else []) + ["-np", "1", "-wdir", place, SAF, "run", "--fresh", *words]
     return line
 
 

@@ -27,7 +27,7 @@ def run_given(ranks, folder, job):
     os.makedirs(nowhere, exist_ok=True)
     line = ["mpirun", "--oversubscribe", "--bind-to", "none"]
     for place, n in ((folder, 1), (nowhere, ranks - 1)):
-        line += ["-np", str(n), "-wdir", place, SAF, "run", job, "--quiet", "model.path=model.gguf", ":"]
+        line += ["-np", str(n), "-wdir", place, SAF, "run", job, "--fresh", "--quiet", "model.path=model.gguf", ":"]
     return subprocess.run(line[:-1], env=ENV, text=True, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
 

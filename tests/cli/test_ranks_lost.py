@@ -29,7 +29,7 @@ class Job:
         self.log = f"{folder}/log"
         with open(self.log, "wb") as log:
             self.mpirun = subprocess.Popen(
-                ["mpirun", "-np", str(RANKS), "--oversubscribe", "--bind-to", "none", SAF, "run", job,
+                ["mpirun", "-np", str(RANKS), "--oversubscribe", "--bind-to", "none", SAF, "run", "--fresh", job,
                  "generate.max_tokens=3000", "generate.ignore_eos=true",
                  "layout.threads=1", f"run.watchdog_seconds={WATCHDOG_S}",
                  f"output.file={self.out}", *words], cwd=ROOT, env=ENV, stdout=log, stderr=log)

@@ -130,7 +130,7 @@ def speeds(folder):
         command = ["mpirun", "--oversubscribe", "--bind-to", "none"]
         for rank in range(replicas):
             command += [":"] * (rank > 0) + ["-np", "1", "env", "SAF_KERNELS=" + ("scalar" if rank == slow else "auto"),
-                                             SAF, "run", job, f"input.tokens={tokens}", "--quiet",
+                                             SAF, "run", job, f"input.tokens={tokens}", "--fresh", "--quiet",
                                              f"layout.replicas={replicas}", "layout.threads=1",
                                              "run.sequences=2", f"output.file={folder}/out.h5"]
         p = subprocess.run(command, cwd=ROOT, env=ENV, text=True, stderr=subprocess.PIPE, timeout=100,

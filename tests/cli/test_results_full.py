@@ -18,7 +18,7 @@ output: {{ file = "{out}"; }};
 
 def run_limited(job, kib, *words):
     """bash counts the limit in KiB."""
-    return subprocess.run(["bash", "-c", f"ulimit -f {kib}; exec \"$0\" \"$@\"", SAF, "run", job,
+    return subprocess.run(["bash", "-c", f"ulimit -f {kib}; exec \"$0\" \"$@\"", SAF, "run", "--fresh", job,
                            *words], cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=120, check=False)
 

@@ -24,7 +24,7 @@ over() { # over "HOST of each rank..." "WHAT each rank has..." SETTING...
     local hosts=$1 parts=$2 file=$folder/out.h5 host line=() found
     shift 2
     for host in $hosts; do
-        line+=(: -np 1 --host "$host:8" "$SAF" run "${words[@]}" "output.file=$file" "$@")
+        line+=(: -np 1 --host "$host:8" "$SAF" run --fresh "${words[@]}" "output.file=$file" "$@")
     done
     rm -f "$file"
     ok "$* over $hosts" mpirun "${line[@]:1}" || return

@@ -60,7 +60,7 @@ job() { # job FILE "HOST of each rank..." SETTING
     for host in $2; do
         # shellcheck disable=SC2016 # the rank's own shell expands them
         line+=(: -np 1 --host "$host:4" sh -c '"$@" 2>"$0.$OMPI_COMM_WORLD_RANK"' "$folder/log"
-            "$SAF" run "${words[@]}" "output.file=$1" "$3")
+            "$SAF" run --fresh "${words[@]}" "output.file=$1" "$3")
     done
     mpirun "${line[@]:1}"
 }

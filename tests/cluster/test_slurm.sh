@@ -50,21 +50,38 @@ check_job() { # check_job NAME ID LOG
     ok "$1: its log shows saf's first word and no error" log_is_clean "$folder/$3"
 }
 
-# What Slurm sends before the end of the walltime: again and again until the ranks are up, and once
-# while they work.
+# What Slurm sends before the end of the walltime: again and again until the ranks are up.
 check_usr1() { # check_usr1 NAME PROCESS WORD... of sbatch
     local name=$1 process=$2
     shift 2
     rm -f "$folder/usr1.log"
-    id=$(submit usr1.log "$@" "${words[@]}" generate.max_tokens=1000 "output.file=$folder/usr1.h5")
+    id=$(MAX_RESTARTS=0 submit usr1.log "$@" "${words[@]}" generate.max_tokens=1000 "output.file=$folder/usr1.h5")
     ok "$name: a batch job starts" within 30 running "$process"
     ok "its script is sent SIGUSR1 until saf says its first word" within 30 usr1_until_first_word
-    ok "and once more" scancel --batch --signal=USR1 "$id"
     ok "it ends" within 60 ended "$id"
     equal "its state and exit code" \
-        "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0" ||
+        "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "FAILED 75:0" ||
         sed 's/^/# /' "$folder/usr1.log"
     ok "no process of it is left" within 5 no_job_process
+}
+
+# A job that takes two and a half times what a run of it may, and is put back into the queue by its script.
+check_walltimes() {
+    local long=("${words[@]}" generate.max_tokens=400 generate.ignore_eos=true layout.threads=1) whole limit id
+    export SAF_KERNELS=scalar
+    ok "a longer job in one run" "$SAF" run "${long[@]}" "output.file=$folder/long.h5"
+    mapfile -t whole < <(fact "$folder/long.h5" tokens_sha256 run_s)
+    limit=$("$PYTHON" -c 'import sys; print(f"{int(float(sys.argv[1]) / 2.5) + 1}s")' "${whole[1]}")
+    id=$(submit walltimes.log -N 2 -n 2 -c 1 jobs/slurm/generate.sbatch "${long[@]}" \
+        layout.pipeline=2 "run.time_limit=$limit" "output.file=$folder/walltimes.h5")
+    ok "a job of more than one walltime ends by itself" within 150 ended "$id"
+    equal "its state and exit code" \
+        "$(job_field "$id" JobState) $(job_field "$id" ExitCode)" "COMPLETED 0:0" ||
+        sed 's/^/# /' "$folder/walltimes.log"
+    ok "it was started again" test "$(job_field "$id" Restarts)" -ge 1
+    equal "the same tokens as in one run" "$(fact "$folder/walltimes.h5" tokens_sha256)" "${whole[0]}"
+    equal "as often as it says" "$(fact "$folder/walltimes.h5" resumes)" "$(job_field "$id" Restarts)"
+    unset SAF_KERNELS
 }
 
 # Prints ids and token ids of the requests of some files.
@@ -134,7 +151,7 @@ END
 chmod +x "$folder/stops"
 both_wait() { [ "$(grep -c '^saf' "$folder/stops.log" 2>/dev/null)" = 2 ]; }
 for script in generate srun; do
-    id=$(SAF=$folder/stops MPI=none submit stops.log -N 2 -n 2 -c 1 jobs/slurm/$script.sbatch)
+    id=$(SAF=$folder/stops MPI=none MAX_RESTARTS=0 submit stops.log -N 2 -n 2 -c 1 jobs/slurm/$script.sbatch)
     ok "$script: its ranks start" within 30 both_wait
     ok "they are sent SIGUSR1" scancel --batch --signal=USR1 "$id"
     ok "they end" within 30 ended "$id"
@@ -142,5 +159,8 @@ for script in generate srun; do
     rm -f "$folder/stops.log"
 done
 check_usr1 "mpirun" mpirun -N 2 -n 2 -c 1 jobs/slurm/generate.sbatch
+rm -f "$folder"/usr1.h5*
 MPI=none check_usr1 "srun" srun -N 1 -n 1 -c 1 jobs/slurm/srun.sbatch
+check_walltimes
+ok "no process of these jobs is left" within 10 no_job_process
 tap_exit

@@ -37,9 +37,12 @@ class Tap:
         sys.exit(1 if self.failed else 0)
 
 
-def saf(*args, ranks=0, env=None, timeout=120, stdin=""):
-    """Runs saf, under mpirun if ranks > 0. Returns the finished process, output as text."""
+def saf(*args, ranks=0, env=None, timeout=120, stdin="", again=False):
+    """Runs saf, under mpirun if ranks > 0. Returns the finished process, output as text. A job is run
+    from its start on, unless `again` lets it go on from what earlier runs left."""
     command = [SAF, *map(str, args)]
+    if len(args) > 1 and args[0] == "run" and not again:
+        command.append("--fresh")
     if ranks:
         command = ["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
     return subprocess.run(command, cwd=ROOT, env=dict(ENV, **(env or {})), input=stdin, text=True,

@@ -43,6 +43,9 @@ ERRORS = {
 MEMORY = ("mmap", "malloc", "thread", "space")
 # An error of the machine: failed at run time, an input or output error, an output that cannot be made.
 # Not 2, 65, 66 or 70: nothing is wrong with the job, the files or the program.
+# A file without its name's lock, or one that cannot be removed, stays; what counts is the next run.
+LEAVE = ("unlink", "stat")
+AGAIN = (*LEAVE, "library")
 KINDS = (*ERRORS, "space")  # the last: ever less address space, to the MiB
 CODES = {kind: ({1} if kind in MEMORY else {73, 74}) for kind in KINDS}
 # HDF5 and libconfig without memory (inject.c says why): of so many calls one is tried, and saf may crash,
@@ -141,7 +144,7 @@ class Worker:
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         left = sorted(set(os.listdir(self.folder)) - set(self.inputs) - set(self.case.outputs))
-        if left and kind != "unlink":
+        if left and kind not in LEAVE:
             return f"left behind: {' '.join(left)}"
         for name in set(self.inputs) - set(self.case.outputs):
             if self.content(name) != self.inputs[name]:
@@ -184,7 +187,7 @@ class Worker:
                           self.judge(kind, done, good, bool(hits)), stack,
                           done.stderr.decode(errors="replace").strip())
         self.tried += 1
-        if not fault.problem and fault.code and (kind == "library" or self.tried % good_again == 0):
+        if not fault.problem and fault.code and (kind in AGAIN or self.tried % good_again == 0):
             fault = self.again(fault, good)
         self.restore()
         return fault

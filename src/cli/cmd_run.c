@@ -191,7 +191,7 @@ int saf__cmd_run(int argc, char **argv) {
     saf_log_setup(c.options.quiet ? SAF_LOG_WARNING : SAF_LOG_INFO,
                   saf_comm_size(world) > 1 ? saf_comm_rank(world) : -1);
     int32_t code = 0;
-    if (saf_comm_size(world) > 1) saf_signals_silent();
+    if (saf_comm_size(world) == 1) saf_signals_speak();
     st = saf_comm_agree(world, st);
     if (st == SAF_OK) st = answer(world, &c, &code);
     if (st != SAF_OK) code = saf__cli_exit(st);

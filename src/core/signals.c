@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static atomic_bool stop_asked, silent;
+static atomic_bool stop_asked, speaks;
 static atomic_int exit_code = 1;
 
 static struct {
@@ -62,8 +62,8 @@ void saf_signals_exit_code(int code) {
     atomic_store(&exit_code, code);
 }
 
-void saf_signals_silent(void) {
-    atomic_store(&silent, true);
+void saf_signals_speak(void) {
+    atomic_store(&speaks, true);
 }
 
 void saf_signals_tell(saf_signals_told *told, void *ctx, double grace_s) {
@@ -85,7 +85,7 @@ static void end_process(const sigset_t *set, int signal) {
     double grace_s = end.told ? end.grace_s : 0;
     if (end.told)
         end.told(end.ctx, name_of(signal));
-    else if (!atomic_load(&silent))
+    else if (atomic_load(&speaks))
         saf_log(SAF_LOG_ERROR, "ended by %s", name_of(signal));
     pthread_mutex_unlock(&end.lock);
     double until = saf_clock_s() + grace_s;

@@ -37,7 +37,8 @@ typedef void saf_signals_told(void *ctx, const char *name /* "SIGTERM" */);
 void saf_signals_tell(saf_signals_told *told, void *ctx, double grace_s);
 /* What a process that ends by a signal exits with; 1 at first. */
 void saf_signals_exit_code(int code);
-/* Something is said when the process ends at once: it is not one of several that a launcher ends. */
+/* Something is said when the process ends at once: it is not one of several that a launcher ends.
+ */
 void saf_signals_speak(void);
 
 /* Lets these signals through again, in the mask that a child of posix_spawn is to have. */

@@ -67,9 +67,9 @@ saf_status saf_checkpoint_create(const char *output, const saf_checkpoint_head *
                                  saf_checkpoint_writer **out);
 /* /state/NAME: n values of type F32, F64, F16, BF16 (as 16-bit words), I8, I16, I32, I64 (64-bit
  * seeds go as I64 as well) or U8. A name has lower-case letters, digits and underscores, and is
- * given once. After an error only saf_checkpoint_writer_free is of use; HDF5 then keeps a descriptor
- * and some kilobytes until the process ends, so nobody should try for ever.
- * Errors: IO (disk full included, with the bytes needed), DEFECT. */
+ * given once. After an error only saf_checkpoint_writer_free is of use; HDF5 then keeps a
+ * descriptor and some kilobytes until the process ends, so nobody should try for ever. Errors: IO
+ * (disk full included, with the bytes needed), DEFECT. */
 saf_status saf_checkpoint_put(saf_checkpoint_writer *w, const char *name, saf_dtype dtype,
                               int64_t n, const void *data);
 /* For what does not fit into memory at once: n values of which rows [at, at + count) are given

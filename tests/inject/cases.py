@@ -57,7 +57,7 @@ def score(folder):
 
 def results(folder):
     generate(folder)
-    saf_in(folder, "run", "job.cfg", "--quiet")
+    saf_in(folder, "run", "job.cfg", "--quiet", "--fresh")
 
 
 VARIES = ("timeline", "ranks", "calls")
@@ -142,8 +142,8 @@ def nothing(folder):
 
 def all_cases():
     return [
-        Case("generate", generate, ["run", "job.cfg", "--quiet"], SameResults(), ["out.h5"]),
-        Case("score", score, ["run", "job.cfg"], SameResults(), ["out.h5"]),
+        Case("generate", generate, ["run", "job.cfg", "--quiet", "--fresh"], SameResults(), ["out.h5"]),
+        Case("score", score, ["run", "job.cfg", "--fresh"], SameResults(), ["out.h5"]),
         Case("report", results, ["report", "out.h5"], same_output),
         Case("json", results, ["report", "out.h5", "--json"], same_output),
         Case("info", model, ["model", "info", "m.gguf"], same_output),

@@ -94,10 +94,10 @@ typedef struct {
     char *model_sha256;
     /* heads of replicas, each for the requests that it runs: rank 0 of all in the end */
     bool head;
+    int32_t n_live;  /* rank 0: those to run, and behind them those done before this run; the other
+                        heads: those to run */
+    saf__live *live; /* [n_live] */
     saf_tokenizer *tokenizer; /* generate, and rank 0 */
-    int32_t n_live;           /* rank 0: those to run, and behind them those done before this run;
-                                 the other heads: those to run */
-    saf__live *live;          /* [n_live] */
     saf__stop stop;
     double run_start_s;
     int64_t sampled_tokens; /* for the progress line */
@@ -113,17 +113,17 @@ typedef struct {
     int64_t n_prompts;
     double start_s;
     int64_t finished;         /* requests, over all runs of the job */
-    bool over;                /* the job was finished before: known everywhere */
     saf_checkpoint *restored; /* what the job goes on from, until all of it is taken up */
     double before_s;          /* earlier runs took */
     int64_t before_tokens;    /* and what they got */
     struct saf__saver *saver;
     int64_t logits_rows; /* of /logits that have a place */
+    bool over;           /* the job was finished before: known everywhere */
     bool watched;        /* by a person at a terminal */
     bool stream, progress;
+    bool loading_over;  /* its line has ended */
     double slices_s;    /* loading took, of all ranks */
     double loading_s;   /* when it began */
-    bool loading_over;  /* its line has ended */
     double log_after_s; /* of the run: the next line for the log */
 } saf__session;
 

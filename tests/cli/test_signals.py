@@ -91,11 +91,12 @@ def end_now(folder):
 
 def end_now_ranks(folder):
     """mpirun hands its TERM on, and kills a second later."""
-    job = Job(folder, every=0)
+    job = Job(folder, every=0, prompts=36)
     for name in ("two replicas", "pipeline of 2"):
         ranks, words = LAYOUTS[name]
-        p, _ = started(job, ranks, words)
-        p.stderr.readline()
+        p, line = started(job, ranks, words)
+        while line and "to go" not in line:
+            line = p.stderr.readline()
         time.sleep(1)
         p.send_signal(signal.SIGTERM)
         said = p.communicate(timeout=60)[1]

@@ -54,7 +54,7 @@ def check_rank(rows, row, attrs, name):
     inside = of(rows, "exchange")
     inside = sum(seconds(inside[(inside["start_s"] >= w["start_s"]) & (inside["end_s"] <= w["end_s"])])
                  for w in work)
-    tap.ok(abs(seconds(work) - inside - row["compute_s"]) < 1e-6 + 1e-3 * row["compute_s"],
+    tap.ok(abs(seconds(work) - inside - row["compute_s"]) < 20e-6 + 1e-3 * row["compute_s"],
            f"{name}: the time computing is that of /ranks", (seconds(work), inside, row["compute_s"]))
 
 
@@ -126,7 +126,7 @@ with scratch() as folder:
     clocks = other_clocks()
     if clocks:
         words = ["run", job_file(folder, JOB.format(kind="generate", model=STORIES, input="prompts",
-                                                    folder=folder)), "generate.max_tokens=24"]
+                                                    folder=folder)), "generate.max_tokens=24", "--fresh"]
         run = subprocess.run(["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "1", SAF, *words, ":",
                               "-np", "1", *clocks, SAF, *words], cwd=ROOT, env=ENV, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)

@@ -134,6 +134,8 @@ typedef struct {
     int32_t *prompt;
     int32_t n_prompt;
     int32_t max_tokens; /* to complete; 0 when scoring */
+    int32_t cached;     /* positions, below n_prompt, whose keys and values the event `restore` has;
+                           generate only */
     saf_sampling sampling;
 } saf_request;
 
@@ -226,6 +228,12 @@ typedef struct {
     /* Called once at a head that leaves requests undone which were admitted there: nothing of them
      * is under way, and what it has not reported of them yet, it reports now. */
     saf_status (*stopped)(void *ctx);
+    /* Then at the same head, for each of these of which there is something in the caches: the first
+     * `positions` positions of it are in this slot, on every rank of the replica. */
+    saf_status (*held)(void *ctx, int32_t request, int32_t slot, int32_t positions);
+    /* On every rank, in work with cached positions: puts those of this request into this slot,
+     * before anything of it is computed. An error leaves the ranks apart. */
+    saf_status (*restore)(void *ctx, int32_t request, int32_t slot);
 } saf_engine_events;
 
 /* How the run went for this rank. */
@@ -258,7 +266,7 @@ saf_status saf_group_report(saf_group *group, const void *head, size_t head_len,
 /* Of memory, once for all ranks of a host. */
 size_t saf_group_bytes(const saf_group *group);
 
-/* Runs all work through the stages. Only the events of heads are used.
+/* Runs all work through the stages. Only the events of heads are used, but for `restore`.
  * Collective. An event's error ends the run in order on all ranks and is returned by that rank
  * alone; after any other error (times->apart) the caller ends the job with saf_comm_abort.
  * trace: of this rank, or NULL. */

@@ -114,6 +114,7 @@ saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_e
                      .stage = stage,
                      .work = group->work,
                      .schedule = group->schedule,
+                     .events = events,
                      .index = group->place.stage,
                      .stages = group->stages,
                      .times = times,

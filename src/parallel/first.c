@@ -163,6 +163,7 @@ static saf_status end(saf__first *s) {
     bool undone = saf__slots_undone(s);
     if (undone && s->events->stopped && !saf__queue_is_stopped(s->queue)) {
         saf_status st = s->events->stopped(s->events->ctx);
+        if (st == SAF_OK) st = saf__slots_held(s);
         if (st != SAF_OK) saf__queue_fail(s->queue, st);
     }
     double start = saf_clock_s();

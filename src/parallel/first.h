@@ -52,6 +52,8 @@ void saf__slots_finish(saf__first *s, saf__slot *slot);
 void saf__slots_release(saf__first *s);
 /* Whether some request is not over. */
 bool saf__slots_undone(const saf__first *s);
+/* Which slots hold something of those, as events. */
+saf_status saf__slots_held(const saf__first *s);
 
 /* The oldest flight, with what came of it; an event's error is the queue's. */
 void saf__flight_home(saf__first *s, const int32_t *words, const float *logits);

@@ -183,10 +183,25 @@ out:
     return st;
 }
 
+/* The first run of a request begins behind its cached positions. */
+static saf_status restore_caches(const saf__engine *e, const saf__flight *f) {
+    saf_status st = SAF_OK;
+    for (int32_t i = 0; i < f->n_runs; i++) {
+        int32_t cached = e->work->requests[f->request[i]].cached;
+        if (cached == 0 || f->runs[i].pos0 != cached) continue;
+        SAF_TRY(e->events->restore(e->events->ctx, f->request[i], f->runs[i].slot));
+    }
+out:
+    return st;
+}
+
 saf_status saf__flight_compute(const saf__engine *e, saf__flight *f) {
     saf_status st = SAF_OK;
     saf_fault *found = NULL;
-    double start = saf_clock_s(), waited = e->group->wait_s;
+    double start, waited;
+    SAF_TRY(restore_caches(e, f));
+    start = saf_clock_s();
+    waited = e->group->wait_s;
     saf_batch batch = {f->n_runs, f->tokens, f->runs, f->ids};
     SAF_TRY(saf_alloc((size_t)f->n_runs, sizeof *found, &found));
     SAF_TRY(saf_stage_forward(e->stage, &batch, f->x, found));

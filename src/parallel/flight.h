@@ -12,6 +12,7 @@ typedef struct {
     saf_stage *stage;
     const saf_work *work;
     const saf_schedule *schedule;
+    const saf_engine_events *events;
     int32_t index, stages; /* which stage this is, of how many */
     saf_engine_times *times;
     saf_trace *trace; /* or NULL */

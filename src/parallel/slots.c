@@ -42,7 +42,8 @@ saf_status saf__slots_admit(saf__first *s) {
     SAF_TRY(saf__queue_draw(s->queue, s->n_free, &request, &count));
     for (int32_t i = 0; count > 0; i++) {
         if (s->slots[i].request >= 0) continue;
-        s->slots[i] = (saf__slot){.request = request++};
+        s->slots[i] = (saf__slot){.request = request, .fed = s->e->work->requests[request].cached};
+        request++;
         if (ev->admitted) ev->admitted(ev->ctx, s->slots[i].request);
         saf__slots_enqueue(s, i);
         s->n_free--;
@@ -56,6 +57,20 @@ bool saf__slots_undone(const saf__first *s) {
     for (int32_t i = 0; i < s->e->schedule->sequences; i++)
         if (s->slots[i].request >= 0 && !s->slots[i].over) return true;
     return false;
+}
+
+saf_status saf__slots_held(const saf__first *s) {
+    saf_status st = SAF_OK;
+    const saf_engine_events *ev = s->events;
+    for (int32_t i = 0; ev->held && i < s->e->schedule->sequences; i++) {
+        const saf__slot *slot = &s->slots[i];
+        if (slot->request < 0 || slot->over) continue;
+        /* What was cached before is put there only when the first run leaves. */
+        if (slot->fed > saf__request_of(s, i)->cached)
+            SAF_TRY(ev->held(ev->ctx, slot->request, i, slot->fed));
+    }
+out:
+    return st;
 }
 
 void saf__slots_finish(saf__first *s, saf__slot *slot) {

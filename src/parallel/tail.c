@@ -79,8 +79,8 @@ void saf__tail_free(saf__tail **tail) {
 static saf_status begin_histories(saf__tail *t, const saf__flight *f) {
     saf_status st = SAF_OK;
     for (int32_t i = 0; i < f->n_runs; i++) {
-        if (f->runs[i].pos0 != 0) continue;
         const saf_request *r = &t->e->work->requests[f->request[i]];
+        if (f->runs[i].pos0 != r->cached) continue;
         saf_ids *h = &t->history[f->runs[i].slot];
         h->len = 0;
         for (int32_t k = 0; k < r->n_prompt; k++) SAF_TRY(saf_ids_append(h, r->prompt[k]));

@@ -6,7 +6,7 @@
 typedef struct {
     uint64_t key;
     saf_sampling sampling;
-    int32_t n_prompt, max_tokens;
+    int32_t n_prompt, max_tokens, cached;
 } request_wire;
 
 typedef struct {
@@ -25,6 +25,7 @@ static saf_status pack(const saf_work *work, saf_buf *out) {
         wire.sampling = r->sampling;
         wire.n_prompt = r->n_prompt;
         wire.max_tokens = r->max_tokens;
+        wire.cached = r->cached;
         SAF_TRY(saf_buf_append(out, &wire, sizeof wire));
         SAF_TRY(saf_buf_append(out, r->prompt, (size_t)r->n_prompt * sizeof *r->prompt));
     }
@@ -56,6 +57,7 @@ static saf_status unpack(const saf_buf *buf, saf_work *work) {
         r->sampling = wire.sampling;
         r->n_prompt = wire.n_prompt;
         r->max_tokens = wire.max_tokens;
+        r->cached = wire.cached;
         SAF_TRY(saf_alloc((size_t)r->n_prompt, sizeof *r->prompt, &r->prompt));
         SAF_TRY(take(buf, &at, r->prompt, (size_t)r->n_prompt * sizeof *r->prompt));
     }

@@ -92,6 +92,8 @@ typedef struct saf_checkpoint saf_checkpoint;
  * tried. Errors: BAD_INPUT (there are checkpoints and none is good; the newest good one is of a
  * newer schema), IO (the folder cannot be listed), NO_MEMORY. */
 saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out);
+/* Its path alone, unread (saf_free); NULL when there is none. Errors: IO, NO_MEMORY. */
+saf_status saf_checkpoint_newest(const char *output, char **path);
 /* One by its own path. Errors: NO_INPUT, BAD_INPUT, IO. */
 saf_status saf_checkpoint_open(const char *path, saf_checkpoint **out);
 const saf_checkpoint_head *saf_checkpoint_head_of(const saf_checkpoint *c);

@@ -10,7 +10,8 @@
 
 typedef struct {
     int64_t number;
-    bool part;    /* OUTPUT.ckpt-N.part */
+    bool kv;      /* caches kept beside it */
+    bool part;    /* still being written */
     bool regular; /* no folder, no symbolic link */
     char *path;
 } saf__checkpoint_file;
@@ -23,7 +24,8 @@ typedef struct {
 /* A folder that is not there holds none. Errors: IO, NO_MEMORY. */
 saf_status saf__checkpoint_list_read(const char *output, saf__checkpoint_list *out);
 void saf__checkpoint_list_free(saf__checkpoint_list *list); /* leaves {0} */
-/* Removes .part files of dead writers, and those that are finished but for the newest `keep`.
+/* Removes .part files of dead writers, those that are finished but for the newest `keep`, and the
+ * caches beside those that are not there, unless somebody reads them.
  * Errors: CANNOT_CREATE (another process writes one), IO (one could not be removed). */
 saf_status saf__checkpoint_list_prune(const saf__checkpoint_list *list, int64_t keep);
 
@@ -33,6 +35,9 @@ enum { SAF__SEAL_BYTES = 512 };
 
 /* Hashes what follows the block and writes it. Errors: IO. */
 saf_status saf__seal_write(int fd, const char *path);
+/* What a file's seal says: its length, and the SHA-256 of what follows the block. Does not look at
+ * that. Errors: BAD_INPUT (no seal, or another length), IO. */
+saf_status saf__seal_read(int fd, const char *path, int64_t *bytes, uint8_t sha256[32]);
 /* The file is as long as the block says and has its checksum. Errors: BAD_INPUT, IO. */
 saf_status saf__seal_check(int fd, const char *path);
 

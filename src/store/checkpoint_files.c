@@ -1,8 +1,10 @@
-/* Which checkpoints an output has. A name counts only if it is exactly OUTPUT.ckpt-N or
- * OUTPUT.ckpt-N.part with N as it is written here: other files with such a beginning are not ours.
+/* Which checkpoints an output has. A name counts only if it is exactly OUTPUT.ckpt-N, or that with
+ * .kv or .kv-R, for the caches kept beside it, each perhaps with .part, and with N and R as they
+ * are written here: other files with such a beginning are not ours.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -12,18 +14,28 @@
 
 enum { MOST_DIGITS = 18 }; /* fits into 64 bits, as does one more */
 
-/* "N" or "N.part", N without sign and leading zeros. */
-static bool parse_number(const char *text, int64_t *number, bool *part) {
+/* Without sign and leading zeros; *text moves on. */
+static bool take_number(const char **text, int64_t *number) {
+    const char *p = *text;
     int64_t n = 0;
-    int digits = 0;
-    if (*text == '0') return false;
-    for (; *text >= '0' && *text <= '9'; text++) {
-        if (++digits > MOST_DIGITS) return false;
-        n = 10 * n + (*text - '0');
-    }
+    while (*p >= '0' && *p <= '9' && p - *text < MOST_DIGITS) n = 10 * n + (*p++ - '0');
+    bool good = p > *text && !(**text == '0' && p - *text > 1) && !(*p >= '0' && *p <= '9');
+    *text = p;
     *number = n;
-    *part = strcmp(text, ".part") == 0;
-    return digits > 0 && (*part || *text == '\0');
+    return good;
+}
+
+/* What comes behind ".ckpt-". */
+static bool parse_ending(const char *text, saf__checkpoint_file *out) {
+    int64_t rank;
+    if (!take_number(&text, &out->number) || out->number == 0) return false;
+    out->kv = strncmp(text, ".kv", 3) == 0;
+    if (out->kv) {
+        text += 3;
+        if (*text == '-' && (text++, !take_number(&text, &rank))) return false;
+    }
+    out->part = strcmp(text, ".part") == 0;
+    return out->part || *text == '\0';
 }
 
 static const char mark[] = ".ckpt-";
@@ -31,12 +43,11 @@ static const char mark[] = ".ckpt-";
 saf_status saf_checkpoint_output(const char *path, char **out) {
     saf_status st = SAF_OK;
     char *output = NULL, *last = NULL;
-    int64_t number;
-    bool part;
+    saf__checkpoint_file file = {0};
     SAF_TRY(saf_strdup(path, &output));
     for (char *at = output; (at = strstr(at, mark)) != NULL; at++) last = at;
-    if (!last || last == output || last[-1] == '/' ||
-        !parse_number(last + strlen(mark), &number, &part) || part)
+    if (!last || last == output || last[-1] == '/' || !parse_ending(last + strlen(mark), &file) ||
+        file.part || file.kv)
         goto out;
     *last = '\0';
     *out = output;
@@ -73,6 +84,7 @@ out:
 static int by_number(const void *a, const void *b) {
     const saf__checkpoint_file *x = a, *y = b;
     if (x->number != y->number) return x->number < y->number ? -1 : 1;
+    if (x->kv != y->kv) return x->kv ? 1 : -1;
     return (int)x->part - (int)y->part;
 }
 
@@ -102,7 +114,7 @@ saf_status saf__checkpoint_list_read(const char *output, saf__checkpoint_list *o
         saf__checkpoint_file file = {0};
         if (strncmp(entry->d_name, base, base_len) == 0 &&
             strncmp(entry->d_name + base_len, mark, mark_len) == 0 &&
-            parse_number(entry->d_name + base_len + mark_len, &file.number, &file.part))
+            parse_ending(entry->d_name + base_len + mark_len, &file))
             SAF_TRY(add_file(&list, &room, output, entry->d_name + base_len, file));
     }
     if (errno != 0) {
@@ -125,16 +137,34 @@ void saf__checkpoint_list_free(saf__checkpoint_list *list) {
     list->n = 0;
 }
 
+static bool is_checkpoint(const saf__checkpoint_file *file) {
+    return file->regular && !file->part && !file->kv;
+}
+
+/* Saved caches that a job has yet to take up, see saf_kv_open. */
+static bool is_being_read(const char *path) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    bool locked = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (fd >= 0) close(fd);
+    return locked;
+}
+
 saf_status saf__checkpoint_list_prune(const saf__checkpoint_list *list, int64_t keep) {
     saf_status st = SAF_OK;
     int64_t whole = 0;
-    for (int64_t i = 0; i < list->n; i++) whole += !list->files[i].part && list->files[i].regular;
+    int64_t kept = 0; /* the number of the last one that stays: those of its caches follow it */
+    for (int64_t i = 0; i < list->n; i++) whole += is_checkpoint(&list->files[i]);
     for (int64_t i = 0; i < list->n; i++) {
         const saf__checkpoint_file *file = &list->files[i];
         if (!file->regular) continue;
         if (file->part) {
             SAF_TRY(saf__part_remove_dead(file->path));
-        } else if (whole-- > keep && unlink(file->path) != 0 && errno != ENOENT) {
+            continue;
+        }
+        if (!file->kv && whole-- <= keep) kept = file->number;
+        if (file->number == kept || (file->kv && is_being_read(file->path))) continue;
+        if (unlink(file->path) != 0 && errno != ENOENT) {
             st = saf_fail(SAF_IO, "cannot remove %s: %s", file->path, strerror(errno));
             goto out;
         }

@@ -82,7 +82,7 @@ saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out) 
     SAF_TRY(saf__checkpoint_list_read(output, &list));
     for (int64_t i = list.n - 1; i >= 0; i--) {
         const saf__checkpoint_file *file = &list.files[i];
-        if (file->part) continue;
+        if (file->part || file->kv) continue;
         st = saf__checkpoint_open(file->path, out, &newer);
         if (st == SAF_OK || !may_go_back(st, newer)) goto out;
         if (access(file->path, F_OK) != 0 && errno == ENOENT) continue; /* removed meanwhile */
@@ -95,6 +95,20 @@ saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out) 
                       "%s: none of its %lld checkpoints can be used (%s.ckpt-*); --fresh removes "
                       "them and starts over",
                       output, (long long)bad, output);
+out:
+    saf__checkpoint_list_free(&list);
+    return st;
+}
+
+saf_status saf_checkpoint_newest(const char *output, char **path) {
+    saf_status st = SAF_OK;
+    saf__checkpoint_list list = {0};
+    *path = NULL;
+    SAF_TRY(saf__checkpoint_list_read(output, &list));
+    for (int64_t i = list.n - 1; i >= 0 && !*path; i--) {
+        const saf__checkpoint_file *file = &list.files[i];
+        if (!file->part && !file->kv && file->regular) SAF_TRY(saf_strdup(file->path, path));
+    }
 out:
     saf__checkpoint_list_free(&list);
     return st;

@@ -79,11 +79,10 @@ out:
     return st;
 }
 
-saf_status saf__seal_check(int fd, const char *path) {
+saf_status saf__seal_read(int fd, const char *path, int64_t *out_bytes, uint8_t sha256[32]) {
     saf_status st = SAF_OK;
     struct stat s;
     seal block;
-    uint8_t digest[32];
     static const uint8_t zeros[sizeof block.zeros];
     if (fstat(fd, &s) != 0) return saf_fail(SAF_IO, "cannot look at %s: %s", path, strerror(errno));
     SAF_TRY(read_exactly(fd, path, &block, sizeof block, 0));
@@ -98,8 +97,19 @@ saf_status saf__seal_check(int fd, const char *path) {
                       (long long)s.st_size, (unsigned long long)block.bytes + SAF__SEAL_BYTES);
         goto out;
     }
-    SAF_TRY(hash_rest(fd, path, bytes, digest));
-    if (memcmp(digest, block.digest, sizeof digest) != 0)
+    *out_bytes = (int64_t)s.st_size;
+    memcpy(sha256, block.digest, sizeof block.digest);
+out:
+    return st;
+}
+
+saf_status saf__seal_check(int fd, const char *path) {
+    saf_status st = SAF_OK;
+    int64_t bytes = 0;
+    uint8_t digest[32], sealed[32];
+    SAF_TRY(saf__seal_read(fd, path, &bytes, sealed));
+    SAF_TRY(hash_rest(fd, path, bytes - SAF__SEAL_BYTES, digest));
+    if (memcmp(digest, sealed, sizeof digest) != 0)
         st =
             saf_fail(SAF_BAD_INPUT, "%s does not have the checksum that it was written with", path);
 out:

@@ -72,6 +72,7 @@ typedef struct {
     } run;
     struct {
         double every_seconds; /* 0: only when the job is stopped */
+        bool kv;              /* the caches of requests on their way are kept when it is stopped */
     } checkpoint;
     struct {
         char *file;

@@ -33,6 +33,7 @@ static saf_status go_on(saf__session *s, saf_checkpoint **c) {
     const saf_checkpoint_head *head = saf_checkpoint_head_of(*c);
     SAF_TRY(saf__kept_restore(s, *c));
     SAF_TRY(saf_strdup(head->start_time, &s->results.start_time));
+    SAF_TRY(saf_strdup(saf_checkpoint_path(*c), &s->caches.checkpoint));
     s->before_s = head->seconds;
     s->before_tokens = head->tokens;
     s->results.resumes = head->resumes + 1;

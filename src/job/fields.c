@@ -130,12 +130,18 @@ const saf__field saf__fields[] = {
      .help = "stop in time before so long after the start, with a checkpoint: 90s, MM, MM:SS, HH:MM:SS or D-HH:MM:SS; none: no limit; empty: under Slurm (or slurm) the walltime of its job"},
     {"checkpoint.every_seconds", BOTH, FLOAT(0, 1e9), AT(checkpoint.every_seconds), .initial = "60.0", .unit = "seconds",
      .help = "how often the state of the job is written beside output.file, from which the same command goes on; stretched where it would take more than 2 % of the time; 0: only when the job is stopped"},
+    {"checkpoint.kv", GENERATE, BOOL, AT(checkpoint.kv),
+     .help = "when the job is stopped in order (USR1, time limit) the caches of the requests on their way are written as well, and taken up again: for long contexts, on disks faster than their computing"},
     {"output.file", ALL, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
      .help = "the results file (HDF5)"},
 };
 /* clang-format on */
 _Static_assert(sizeof saf__fields / sizeof saf__fields[0] <= SAF__FIELDS_MAX, "raise the limit");
 const int saf__field_count = sizeof saf__fields / sizeof saf__fields[0];
+
+const char *saf__kv_type_name(int32_t type) {
+    return kv_types[type];
+}
 
 const char *saf_job_kind_name(saf_job_kind kind) {
     return (unsigned)kind < SAF_JOB_KINDS ? kind_names[kind] : "unknown";

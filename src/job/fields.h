@@ -7,6 +7,9 @@
 #include "job/where.h"
 #include "saf/job.h"
 
+/* "f16" of a saf_kv_type. */
+const char *saf__kv_type_name(int32_t type);
+
 typedef enum {
     SAF__FIELD_INT,     /* int32_t */
     SAF__FIELD_INT64,   /* uint64_t, up to 2^63 - 1 */

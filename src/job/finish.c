@@ -134,7 +134,7 @@ out:
 static void keep_state(saf__session *s) {
     char why[2048];
     snprintf(why, sizeof why, "%s", saf_error_text());
-    if (s->work.logits || saf__saver_flush(s) != SAF_OK) return;
+    if (s->work.logits || saf__saver_flush(s, false) != SAF_OK) return;
     (void)saf_fail(SAF_IO, "%s", why);
 }
 

@@ -1,6 +1,7 @@
 /* generate: sampled tokens become text; stop strings, stop ids and lengths end a request. */
 #include <stdio.h>
 
+#include "job/caches.h"
 #include "job/saver.h"
 
 /* ---- text
@@ -164,7 +165,9 @@ saf_engine_events saf__generate_events(saf__session *s) {
                                .done = saf__event_done,
                                .report = saf__report_taken,
                                .stop = saf__stop_wanted,
-                               .stopped = on_stopped};
+                               .stopped = on_stopped,
+                               .held = saf__caches_held,
+                               .restore = saf__caches_restore};
 }
 
 saf_status saf__generate_begin(saf__session *s) {

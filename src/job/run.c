@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "job/caches.h"
 #include "job/saver.h"
 #include "job/state.h"
 #include "saf/core_signals.h"
@@ -38,11 +39,14 @@ out:
 static saf_status stop(saf__session *s) {
     saf_status st = SAF_OK;
     int32_t stopped = s->times.stopped && s->finished < s->n_live;
+    bool caches = false;
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &stopped, 1);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
     if (!stopped) return SAF_OK;
     saf_comm_watch_phase("writing a checkpoint");
-    SAF_TRY(saf_comm_agree(s->world, saf__saver_flush(s)));
+    SAF_TRY(saf__caches_gather(s, &caches));
+    SAF_TRY(saf_comm_agree(s->world, saf__saver_flush(s, caches)));
+    SAF_TRY(saf__caches_save(s));
     st = saf_fail(SAF_STOPPED,
                   "stopped%s at %lld of %d requests, %lld tokens in this run; %s.ckpt-*: "
                   "the same command goes on",
@@ -55,7 +59,10 @@ out:
 static saf_status compute(saf__session *s) {
     saf_status st = SAF_OK;
     saf_engine_events events = {0};
-    if (s->head) events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
+    if (!s->head)
+        events = (saf_engine_events){.ctx = s, .restore = saf__caches_restore};
+    else
+        events = s->work.score ? saf__score_events(s) : saf__generate_events(s);
     saf_comm_watch_phase("running");
     s->run_start_s = saf_clock_s();
     s->log_after_s = 5;
@@ -68,6 +75,7 @@ static saf_status compute(saf__session *s) {
     }
     if (st == SAF_OK) st = s->status;
     s->results.run_s = s->before_s + saf_clock_s() - s->run_start_s;
+    saf__caches_close(s);
     if (s->rank == 0) saf__progress_draw(s, true);
     SAF_TRY(saf_comm_agree(s->world, st));
     st = stop(s);
@@ -102,6 +110,7 @@ static saf_status run_requests(saf__session *s) {
     saf_status st = SAF_OK;
     SAF_TRY(stop_before(s));
     SAF_TRY(saf__session_load(s));
+    SAF_TRY(saf__caches_open(s));
     s->results.load_s = saf_clock_s() - s->start_s;
     if (s->rank == 0 && !s->options->quiet) {
         double mb = (double)model_bytes(s) / 1e6;

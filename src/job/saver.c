@@ -23,7 +23,7 @@ struct saf__saver {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    bool started, quit, flush, busy, writing_results;
+    bool started, quit, flush, anyway, busy, writing_results;
     const char *signal; /* the process is to end: by this */
     saf_status flushed;
     double next_s;          /* the next checkpoint is due */
@@ -65,14 +65,14 @@ static double cost_s(struct saf__saver *v) {
     return stalled + (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* A checkpoint of what there is, if it is more than the newest holds. */
-static saf_status save(struct saf__saver *v) {
+/* A checkpoint of what there is, if it is more than the newest holds, or anyway. */
+static saf_status save(struct saf__saver *v, bool anyway) {
     saf__state state;
     pthread_mutex_lock(&v->state);
     saf_status st = saf__kept_take(v->s, &state);
     pthread_mutex_unlock(&v->state);
     if (st != SAF_OK) return st;
-    bool news = state.head.done != v->done_then || state.head.tokens != v->tokens_then;
+    bool news = anyway || state.head.done != v->done_then || state.head.tokens != v->tokens_then;
     if (news) {
         st = saf__kept_write(v->s, &state);
         if (st == SAF_OK) {
@@ -88,7 +88,7 @@ static saf_status save(struct saf__saver *v) {
 
 static void save_at_interval(struct saf__saver *v) {
     double before = cost_s(v), start = saf_clock_s(), every = v->s->job->checkpoint.every_seconds;
-    saf_status st = save(v);
+    saf_status st = save(v, false);
     double now = saf_clock_s(), stretched = COST_SHARE * (cost_s(v) - before);
     v->next_s = now + (stretched > every ? stretched : every);
     atomic_store_explicit(&v->took_s, now - start, memory_order_relaxed);
@@ -101,7 +101,7 @@ static void save_at_interval(struct saf__saver *v) {
 static void end_process(struct saf__saver *v) {
     saf__session *s = v->s;
     char part[4096];
-    saf_status st = v->writing_results && s->work.logits ? SAF_OK : save(v);
+    saf_status st = v->writing_results && s->work.logits ? SAF_OK : save(v, false);
     if (st != SAF_OK) saf_log(SAF_LOG_ERROR, "no checkpoint: %s", saf_error_text());
     if (v->written > 0 || s->results.resumes > 0)
         saf_log(SAF_LOG_INFO,
@@ -135,14 +135,14 @@ static void *work(void *ctx) {
             wait_for_work(v);
             continue;
         }
-        bool flush = v->flush, end = v->signal != NULL;
+        bool flush = v->flush, anyway = v->anyway, end = v->signal != NULL;
         v->busy = true;
         pthread_mutex_unlock(&v->lock);
         saf_status st = SAF_OK;
         if (end)
             end_process(v);
         else if (flush)
-            st = save(v);
+            st = save(v, anyway);
         else
             save_at_interval(v);
         pthread_mutex_lock(&v->lock);
@@ -245,11 +245,12 @@ void saf__saver_results(saf__session *s) {
     s->results.checkpoint_s = cost_s(v);
 }
 
-saf_status saf__saver_flush(saf__session *s) {
+saf_status saf__saver_flush(saf__session *s, bool anyway) {
     struct saf__saver *v = s->saver;
     if (!v) return SAF_OK;
     pthread_mutex_lock(&v->lock);
     v->flush = true;
+    v->anyway = anyway;
     pthread_cond_signal(&v->wake);
     wait_idle(v);
     saf_status st = v->flushed;

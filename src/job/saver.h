@@ -16,8 +16,9 @@ saf_status saf__identity_make(const saf__session *s, saf_identity *id);
 saf_status saf__saver_begin(saf__session *s);
 /* From now on the rows of logits cannot be read back, and nothing but an end needs a checkpoint. */
 void saf__saver_results(saf__session *s);
-/* One is written now, unless the last one has it all; waits for it. Errors: those of writing. */
-saf_status saf__saver_flush(saf__session *s);
+/* One is written now, anyway or unless the last one has it all; waits for it. Errors: those of
+ * writing. */
+saf_status saf__saver_flush(saf__session *s, bool anyway);
 void saf__saver_end(saf__session *s);      /* also without begin */
 double saf__saver_took_s(saf__session *s); /* the last one, from beginning to end; any thread */
 

@@ -6,12 +6,13 @@
 #include "saf/job.h"
 #include "saf/parallel.h"
 #include "saf/store.h"
+#include "saf/store_kv.h"
 
 /* What every rank must know of the job file; travels as it is (the ranks run one program). */
 typedef struct {
     int32_t kind, kv_type, threads;
     int32_t replicas, pipeline, tensor, n_stages, n_share;
-    int32_t dry_run, trace, watchdog_seconds;
+    int32_t dry_run, trace, watchdog_seconds, kv;
     double checkpoint_seconds;
     uint32_t model_path_bytes;
 } saf__settings;
@@ -59,6 +60,15 @@ typedef struct {
     double longest_s; /* between two of its questions */
 } saf__stop;
 
+/* Caches of keys and values in files: the checkpoint, what is kept beside it, and of each of its
+ * sequences what it is in this run: its slot while it is kept, its request once it is restored, or
+ * -1. As all ranks know them. */
+typedef struct {
+    char *checkpoint;
+    saf_kv_saved saved;
+    int32_t *of; /* [saved.n_sequences] */
+} saf__caches;
+
 typedef struct {
     saf_comm *world;
     const saf_job *job; /* rank 0's counts; the other heads have it as well */
@@ -86,6 +96,10 @@ typedef struct {
     saf_schedule schedule;
     saf_slice *slice;
     saf_kv_cache *kv;
+    saf__caches caches;
+    saf_kv_file **cache_files; /* [caches.saved.n_sources] this rank reads; NULL: not this one */
+    char *cache_rows;
+    saf_buf held; /* heads: what is in slots when the run stops */
     saf_group *group;
     saf_stage *stage;
     saf_engine_times times;

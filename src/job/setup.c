@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
+#include "job/caches.h"
 #include "job/saver.h"
 
 /* A list of rank 0's reaches everybody; the others have room for it. */
@@ -44,6 +45,7 @@ static saf_status share_settings(saf__session *s) {
                                       .n_share = job->layout.n_share,
                                       .dry_run = s->options->dry_run,
                                       .trace = job->run.trace,
+                                      .kv = job->checkpoint.kv,
                                       .watchdog_seconds = job->run.watchdog_seconds,
                                       .checkpoint_seconds = job->checkpoint.every_seconds};
         const char *model = s->made_path ? s->made_path : job->model.path;
@@ -283,6 +285,8 @@ void saf__live_free(saf__live *l) {
 void saf__session_close(saf__session *s) {
     saf__saver_end(s);
     saf_checkpoint_free(&s->restored);
+    saf__caches_close(s);
+    saf_buf_free(&s->held);
     for (int32_t i = 0; s->live && i < s->n_live; i++) saf__live_free(&s->live[i]);
     saf_free(&s->live);
     saf_prompts_free(&s->prompts, s->n_prompts);

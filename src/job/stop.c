@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "job/caches.h"
 #include "job/saver.h"
 #include "saf/core_signals.h"
 
@@ -146,11 +147,11 @@ void saf__stop_limit(saf__session *s) {
 
 /* ---- asking ---- */
 
-/* What is left at least when a job stops: room for the last steps and the checkpoint, and ten
- * seconds more, or a tenth of a short limit. */
+/* What is left at least when a job stops: room for the last steps, the checkpoint and the caches,
+ * and ten seconds more, or a tenth of a short limit. */
 static double margin_s(saf__session *s) {
     double spare = s->stop.limit_s / 10 < 10 ? s->stop.limit_s / 10 : 10;
-    return spare + 3 * saf__saver_took_s(s) + 2 * s->stop.longest_s;
+    return spare + 3 * saf__saver_took_s(s) + 2 * s->stop.longest_s + saf__caches_take_s(s);
 }
 
 bool saf__stop_wanted(void *ctx) {

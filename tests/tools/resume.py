@@ -69,7 +69,7 @@ class Job:
 
     def checkpoints(self):
         """Those with their final names, newest last."""
-        names = [n for n in glob.glob(self.out + ".ckpt-*") if not n.endswith(".part")]
+        names = [n for n in glob.glob(self.out + ".ckpt-*") if n.rsplit("-", 1)[1].isdigit() and ".kv" not in n]
         return sorted(names, key=lambda n: int(n.rsplit("-", 1)[1]))
 
     def results(self):

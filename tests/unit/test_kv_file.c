@@ -1,5 +1,6 @@
-/* Caches kept beside a checkpoint: what every rank wrote comes back, in any other division; what is cut, changed,
- * missing or of another checkpoint is refused; and they go when their checkpoint goes. */
+/* Caches kept beside a checkpoint: what every rank wrote comes back, in any other division; what is
+ * cut, changed, missing or of another checkpoint is refused; and they go when their checkpoint
+ * goes. */
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -36,20 +37,24 @@ static const char *beside(const char *ending) {
 
 /* Two sets: one of a rank alone, one of three with ragged parts. */
 static saf_kv_sequence sequences[SEQUENCES] = {{7, 0, 11}, {2, 1, 300}, {30, 1, 1}};
-static saf_kv_source sources[SOURCES] = {{.rank = 0, .set = 0, .layers = LAYERS, .heads = HEADS},
-                                         {.rank = 1, .set = 1, .layers = 2, .heads = HEADS},
-                                         {.rank = 2, .set = 1, .layer0 = 2, .layers = 3, .heads = 1},
-                                         {.rank = 5, .set = 1, .layer0 = 2, .layers = 3, .head0 = 1, .heads = 2}};
+static saf_kv_source sources[SOURCES] = {
+    {.rank = 0, .set = 0, .layers = LAYERS, .heads = HEADS},
+    {.rank = 1, .set = 1, .layers = 2, .heads = HEADS},
+    {.rank = 2, .set = 1, .layer0 = 2, .layers = 3, .heads = 1},
+    {.rank = 5, .set = 1, .layer0 = 2, .layers = 3, .head0 = 1, .heads = 2}};
 static char type[] = "f16";
 static saf_kv_saved saved = {type, LAYERS, HEADS, ROW, SEQUENCES, SOURCES, sequences, sources};
 
-static uint8_t value(int64_t row, int64_t layer, int64_t head, bool keys, int64_t position, int64_t byte) {
-    return (uint8_t)(row * 31 + layer * 7 + head * 77 + keys * 101 + position * 13 + (position >> 8) + byte);
+static uint8_t value(int64_t row, int64_t layer, int64_t head, bool keys, int64_t position,
+                     int64_t byte) {
+    return (uint8_t)(row * 31 + layer * 7 + head * 77 + keys * 101 + position * 13 +
+                     (position >> 8) + byte);
 }
 
 static void fill(const saf_kv_place *p, uint8_t *rows) {
     for (int64_t i = 0; i < p->n * ROW; i++)
-        rows[i] = value(sequences[p->sequence].row, p->layer, p->head, p->keys, p->pos0 + i / ROW, i % ROW);
+        rows[i] = value(sequences[p->sequence].row, p->layer, p->head, p->keys, p->pos0 + i / ROW,
+                        i % ROW);
 }
 
 static void write_source(saf_kv_source *s) {
@@ -58,7 +63,8 @@ static void write_source(saf_kv_source *s) {
     fixture_ok(saf_kv_create(checkpoint, &saved, s, &w));
     for (int64_t q = 0; q < SEQUENCES; q++)
         for (int64_t i = 0; i < 2 * s->layers * s->heads && sequences[q].set == s->set; i++) {
-            saf_kv_place p = {q, s->layer0 + i / 2 / s->heads, s->head0 + i / 2 % s->heads, i % 2 == 0, 0, 0};
+            saf_kv_place p = {
+                q, s->layer0 + i / 2 / s->heads, s->head0 + i / 2 % s->heads, i % 2 == 0, 0, 0};
             p.n = sequences[q].positions / 2;
             fill(&p, rows);
             fixture_ok(saf_kv_put(w, &p, rows));
@@ -91,7 +97,8 @@ static saf_status read_all(void) {
         if (st != SAF_OK) break;
         for (int64_t q = 0; q < SEQUENCES; q++)
             for (int64_t k = 0; k < 2 * s->layers * s->heads && sequences[q].set == s->set; k++) {
-                saf_kv_place p = {q, s->layer0 + k / 2 / s->heads, s->head0 + k / 2 % s->heads, k % 2 == 1, 0, 0};
+                saf_kv_place p = {
+                    q, s->layer0 + k / 2 / s->heads, s->head0 + k / 2 % s->heads, k % 2 == 1, 0, 0};
                 p.pos0 = sequences[q].positions / 3;
                 p.n = sequences[q].positions - p.pos0;
                 fill(&p, expected);

@@ -192,6 +192,9 @@ test-signals: all ## a job that is asked to stop, from its first line on in step
 	@LIMIT=14400 SAF_TEST_SIGNALS=long KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_signals
 test-crash: all ## a job that is killed N times (600), a third of them while it writes a checkpoint
 	@LIMIT=14400 N=$(or $(N),600) SAF_TEST_SIGNALS=crash KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_signals
+test-walltimes: all ## a job of several walltimes that Slurm starts again: minutes
+	@tests/tools/install-packages $(CLUSTER_PACKAGES)
+	@SAF_TEST_WALLTIMES=1 KINDS=cluster BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_slurm
 test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qemu, against those of this machine
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/tools/test-neon "$(T)"
 test-inject: all $(BUILD)/inject.so ## every call for memory or a file made to fail in turn (minutes; CASE=, EVERY=n)

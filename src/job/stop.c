@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -102,6 +103,7 @@ static bool first_words(char *const argv[], double within_s, char *out, size_t l
 static bool slurm_left(double *seconds) {
     const char *end = getenv("SLURM_JOB_END_TIME"), *id = getenv("SLURM_JOB_ID");
     char said[64], job[64];
+    int n;
     struct tm local = {.tm_isdst = -1};
     char *rest = NULL;
     if (end && *end) {
@@ -111,8 +113,8 @@ static bool slurm_left(double *seconds) {
             return true;
         }
     }
-    if (strlen(id) >= sizeof job) return false;
-    strcpy(job, id);
+    n = id ? snprintf(job, sizeof job, "%s", id) : -1;
+    if (n <= 0 || (size_t)n >= sizeof job) return false;
     char squeue[] = "squeue", no_header[] = "-h", of[] = "-j", form[] = "-o", ends_at[] = "%e";
     char *const argv[] = {squeue, no_header, of, job, form, ends_at, NULL};
     if (!first_words(argv, 5, said, sizeof said)) return false;

@@ -38,7 +38,7 @@ over() { # over "HOST of each rank..." "WHAT each rank has..." SETTING...
 exec 2>&1
 prepare_job || tap_exit
 words+=(generate.logits=true generate.temperature=0.7)
-ok "it keeps logits" "$SAF" run "${words[@]}" "output.file=$folder/alone.h5"
+ok "it keeps logits" "$SAF" run --fresh "${words[@]}" "output.file=$folder/alone.h5"
 alone=$(facts "$folder/alone.h5" | tail -n 1)
 for host in h2 h3; do
     ok "the model is hidden from $host" "$RSH" $host mount -t tmpfs none "${model%/*}"

@@ -1,4 +1,6 @@
 /* Caches are kept: every rank writes what its slots hold, then rank 0 the file that joins them. */
+#include <assert.h>
+
 #include "job/caches.h"
 #include "job/fields.h"
 
@@ -97,6 +99,7 @@ saf_status saf__caches_gather(saf__session *s, bool *any) {
     *any = false;
     if (!s->settings.kv) return SAF_OK;
     SAF_TRY(saf_comm_agree(s->world, saf_alloc((size_t)s->ranks, sizeof *of_rank, &of_rank)));
+    assert(of_rank); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(s->world, 0, &s->held, of_rank));
     SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? describe(s, of_rank) : SAF_OK));
     *any = s->rank == 0 && s->caches.saved.n_sequences > 0;
@@ -158,6 +161,7 @@ static saf_status join(saf__session *s, const saf_kv_source *mine) {
     if (mine) st = saf_buf_append(&said, mine, sizeof *mine);
     if (st == SAF_OK) st = saf_alloc((size_t)s->ranks, sizeof *of_rank, &of_rank);
     SAF_TRY(saf_comm_agree(s->world, st));
+    assert(of_rank); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(s->world, 0, &said, of_rank));
     for (int r = 0; s->rank == 0 && r < s->ranks; r++)
         if (of_rank[r].len == sizeof *mine)

@@ -3,6 +3,8 @@
 #ifndef SAF_STORE_KV_ROOM_H
 #define SAF_STORE_KV_ROOM_H
 
+#include <stdio.h>
+
 #include "saf/store_kv.h"
 #include "store/checkpoint.h"
 

@@ -25,7 +25,7 @@ typedef struct {
     course course;
 } report;
 
-typedef struct {
+typedef struct run {
     saf_group *group;
     saf_engine_times times;
     saf_status status;
@@ -39,6 +39,14 @@ typedef struct {
     saf_status when_stopped;
     int32_t questions, tokens, admitted, over, said_yes, stopped_calls, after_stop;
     bool mine[REQUESTS];
+    /* with `keeps`, of one replica: what the slots held when it stopped, as rows; what a second run
+     * takes up of the first */
+    bool keeps;
+    saf_kv_cache *kv;
+    saf_slice_range range;
+    int32_t slot[REQUESTS], positions[REQUESTS], restored[REQUESTS];
+    saf_buf rows[REQUESTS];
+    const struct run *first;
     course courses[REQUESTS]; /* in the end the first head's has all */
     int32_t reports;
 } run;
@@ -114,6 +122,52 @@ static saf_status on_stopped(void *ctx) {
     return r->when_stopped != SAF_OK ? saf_fail(r->when_stopped, "no room") : SAF_OK;
 }
 
+static saf_status on_held(void *ctx, int32_t request, int32_t slot, int32_t positions) {
+    run *r = ctx;
+    CHECK(r->mine[request] && !r->courses[request].done && r->stopped_calls == 1);
+    CHECK(positions > 0 && r->positions[request] == 0);
+    r->slot[request] = slot;
+    r->positions[request] = positions;
+    return SAF_OK;
+}
+
+/* All rows of this rank's layers and heads, out of a slot or into one. */
+static void move_rows(const run *r, int32_t slot, int32_t n, saf_buf *rows, bool put) {
+    saf_span heads = saf_slice_kv_heads(&params, r->range);
+    size_t at = 0, bytes = saf_kv_cache_row_bytes(r->kv) * (size_t)n;
+    for (int64_t l = r->range.layer0; l < r->range.layer1; l++)
+        for (int64_t h = heads.begin; h < heads.end; h++)
+            for (int keys = 0; keys < 2; keys++, at += bytes) {
+                saf_kv_rows which = {slot, l, h, keys, 0, n};
+                if (!put) CHECK_OK(saf_buf_resize(rows, at + bytes));
+                CHECK_OK(put ? saf_kv_cache_put(r->kv, &which, rows->data + at)
+                             : saf_kv_cache_get(r->kv, &which, rows->data + at));
+            }
+}
+
+static int32_t cached(const run *first, int32_t request, int32_t n_prompt) {
+    int32_t n = first && first->keeps ? first->positions[request] : 0;
+    return n < n_prompt ? n : n_prompt - 1;
+}
+
+static saf_status on_restore(void *ctx, int32_t request, int32_t slot) {
+    run *r = ctx;
+    r->restored[request]++;
+    if (!CHECK(r->first && r->first->positions[request] > 0)) return SAF_OK;
+    saf_buf rows = r->first->rows[request];
+    move_rows(r, slot, r->first->positions[request], &rows, true);
+    return SAF_OK;
+}
+
+static void keep_caches(saf_comm *world, run *r) {
+    saf_tensor slots = saf_tensor_1d(SAF_DTYPE_I32, r->slot, REQUESTS);
+    saf_tensor positions = saf_tensor_1d(SAF_DTYPE_I32, r->positions, REQUESTS);
+    CHECK_OK(saf_comm_bcast(world, 0, &slots));
+    CHECK_OK(saf_comm_bcast(world, 0, &positions));
+    for (int32_t i = 0; i < REQUESTS; i++)
+        if (r->positions[i] > 0) move_rows(r, r->slot[i], r->positions[i], &r->rows[i], false);
+}
+
 /* ---- runs ---- */
 
 static void make_model(saf_comm *world) {
@@ -148,7 +202,7 @@ static void free_model(saf_comm *world) {
 }
 
 /* The prompt of each request, with what it has come to before. */
-static void make_work(saf_work *work, const course *before) {
+static void make_work(saf_work *work, const course *before, const run *first) {
     *work = (saf_work){.n_requests = REQUESTS};
     CHECK_OK(saf_alloc(REQUESTS, sizeof *work->requests, &work->requests));
     for (int32_t i = 0; i < REQUESTS; i++) {
@@ -162,6 +216,7 @@ static void make_work(saf_work *work, const course *before) {
                                         .repeat_penalty = 1.1,
                                         .repeat_last = -1,
                                         .seed = 5}};
+        r->cached = cached(first, i, r->n_prompt);
         CHECK_OK(saf_alloc((size_t)r->n_prompt, sizeof *r->prompt, &r->prompt));
         for (int32_t k = 0; k < r->n_prompt - so_far; k++) r->prompt[k] = (i * 31 + k * 7) % 300;
         if (so_far > 0)
@@ -186,10 +241,13 @@ static void run_all(saf_comm *world, const saf_layout *layout, const course *bef
                                 .done = on_done,
                                 .report = on_report,
                                 .stop = on_stop,
-                                .stopped = on_stopped};
+                                .stopped = on_stopped,
+                                .held = on_held,
+                                .restore = on_restore};
     r->head = place.stage == 0 && place.part == 0;
     r->replica = place.replica;
-    make_work(&work, before);
+    make_work(&work, before, r->first);
+    r->range = range;
     CHECK_OK(saf_slice_load(gguf, &params, range, &slice));
     CHECK_OK(saf_group_new(world, layout, &params, &work, &schedule, &r->group));
     CHECK_OK(saf_kv_cache_new(&params, range, SAF_KV_F16, schedule.sequences, CAPACITY, &kv));
@@ -197,9 +255,13 @@ static void run_all(saf_comm *world, const saf_layout *layout, const course *bef
                            range.head ? saf_schedule_max_logits(&schedule, &work) : 0,
                            saf_group_stage(r->group), &stage));
     CHECK_OK(saf_comm_barrier(world));
+    r->kv = kv;
     r->status = saf_engine_run(r->group, stage, &events, NULL, &r->times);
     CHECK(!r->times.apart);
     CHECK_EQ(r->after_stop, 0);
+    if (r->keeps) keep_caches(world, r);
+    for (int32_t i = 0; i < REQUESTS; i++) /* each that has any, once, on every rank */
+        CHECK_EQ(layout->replicas > 1 ? 0 : work.requests[i].cached > 0, r->restored[i]);
     saf_stage_free(&stage);
     saf_group_free(&r->group);
     saf_kv_cache_free(&kv);
@@ -222,7 +284,7 @@ static int32_t heads_that_stopped(saf_comm *world, const run *r) {
  * requests were left undone. */
 static int32_t stop_and_go_on(saf_comm *world, const saf_layout *layout, const course *full,
                               const run *how) {
-    run first = *how, second = {.stops = -1};
+    run first = *how, second = {.stops = -1, .first = &first};
     int32_t undone = 0, begun = 0;
     run_all(world, layout, NULL, &first);
     CHECK_OK(first.status);
@@ -259,6 +321,10 @@ static int32_t stop_and_go_on(saf_comm *world, const saf_layout *layout, const c
         CHECK_EQ(second.courses[i].n, full[i].n);
         CHECK(memcmp(second.courses[i].ids, full[i].ids, sizeof full[i].ids) == 0);
     }
+    int32_t restored = 0;
+    for (int32_t i = 0; i < REQUESTS; i++) restored += second.restored[i];
+    CHECK(restored > 0 || !how->keeps || how->after_tokens == 0);
+    for (int32_t i = 0; i < REQUESTS; i++) saf_buf_free(&first.rows[i]);
     return undone;
 }
 
@@ -301,15 +367,18 @@ static void run_alone(saf_comm *world) {
 /* Of any head: before anything is computed, in the middle of prompts, of completions. */
 static void stop_anywhere(saf_comm *world, const saf_layout *layout) {
     static const int32_t questions[] = {0, 2, 25};
+    bool keeps = layout->replicas == 1;
     int32_t some = 0;
     for (int32_t head = 0; head < layout->replicas; head++) {
         for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
-            run how = {.stops = head, .after_questions = questions[i]};
+            run how = {.stops = head, .after_questions = questions[i], .keeps = keeps};
             int32_t undone = stop_and_go_on(world, layout, full, &how);
             if (i == 0 && layout->replicas == 1) CHECK_EQ(undone, REQUESTS);
             some += undone;
         }
         run how = {.stops = head, .after_tokens = 20};
+        some += stop_and_go_on(world, layout, full, &how);
+        how.keeps = keeps;
         some += stop_and_go_on(world, layout, full, &how);
     }
     CHECK(some > 0); /* a head whose processor others use may come too late, but not each time */

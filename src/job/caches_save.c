@@ -163,9 +163,11 @@ static saf_status join(saf__session *s, const saf_kv_source *mine) {
     SAF_TRY(saf_comm_agree(s->world, st));
     assert(of_rank); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(s->world, 0, &said, of_rank));
-    for (int r = 0; s->rank == 0 && r < s->ranks; r++)
-        if (of_rank[r].len == sizeof *mine)
-            memcpy(source_of(saved, r), of_rank[r].data, sizeof *mine);
+    for (int r = 0; s->rank == 0 && r < s->ranks; r++) {
+        saf_kv_source *source = source_of(saved, r);
+        if (source && of_rank[r].len == sizeof *source)
+            memcpy(source, of_rank[r].data, sizeof *source);
+    }
     if (s->rank == 0) st = saf_kv_join(s->caches.checkpoint, saved);
     SAF_TRY(saf_comm_agree(s->world, st));
 out:

@@ -3,13 +3,13 @@
 /* ---- root attributes ---- */
 
 #define TEXT(name, member) \
-    { name, SAF__ATTRIBUTE_TEXT, offsetof(saf_results, member), true }
+    { name, offsetof(saf_results, member), SAF__ATTRIBUTE_TEXT, true }
 #define I64(name, member) \
-    { name, SAF__ATTRIBUTE_I64, offsetof(saf_results, member), false }
+    { name, offsetof(saf_results, member), SAF__ATTRIBUTE_I64, false }
 #define F64(name, member) \
-    { name, SAF__ATTRIBUTE_F64, offsetof(saf_results, member), false }
+    { name, offsetof(saf_results, member), SAF__ATTRIBUTE_F64, false }
 #define LATER(name, kind, member) \
-    { name, SAF__ATTRIBUTE_##kind, offsetof(saf_results, member), true }
+    { name, offsetof(saf_results, member), SAF__ATTRIBUTE_##kind, true }
 
 const saf__attribute saf__result_attributes[] = {
     TEXT("saf_version", version),

@@ -9,8 +9,8 @@
 
 typedef struct {
     const char *name;
-    enum { SAF__ATTRIBUTE_TEXT, SAF__ATTRIBUTE_I64, SAF__ATTRIBUTE_F64 } kind;
     size_t offset; /* in saf_results */
+    enum { SAF__ATTRIBUTE_TEXT, SAF__ATTRIBUTE_I64, SAF__ATTRIBUTE_F64 } kind;
     bool optional; /* files of the first versions have it not: 0 */
 } saf__attribute;
 

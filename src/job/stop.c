@@ -117,7 +117,9 @@ static bool slurm_left(double *seconds) {
     if (n <= 0 || (size_t)n >= sizeof job) return false;
     char squeue[] = "squeue", no_header[] = "-h", of[] = "-j", form[] = "-o", ends_at[] = "%e";
     char *const argv[] = {squeue, no_header, of, job, form, ends_at, NULL};
-    if (!first_words(argv, 5, said, sizeof said)) return false;
+    /* Once more: a controller that is busy may not answer the first time. */
+    if (!first_words(argv, 5, said, sizeof said) && !first_words(argv, 5, said, sizeof said))
+        return false;
     const char *after = strptime(said, "%Y-%m-%dT%H:%M:%S", &local);
     if (!after || *after) return false;
     *seconds = difftime(mktime(&local), time(NULL));

@@ -74,7 +74,7 @@ def restored(said):
 
 def stopped(job, layout, name, after=0.9):
     ranks, words = LAYOUTS[layout]
-    for wait in (after, after / 3, 2 * after, after / 9):
+    for wait in (after / 3, after, after / 9, 2 * after, after / 27):
         code, said = stop(job, ranks, words, after=wait, sent=signal.SIGUSR1)
         if code == 75 and job.caches():
             break

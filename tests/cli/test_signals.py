@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from resume import LAYOUTS, Job, end, members, ranks_of, shuffled, wait_until  # noqa: E402
+from resume import LAYOUTS, Job, end, members, ranks_of, shuffled, until_it_computes, wait_until  # noqa: E402
 from saftest import Tap, scratch  # noqa: E402
 
 tap = Tap()
@@ -91,13 +91,12 @@ def end_now(folder):
 
 def end_now_ranks(folder):
     """mpirun hands its TERM on, and kills a second later."""
-    job = Job(folder, every=0, prompts=36)
+    job = Job(folder, every=0, prompts=120)
     for name in ("two replicas", "pipeline of 2"):
         ranks, words = LAYOUTS[name]
-        p, line = started(job, ranks, words)
-        while line and "to go" not in line:
-            line = p.stderr.readline()
-        time.sleep(1)
+        p = job.start(ranks, words)
+        until_it_computes(p)
+        time.sleep(0.7)
         p.send_signal(signal.SIGTERM)
         said = p.communicate(timeout=60)[1]
         tap.ok(p.returncode != 0 and nobody_left(p) and len(job.checkpoints()) >= 1,

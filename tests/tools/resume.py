@@ -100,11 +100,23 @@ def wait_until(there, p, seconds=60):
     return False
 
 
+def until_it_computes(p):
+    """What a job says until its model is loaded, or it ends."""
+    said = ""
+    for line in p.stderr:
+        said += line
+        if "to go" in line:
+            break
+    return said
+
+
 def stop(job, ranks=0, words=(), after=None, sent=signal.SIGUSR1, checkpoints=1):
-    """Starts the job and asks it to stop: `after` seconds, or once it has written so many more
-    checkpoints. Returns exit code and what it said."""
+    """Starts the job and asks it to stop: `after` seconds of computing, or once it has written so many
+    more checkpoints. Returns exit code and what it said."""
     p = job.start(ranks, words)
+    said = ""
     if after is not None:
+        said = until_it_computes(p)
         time.sleep(after)
     else:
         last = len(job.checkpoints()) and int(job.checkpoints()[-1].rsplit("-", 1)[1])
@@ -112,10 +124,10 @@ def stop(job, ranks=0, words=(), after=None, sent=signal.SIGUSR1, checkpoints=1)
     if p.poll() is None:
         p.send_signal(sent)
     try:
-        said = p.communicate(timeout=120)[1]
+        said += p.communicate(timeout=120)[1]
     except subprocess.TimeoutExpired:
         end(p)
-        return "did not end", p.communicate()[1]
+        return "did not end", said + p.communicate()[1]
     return p.returncode, said
 
 

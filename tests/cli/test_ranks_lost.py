@@ -164,7 +164,6 @@ with scratch() as scratch_folder:
             stop(scratch_folder, small, number, "running")
         kill(scratch_folder, small, 3, "running", "layout.replicas=4")
         stop(scratch_folder, small, 0, "running", "layout.replicas=2")
-        for number, seconds in (2, 0), (0, 0.2):
-            stop_at_start(scratch_folder, small, number, seconds)
+        stop_at_start(scratch_folder, small, 2, 0)
         hanging(scratch_folder, small)
 tap.exit()

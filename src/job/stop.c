@@ -99,7 +99,7 @@ static bool first_words(char *const argv[], double within_s, char *out, size_t l
     return n > 0;
 }
 
-/* Until the allocation ends. */
+/* Until the allocation ends; 0: it does not. */
 static bool slurm_left(double *seconds) {
     const char *end = getenv("SLURM_JOB_END_TIME"), *id = getenv("SLURM_JOB_ID");
     char said[64], job[64];
@@ -120,6 +120,9 @@ static bool slurm_left(double *seconds) {
     /* Once more: a controller that is busy may not answer the first time. */
     if (!first_words(argv, 5, said, sizeof said) && !first_words(argv, 5, said, sizeof said))
         return false;
+    *seconds = 0;
+    if (strcmp(said, "NONE") == 0 || strcmp(said, "N/A") == 0 || strcmp(said, "Unknown") == 0)
+        return true;
     const char *after = strptime(said, "%Y-%m-%dT%H:%M:%S", &local);
     if (!after || *after) return false;
     *seconds = difftime(mktime(&local), time(NULL));
@@ -145,6 +148,7 @@ void saf__stop_limit(saf__session *s) {
         saf_log(SAF_LOG_WARNING, "Slurm does not tell when the job's time is over: no limit");
         return;
     }
+    if (seconds == 0) return;
     s->stop.at_s = saf_clock_s() + seconds;
     s->stop.limit_s = s->stop.at_s - start_s;
 }

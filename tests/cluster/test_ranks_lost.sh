@@ -71,7 +71,7 @@ done
 if start_job $watchdog; then
     "$RSH" h2 ip link set eth0 down
     ok "no network: the ranks of both hosts end" within 15 no_ranks
-    ok "no network: rank and host are named" says "error: rank 1 on h2 has not answered for $watchdog seconds"
+    ok "no network: rank and host are named" within 5 says "error: rank 1 on h2 has not answered for $watchdog seconds"
     kill -KILL "$launcher" 2>/dev/null
 fi
 tap_exit

@@ -203,7 +203,7 @@ test-inject: all $(BUILD)/inject.so ## every call for memory or a file made to f
 demo: deps ## install what is missing, build, run the main job over four ranks
 	+@$(MAKE_ALL) all
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
-	  mpirun -np 4 --oversubscribe $(BUILD)/saf run jobs/demo.cfg
+	  mpirun -np 4 --oversubscribe $(BUILD)/saf run jobs/demo.cfg --fresh
 
 deps: ## install the packages that saf needs (Debian)
 	@tests/tools/install-packages $(PACKAGES)

@@ -19,6 +19,15 @@ static saf_status say_again(const saf__session *s, const saf_results *r) {
     return SAF_OK;
 }
 
+/* What cannot be read, of an older saf or of something else, is replaced only when asked for. */
+static saf_status read_results(const char *file, saf_results *r) {
+    char why[512];
+    saf_status st = saf_results_read(file, r);
+    if (st != SAF_BAD_INPUT) return st;
+    snprintf(why, sizeof why, "%s", saf_error_text());
+    return saf_fail(st, "%s; --fresh replaces the file, or choose another output.file", why);
+}
+
 static saf_status check_results(const saf__session *s, const saf_results *r) {
     const char *file = s->job->output.file;
     if (r->identity.n > 0) return saf_identity_check(&s->results.identity, &r->identity, file);
@@ -68,7 +77,7 @@ saf_status saf__again_look(saf__session *s) {
     SAF_TRY(saf__identity_make(s, &s->results.identity));
     if (s->options->fresh) return SAF_OK;
     bool exists = access(file, F_OK) == 0;
-    if (exists) SAF_TRY(saf_results_read(file, &r));
+    if (exists) SAF_TRY(read_results(file, &r));
     if (exists && check_results(s, &r) == SAF_OK) {
         s->over = true;
         remove_left_over(s);

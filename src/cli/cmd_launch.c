@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/launch.h"
 #include "saf/job.h"
+#include "saf/store_checkpoint.h"
 
 static const char *const usage =
     "saf launch [-n RANKS] [--hostfile FILE] [--retries N] [--mpirun 'WORDS'] [--dry-run] JOB.cfg "
@@ -121,9 +122,10 @@ typedef struct {
     const command *c;
     saf_job job;
     saf__signals signals;
-    saf__hosts hosts;      /* of the hostfile, if there is one */
-    char *hostfile;        /* of those that answer; NULL: the user's own, or none */
-    int64_t first, newest; /* checkpoints: when saf launch began, and now */
+    saf__hosts hosts; /* of the hostfile, if there is one */
+    char *hostfile;   /* of those that answer; NULL: the user's own, or none */
+    char *newest;     /* checkpoint of the job's; NULL: none */
+    bool gained;      /* since saf launch began */
 } launch;
 
 /* Which hosts to use, and how many ranks (0: as many as there are slots). */
@@ -170,7 +172,7 @@ static saf_status attempt(launch *l, int *code) {
     SAF_TRY(choose_hosts(l, &ranks));
     if (l->signals.asked) goto out;
     if (l->hostfile) hostfile = l->hostfile;
-    SAF_TRY(saf__launch_command(&l->c->q, hostfile, ranks, l->newest != l->first, &words));
+    SAF_TRY(saf__launch_command(&l->c->q, hostfile, ranks, l->gained, &words));
     SAF_TRY(saf__process_start(&l->signals, words.items, SIGTERM, false, &pid));
     *code = saf__process_wait(&l->signals, pid);
     say_layout(l, *code);
@@ -199,14 +201,24 @@ static int stopped_code(const launch *l, int code) {
     return code == 128 + SIGUSR1 ? saf_status_exit_code(SAF_STOPPED) : code;
 }
 
+/* Whether there is a newer checkpoint than before. */
+static saf_status look_at_progress(launch *l, bool *newer) {
+    char *now = NULL;
+    saf_status st = saf_checkpoint_newest(l->job.output.file, &now);
+    if (st != SAF_OK) return st;
+    *newer = now && (!l->newest || strcmp(now, l->newest) != 0);
+    saf_free(&l->newest);
+    l->newest = now;
+    return SAF_OK;
+}
+
 static saf_status run_all(launch *l, int *code) {
     saf_status st = SAF_OK;
     double pause_s = 1;
     int in_vain = 0;
-    SAF_TRY(saf__launch_progress(l->job.output.file, &l->first));
-    l->newest = l->first;
+    bool newer;
+    SAF_TRY(look_at_progress(l, &newer));
     for (int32_t i = 0;; i++) {
-        int64_t before = l->newest;
         st = attempt(l, code);
         if (l->signals.asked) {
             *code = stopped_code(l, *code);
@@ -216,8 +228,9 @@ static saf_status run_all(launch *l, int *code) {
         if (st != SAF_OK && st != SAF_COMM) return st;
         if (st == SAF_COMM) saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
         if (!may_pass(*code)) return SAF_OK;
-        SAF_TRY(saf__launch_progress(l->job.output.file, &l->newest));
-        in_vain = l->newest > before ? 0 : in_vain + 1;
+        SAF_TRY(look_at_progress(l, &newer));
+        l->gained |= newer;
+        in_vain = newer ? 0 : in_vain + 1;
         if (i == l->c->retries || in_vain == 2) break;
         saf_log(SAF_LOG_WARNING, "exit code %d; starting again in %.0f s (%d of %d)", *code,
                 pause_s, (int)i + 1, (int)l->c->retries);
@@ -288,6 +301,7 @@ int saf__cmd_launch(int argc, char **argv) {
 out:
     saf__words_free(&given);
     saf__hosts_free(&l.hosts);
+    saf_free(&l.newest);
     saf_job_free(&l.job);
     return st == SAF_OK && code > 0 ? code : saf__cli_exit(st);
 }

@@ -76,10 +76,4 @@ bool saf__launch_in_allocation(void);
 saf_status saf__launch_command(const saf__launch_request *q, const char *hostfile, int32_t ranks,
                                bool again, saf__words *out);
 
-/* ---- progress (launch_progress.c) ---------------------------------------------------------------
- */
-
-/* Of the newest checkpoint beside this results file: its number, 0 if there is none. */
-saf_status saf__launch_progress(const char *output, int64_t *number);
-
 #endif

@@ -60,6 +60,9 @@ saf_status saf__state_write(const saf__h5 *f, hid_t dataset, saf_dtype dtype, in
                             int64_t count, const void *data);
 saf_status saf__state_read(const saf__h5 *f, hid_t dataset, saf_dtype dtype, int64_t at,
                            int64_t count, void *data);
+/* As saf_checkpoint_get. */
+saf_status saf__state_get(const saf__h5 *f, const char *name, saf_dtype dtype, int64_t most,
+                          int64_t *n, void *data);
 
 /* ---- reading (checkpoint_read.c) ---- */
 

@@ -118,30 +118,7 @@ out:
 
 saf_status saf_checkpoint_get(const saf_checkpoint *c, const char *name, saf_dtype dtype,
                               int64_t most, int64_t *n, void *data) {
-    saf_status st = SAF_OK;
-    hid_t dataset = H5I_INVALID_HID;
-    char *values = NULL;
-    int64_t count = 0;
-    saf__h5_enter();
-    st = saf__state_open(&c->h5, name, dtype, &count, &dataset);
-    saf__h5_leave();
-    if (st != SAF_OK) goto out;
-    if (count > most) {
-        st = saf_fail(SAF_BAD_INPUT, "%s: /state/%s has %lld values, expected at most %lld",
-                      c->path, name, (long long)count, (long long)most);
-        goto out;
-    }
-    SAF_TRY(saf_alloc((size_t)count, (size_t)saf_dtype_block_bytes(dtype), &values));
-    SAF_TRY(saf__state_read(&c->h5, dataset, dtype, 0, count, values));
-    memcpy(data, &values, sizeof values);
-    *n = count;
-    values = NULL;
-out:
-    saf_free(&values);
-    saf__h5_enter();
-    saf__h5_close(&dataset);
-    saf__h5_leave();
-    return st;
+    return saf__state_get(&c->h5, name, dtype, most, n, data);
 }
 
 saf_status saf_checkpoint_get_some(const saf_checkpoint *c, const char *name, saf_dtype dtype,

@@ -111,31 +111,6 @@ out:
     return st;
 }
 
-/* Links and layouts of HDF5 can lead to other files, whose content nothing vouches for. */
-static saf_status check_inside(const saf__h5 *f, const char *path) {
-    static const char *const group = "/state";
-    const char *const names[] = {group, path};
-    for (int i = 0; i < 2; i++) {
-        H5L_info_t link;
-        if (H5Lexists(f->id, names[i], H5P_DEFAULT) <= 0)
-            return saf_fail(SAF_BAD_INPUT, "%s has no %s", f->path, path);
-        if (H5Lget_info(f->id, names[i], &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD)
-            return saf_fail(SAF_BAD_INPUT, "%s: %s is a link", f->path, names[i]);
-    }
-    return SAF_OK;
-}
-
-static saf_status check_layout(const saf__h5 *f, const char *path, hid_t dataset) {
-    saf_status st = SAF_OK;
-    hid_t creation = H5I_INVALID_HID;
-    SAF_TRY(saf__h5_take(f, H5Dget_create_plist(dataset), path, &creation));
-    if (H5Pget_layout(creation) != H5D_CONTIGUOUS || H5Pget_external_count(creation) != 0)
-        st = saf_fail(SAF_BAD_INPUT, "%s: %s is not stored in one piece", f->path, path);
-out:
-    saf__h5_close(&creation);
-    return st;
-}
-
 static saf_status check_type(const saf__h5 *f, const char *path, hid_t dataset, saf_dtype dtype) {
     saf_status st = SAF_OK;
     hid_t expected = H5I_INVALID_HID, type = H5I_INVALID_HID;
@@ -163,9 +138,9 @@ saf_status saf__state_open(const saf__h5 *f, const char *name, saf_dtype dtype, 
     int64_t shape[2] = {0, 1};
     bool real = dtype == SAF_DTYPE_F32 || dtype == SAF_DTYPE_F64 || dtype == SAF_DTYPE_F16;
     SAF_TRY(state_path(f, name, path));
-    SAF_TRY(check_inside(f, path));
+    SAF_TRY(saf__h5_check_inside(f, "/state", path));
     SAF_TRY(saf__h5_open(f, path, real ? H5T_FLOAT : H5T_INTEGER, 1, &dataset, shape));
-    SAF_TRY(check_layout(f, path, dataset));
+    SAF_TRY(saf__h5_check_contiguous(f, path, dataset));
     SAF_TRY(check_type(f, path, dataset, dtype));
     *n = shape[0];
     *out = dataset;
@@ -217,4 +192,32 @@ saf_status saf__state_write(const saf__h5 *f, hid_t dataset, saf_dtype dtype, in
 saf_status saf__state_read(const saf__h5 *f, hid_t dataset, saf_dtype dtype, int64_t at,
                            int64_t count, void *data) {
     return move_pieces(f, dataset, dtype, at, count, NULL, data);
+}
+
+saf_status saf__state_get(const saf__h5 *f, const char *name, saf_dtype dtype, int64_t most,
+                          int64_t *n, void *data) {
+    saf_status st = SAF_OK;
+    hid_t dataset = H5I_INVALID_HID;
+    char *values = NULL;
+    int64_t count = 0;
+    saf__h5_enter();
+    st = saf__state_open(f, name, dtype, &count, &dataset);
+    saf__h5_leave();
+    if (st != SAF_OK) goto out;
+    if (count > most) {
+        st = saf_fail(SAF_BAD_INPUT, "%s: /state/%s has %lld values, expected at most %lld",
+                      f->path, name, (long long)count, (long long)most);
+        goto out;
+    }
+    SAF_TRY(saf_alloc((size_t)count, (size_t)saf_dtype_block_bytes(dtype), &values));
+    SAF_TRY(saf__state_read(f, dataset, dtype, 0, count, values));
+    memcpy(data, &values, sizeof values);
+    *n = count;
+    values = NULL;
+out:
+    saf_free(&values);
+    saf__h5_enter();
+    saf__h5_close(&dataset);
+    saf__h5_leave();
+    return st;
 }

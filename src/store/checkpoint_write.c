@@ -48,16 +48,6 @@ out:
     return st;
 }
 
-static saf_status make_group(const saf__h5 *f) {
-    saf_status st = SAF_OK;
-    hid_t group = H5I_INVALID_HID;
-    SAF_TRY(saf__h5_take(f, H5Gcreate2(f->id, "/state", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
-                         "/state", &group));
-    SAF_TRY(saf__h5_check(f, H5Gclose(group), "/state"));
-out:
-    return st;
-}
-
 saf_status saf_checkpoint_create(const char *output, const saf_checkpoint_head *head,
                                  saf_checkpoint_writer **out) {
     saf_status st = SAF_OK;
@@ -80,7 +70,7 @@ saf_status saf_checkpoint_create(const char *output, const saf_checkpoint_head *
     SAF_TRY(saf__h5_create_file(w->part.part, SAF__SEAL_BYTES, &w->h5));
     w->h5.needed_bytes = 8192; /* about what an empty one takes */
     SAF_TRY(saf__checkpoint_head_write(&w->h5, head));
-    SAF_TRY(make_group(&w->h5));
+    SAF_TRY(saf__h5_make_group(&w->h5, "/state"));
     w->broken = false;
     *out = w;
     w = NULL;

@@ -199,3 +199,36 @@ out:
     saf_buf_free(&clean);
     return st;
 }
+
+saf_status saf__h5_make_group(const saf__h5 *f, const char *path) {
+    saf_status st = SAF_OK;
+    hid_t group = H5I_INVALID_HID;
+    SAF_TRY(saf__h5_take(f, H5Gcreate2(f->id, path, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), path,
+                         &group));
+    SAF_TRY(saf__h5_check(f, saf__h5_close(&group), path));
+out:
+    return st;
+}
+
+saf_status saf__h5_check_inside(const saf__h5 *f, const char *group, const char *path) {
+    const char *const names[] = {group, path};
+    for (int i = 0; i < 2; i++) {
+        H5L_info_t link;
+        if (H5Lexists(f->id, names[i], H5P_DEFAULT) <= 0)
+            return saf_fail(SAF_BAD_INPUT, "%s has no %s", f->path, path);
+        if (H5Lget_info(f->id, names[i], &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD)
+            return saf_fail(SAF_BAD_INPUT, "%s: %s is a link", f->path, names[i]);
+    }
+    return SAF_OK;
+}
+
+saf_status saf__h5_check_contiguous(const saf__h5 *f, const char *path, hid_t dataset) {
+    saf_status st = SAF_OK;
+    hid_t creation = H5I_INVALID_HID;
+    SAF_TRY(saf__h5_take(f, H5Dget_create_plist(dataset), path, &creation));
+    if (H5Pget_layout(creation) != H5D_CONTIGUOUS || H5Pget_external_count(creation) != 0)
+        st = saf_fail(SAF_BAD_INPUT, "%s: %s is not stored in one piece", f->path, path);
+out:
+    saf__h5_close(&creation);
+    return st;
+}

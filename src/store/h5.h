@@ -54,6 +54,14 @@ saf_status saf__h5_create_file(const char *path, int user_block, saf__h5 *out);
 /* Errors: NO_INPUT, BAD_INPUT (no HDF5 file, truncated). `path` is borrowed. */
 saf_status saf__h5_open_file(const char *path, saf__h5 *out);
 
+saf_status saf__h5_make_group(const saf__h5 *f, const char *path);
+
+/* Links and layouts of HDF5 can lead to other files, whose content nothing vouches for: that `path`
+ * is in `group`, and both in this file; that a dataset is stored in it, in one piece.
+ * Errors: BAD_INPUT. */
+saf_status saf__h5_check_inside(const saf__h5 *f, const char *group, const char *path);
+saf_status saf__h5_check_contiguous(const saf__h5 *f, const char *path, hid_t dataset);
+
 /* `size` is H5T_VARIABLE (h5py's str) or a number of bytes, with a closing zero. */
 saf_status saf__h5_string_type(const saf__h5 *f, size_t size, H5T_cset_t cset, hid_t *out);
 

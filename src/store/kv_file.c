@@ -27,16 +27,6 @@ void saf__kv_dims(const saf_kv_saved *saved, const saf_kv_source *source, int64_
     dims[4] = (hsize_t)saved->row_bytes;
 }
 
-saf_status saf__kv_make_group(const saf__h5 *f, const char *path) {
-    saf_status st = SAF_OK;
-    hid_t group = H5I_INVALID_HID;
-    SAF_TRY(saf__h5_take(f, H5Gcreate2(f->id, path, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), path,
-                         &group));
-    SAF_TRY(saf__h5_check(f, saf__h5_close(&group), path));
-out:
-    return st;
-}
-
 saf_status saf__kv_check_file(const char *path, bool whole, int64_t *bytes, uint8_t sha256[32]) {
     saf_status st = SAF_OK;
     struct stat s;
@@ -150,7 +140,7 @@ static saf_status create_all(saf_kv_writer *w) {
     SAF_TRY(saf__h5_put_text(&w->h5, w->h5.id, "type", saved->type));
     SAF_TRY(saf__h5_put_i64(&w->h5, w->h5.id, "layer0", source->layer0));
     SAF_TRY(saf__h5_put_i64(&w->h5, w->h5.id, "head0", source->head0));
-    SAF_TRY(saf__kv_make_group(&w->h5, "/kv"));
+    SAF_TRY(saf__h5_make_group(&w->h5, "/kv"));
     for (int64_t i = 0; i < saved->n_sequences; i++)
         if (saved->sequences[i].set == source->set) SAF_TRY(create_dataset(w, i));
 out:
@@ -253,24 +243,21 @@ struct saf_kv_file {
     hid_t *datasets; /* [n_sequences], of those of the set */
 };
 
-/* Links and layouts of HDF5 can lead to other files, whose content nothing vouches for. */
 static saf_status check_dataset(const saf__h5 *f, const char *path, hid_t dataset,
                                 const hsize_t expected[SAF__KV_NDIM]) {
     saf_status st = SAF_OK;
-    hid_t space = H5I_INVALID_HID, type = H5I_INVALID_HID, creation = H5I_INVALID_HID;
+    hid_t space = H5I_INVALID_HID, type = H5I_INVALID_HID;
     hsize_t dims[SAF__KV_NDIM] = {0}, bytes = 1;
+    SAF_TRY(saf__h5_check_contiguous(f, path, dataset));
     SAF_TRY(saf__h5_take(f, H5Dget_space(dataset), path, &space));
     SAF_TRY(saf__h5_take(f, H5Dget_type(dataset), path, &type));
-    SAF_TRY(saf__h5_take(f, H5Dget_create_plist(dataset), path, &creation));
     for (int i = 0; i < SAF__KV_NDIM; i++) bytes *= expected[i];
     if (H5Sget_simple_extent_ndims(space) != SAF__KV_NDIM ||
         H5Sget_simple_extent_dims(space, dims, NULL) != SAF__KV_NDIM ||
         memcmp(dims, expected, sizeof dims) != 0 || H5Tequal(type, H5T_STD_U8LE) <= 0 ||
-        H5Pget_layout(creation) != H5D_CONTIGUOUS || H5Pget_external_count(creation) != 0 ||
         H5Dget_storage_size(dataset) != bytes)
         st = saf_fail(SAF_BAD_INPUT, "%s: %s is not as it was written", f->path, path);
 out:
-    saf__h5_close(&creation);
     saf__h5_close(&type);
     saf__h5_close(&space);
     return st;
@@ -280,13 +267,9 @@ static saf_status open_dataset(saf_kv_file *f, int64_t sequence) {
     saf_status st = SAF_OK;
     char path[SAF__KV_NAME];
     hsize_t dims[SAF__KV_NDIM];
-    H5L_info_t link;
     saf__kv_name(f->saved->sequences[sequence].row, path);
     saf__kv_dims(f->saved, f->source, sequence, dims);
-    if (H5Lexists(f->h5.id, "/kv", H5P_DEFAULT) <= 0 ||
-        H5Lexists(f->h5.id, path, H5P_DEFAULT) <= 0 ||
-        H5Lget_info(f->h5.id, path, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD)
-        return saf_fail(SAF_BAD_INPUT, "%s has no %s", f->h5.path, path);
+    SAF_TRY(saf__h5_check_inside(&f->h5, "/kv", path));
     SAF_TRY(
         saf__h5_take(&f->h5, H5Dopen2(f->h5.id, path, H5P_DEFAULT), path, &f->datasets[sequence]));
     SAF_TRY(check_dataset(&f->h5, path, f->datasets[sequence], dims));

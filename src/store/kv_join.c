@@ -128,8 +128,8 @@ static saf_status put_tables(const saf__h5 *f, const saf_kv_saved *saved,
     SAF_TRY(saf__h5_put_i64(f, f->id, "layers", saved->layers));
     SAF_TRY(saf__h5_put_i64(f, f->id, "kv_heads", saved->heads));
     SAF_TRY(saf__h5_put_i64(f, f->id, "row_bytes", saved->row_bytes));
-    SAF_TRY(saf__kv_make_group(f, "/state"));
-    SAF_TRY(saf__kv_make_group(f, "/kv"));
+    SAF_TRY(saf__h5_make_group(f, "/state"));
+    SAF_TRY(saf__h5_make_group(f, "/kv"));
     SAF_TRY(put_columns(f, sequence_columns, SEQUENCE_COLUMNS, saved->sequences,
                         sizeof *saved->sequences, saved->n_sequences));
     SAF_TRY(put_columns(f, source_columns, SOURCE_COLUMNS, saved->sources, sizeof *saved->sources,
@@ -255,26 +255,6 @@ out:
 
 /* ---- reading ---- */
 
-static saf_status get(const saf__h5 *f, const char *name, saf_dtype dtype, int64_t most, int64_t *n,
-                      void *out) {
-    saf_status st = SAF_OK;
-    hid_t dataset = H5I_INVALID_HID;
-    char *values = NULL;
-    SAF_TRY(saf__state_open(f, name, dtype, n, &dataset));
-    if (*n > most) {
-        st = saf_fail(SAF_BAD_INPUT, "%s: /state/%s has %lld values", f->path, name, (long long)*n);
-        goto out;
-    }
-    SAF_TRY(saf_alloc((size_t)*n, (size_t)saf_dtype_block_bytes(dtype), &values));
-    SAF_TRY(saf__state_read(f, dataset, dtype, 0, *n, values));
-    memcpy(out, &values, sizeof values);
-    values = NULL;
-out:
-    saf_free(&values);
-    saf__h5_close(&dataset);
-    return st;
-}
-
 /* *rows has *n of `row` bytes. */
 static saf_status get_columns(const saf__h5 *f, const column *columns, int n_columns, size_t row,
                               int64_t *n, void *rows) {
@@ -282,7 +262,7 @@ static saf_status get_columns(const saf__h5 *f, const column *columns, int n_col
     char *all = NULL;
     int64_t *values = NULL, count = 0;
     for (int c = 0; c < n_columns; c++) {
-        SAF_TRY(get(f, columns[c].name, SAF_DTYPE_I64, MOST_SEQUENCES, &count, &values));
+        SAF_TRY(saf__state_get(f, columns[c].name, SAF_DTYPE_I64, MOST_SEQUENCES, &count, &values));
         if (c == 0) {
             *n = count;
             SAF_TRY(saf_alloc((size_t)count, row, &all));
@@ -321,7 +301,7 @@ static saf_status get_tables(const saf__h5 *f, saf_kv_saved *out, uint8_t checkp
                         &out->n_sequences, &out->sequences));
     SAF_TRY(get_columns(f, source_columns, SOURCE_COLUMNS, sizeof *out->sources, &out->n_sources,
                         &out->sources));
-    SAF_TRY(get(f, "source_sha256", SAF_DTYPE_U8, out->n_sources * DIGEST, &n, &bytes));
+    SAF_TRY(saf__state_get(f, "source_sha256", SAF_DTYPE_U8, out->n_sources * DIGEST, &n, &bytes));
     if (n != out->n_sources * DIGEST || !out->type) {
         st = saf_fail(SAF_BAD_INPUT, "%s does not say all of its sources", f->path);
         goto out;
@@ -329,7 +309,7 @@ static saf_status get_tables(const saf__h5 *f, saf_kv_saved *out, uint8_t checkp
     for (int64_t i = 0; i < out->n_sources; i++)
         memcpy(out->sources[i].sha256, bytes + i * DIGEST, DIGEST);
     saf_free(&bytes);
-    SAF_TRY(get(f, "checkpoint_sha256", SAF_DTYPE_U8, DIGEST, &n, &bytes));
+    SAF_TRY(saf__state_get(f, "checkpoint_sha256", SAF_DTYPE_U8, DIGEST, &n, &bytes));
     if (n == DIGEST) memcpy(checkpoint, bytes, DIGEST);
 out:
     saf_free(&bytes);

@@ -20,7 +20,6 @@ void saf__kv_dims(const saf_kv_saved *saved, const saf_kv_source *source, int64_
                   hsize_t dims[SAF__KV_NDIM]);
 /* Counts that can be, and sources without gaps. Errors: `wrong`, naming `path`. */
 saf_status saf__kv_check(const saf_kv_saved *saved, const char *path, saf_status wrong);
-saf_status saf__kv_make_group(const saf__h5 *f, const char *path);
 /* A sealed regular file, checked from end to end where `whole`; what its seal says. */
 saf_status saf__kv_check_file(const char *path, bool whole, int64_t *bytes, uint8_t sha256[32]);
 

@@ -4,24 +4,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
-#include "checkpoint_fixture.h"
-
-static char folder[256], output[300];
-
-static int set_up(void **state) {
-    (void)state;
-    strcpy(folder, fixture_folder());
-    snprintf(output, sizeof output, "%s/r.h5", folder);
-    saf_log_setup(SAF_LOG_ERROR, -1);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
+#include "checkpoint_folder.h"
 
 static const char *beside(const char *ending) {
     static char path[8][400];
@@ -372,7 +355,7 @@ static void test_checkpoint_beside_results(void **state) {
     saf_results_free(&back);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, checkpoint_set_up, checkpoint_tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -6,25 +6,15 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "checkpoint_fixture.h"
+#include "checkpoint_folder.h"
 
-static char folder[256], output[300], first[320], second[320];
+static char first[320], second[320];
 
 static int set_up(void **state) {
-    (void)state;
-    strcpy(folder, fixture_folder());
-    snprintf(output, sizeof output, "%s/r.h5", folder);
+    if (checkpoint_set_up(state) != 0) return -1;
     snprintf(first, sizeof first, "%s.ckpt-1", output);
     snprintf(second, sizeof second, "%s.ckpt-2", output);
-    saf_log_setup(SAF_LOG_ERROR, -1);
     return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 static void write_bytes(const char *path, const void *bytes, size_t len) {
@@ -187,7 +177,7 @@ static void test_checkpoint_killed(void **state) {
     assert_int_equal(system(command), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, checkpoint_tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -6,25 +6,15 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "checkpoint_fixture.h"
+#include "checkpoint_folder.h"
 
-static char folder[256], output[300], first[320], part[320];
+static char first[320], part[320];
 
 static int set_up(void **state) {
-    (void)state;
-    strcpy(folder, fixture_folder());
-    snprintf(output, sizeof output, "%s/r.h5", folder);
+    if (checkpoint_set_up(state) != 0) return -1;
     snprintf(first, sizeof first, "%s.ckpt-1", output);
     snprintf(part, sizeof part, "%s.ckpt-2.part", output);
-    saf_log_setup(SAF_LOG_ERROR, -1);
     return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 enum { CHILD_DONE = 0, CHILD_FULL = 10, CHILD_UNCLEAR = 11, CHILD_OTHER = 12 };
@@ -127,7 +117,7 @@ static void test_checkpoint_full_disk(void **state) {
     fill_disk("4m", 30000);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, checkpoint_tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -3,25 +3,15 @@
 #include <fcntl.h>
 #include <hdf5.h>
 
-#include "checkpoint_fixture.h"
+#include "checkpoint_folder.h"
 #include "store/checkpoint.h"
 
-static char folder[256], output[300], file[320];
+static char file[320];
 
 static int set_up(void **state) {
-    (void)state;
-    strcpy(folder, fixture_folder());
-    snprintf(output, sizeof output, "%s/r.h5", folder);
+    if (checkpoint_set_up(state) != 0) return -1;
     snprintf(file, sizeof file, "%s.ckpt-1", output);
-    saf_log_setup(SAF_LOG_ERROR, -1);
     return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 /* ---- what is done to a good one ---- */
@@ -359,7 +349,7 @@ static void test_checkpoint_hostile_state(void **state) {
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, checkpoint_tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -2,29 +2,21 @@
  * cut, changed, missing or of another checkpoint is refused; and they go when their checkpoint
  * goes. */
 #include <fcntl.h>
+#include <hdf5.h>
 #include <unistd.h>
 
-#include "checkpoint_fixture.h"
+#include "checkpoint_folder.h"
 #include "saf/store_kv.h"
+#include "store/checkpoint.h"
 
 enum { LAYERS = 5, HEADS = 3, ROW = 6, SEQUENCES = 3, SOURCES = 4 };
 
-static char folder[256], output[300], checkpoint[320];
+static char checkpoint[320];
 
 static int set_up(void **state) {
-    (void)state;
-    strcpy(folder, fixture_folder());
-    snprintf(output, sizeof output, "%s/r.h5", folder);
+    if (checkpoint_set_up(state) != 0) return -1;
     snprintf(checkpoint, sizeof checkpoint, "%s.ckpt-1", output);
-    saf_log_setup(SAF_LOG_ERROR, -1);
     return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 static const char *beside(const char *ending) {
@@ -216,6 +208,27 @@ static void test_kv_file_gaps(void **state) {
     assert_int_equal(saf_kv_join(checkpoint, &saved), SAF_BAD_INPUT);
 }
 
+/* Sealed and named as it should be, but its rows are in a file that nothing vouches for. */
+static void test_kv_file_leads_elsewhere(void **state) {
+    (void)state;
+    char command[900];
+    write_all();
+    snprintf(command, sizeof command, "cp '%s' '%s'", beside(".kv-0"), beside(".copy"));
+    assert_int_equal(system(command), 0);
+    hid_t f = H5Fopen(beside(".kv-0"), H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(f >= 0 && H5Ldelete(f, "/kv", H5P_DEFAULT) >= 0);
+    assert_true(H5Lcreate_external(beside(".copy"), "/kv", f, "/kv", H5P_DEFAULT, H5P_DEFAULT) >=
+                0);
+    assert_true(H5Fclose(f) >= 0);
+    int fd = open(beside(".kv-0"), O_RDWR);
+    fixture_ok(saf__seal_write(fd, beside(".kv-0")));
+    fixture_ok(saf__seal_read(fd, beside(".kv-0"), &sources[0].bytes, sources[0].sha256));
+    close(fd);
+    fixture_ok(saf_kv_join(checkpoint, &saved));
+    assert_int_equal(read_all(), SAF_BAD_INPUT);
+    assert_non_null(strstr(saf_error_text(), "/kv is a link"));
+}
+
 static bool is_there(const char *ending) {
     return access(beside(ending), F_OK) == 0;
 }
@@ -251,10 +264,11 @@ static void test_kv_file_pruned(void **state) {
 }
 
 int main(void) {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, checkpoint_tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(test_kv_file_round_trip), CASE(test_kv_file_damaged), CASE(test_kv_file_of_another),
-        CASE(test_kv_file_gaps),       CASE(test_kv_file_pruned),
+        CASE(test_kv_file_round_trip),      CASE(test_kv_file_damaged),
+        CASE(test_kv_file_of_another),      CASE(test_kv_file_gaps),
+        CASE(test_kv_file_leads_elsewhere), CASE(test_kv_file_pruned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

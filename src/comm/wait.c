@@ -4,14 +4,17 @@
  * far, which prolongs no wait by more than that, but long enough that waking up and looking takes a
  * small share of a core. What a turn takes is measured as it goes: some 5 microseconds on a machine
  * of its own, 25 on a virtual one. Ranks of the same host cut a sleep short (bell.c). */
+#include <math.h>
 #include <sched.h>
 #include <time.h>
 
 #include "comm/transport.h"
 
-static const double POLL_S = 1e-3;   /* before the first sleep */
-static const double RUNG_S = 100e-6; /* and after somebody rang */
-static const double MOVED_S = 50e-6; /* a poll that computes for longer has moved data */
+static const double POLL_S = 1e-3;       /* before the first sleep */
+static const double EARNED_SHARE = 2;    /* or for this much of what it has worked, */
+static const double EARNED_MOST_S = 0.1; /* up to this */
+static const double RUNG_S = 100e-6;     /* and after somebody rang */
+static const double MOVED_S = 50e-6;     /* a poll that computes for longer has moved data */
 static const double SLEEP_SHARE = 0.01, SLEEP_LEAST_S = 20e-6, SLEEP_MOST_S = 5e-3;
 static const double CORE_SHARE = 0.025; /* of a core, for one that sleeps and polls by turns */
 
@@ -19,6 +22,20 @@ static double core_s(void) {
     struct timespec t;
     if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) != 0) return 0;
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static double earned_s, ended_core_s; /* polling that is paid for; when the last wait ended */
+
+/* For how long a wait that begins may poll. */
+static double allowance_s(const saf_comm *comm) {
+    earned_s += EARNED_SHARE * (core_s() - ended_core_s);
+    if (earned_s > EARNED_MOST_S) earned_s = EARNED_MOST_S;
+    return comm->crowded || earned_s < POLL_S ? POLL_S : earned_s;
+}
+
+static void spend(double polled_s) {
+    earned_s = earned_s > polled_s ? earned_s - polled_s : 0;
+    ended_core_s = core_s();
 }
 
 /* Sleeping and looking by turns. */
@@ -69,14 +86,17 @@ static void stop_turns(turns *t) {
 }
 
 static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, void *what) {
-    double start = 0, busy_until = 0;
+    double start = 0, busy_until = 0, allowed_s = 0;
     uint64_t moved = 0;
     for (;;) {
         bool done = false;
         prepare(t);
         uint64_t now_moved = saf__progress();
         saf_status st = poll(what, &done);
-        if (st != SAF_OK || done) return st;
+        if (st != SAF_OK || done) {
+            if (start != 0) spend(fmin(saf_clock_s() - start, allowed_s));
+            return st;
+        }
         if (comm->transport->alone) {
             if (now_moved == moved)
                 return saf__comm_fail(comm, SAF_DEFECT,
@@ -87,7 +107,8 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
         double now = saf_clock_s();
         if (start == 0) {
             start = now;
-            busy_until = now + POLL_S;
+            allowed_s = allowance_s(comm);
+            busy_until = now + allowed_s;
             saf__watch_waiting(true);
         }
         /* MPI moves data only inside its calls: while a large message flows, keep calling. */

@@ -272,7 +272,7 @@ bench-meet: $(BUILD)/bench-meet ## meetings of RANKS ranks (2) that share memory
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)
-bench-ranks: all ## two ranks against one, and against two processes that share nothing, by CASES and TYPE
+bench-ranks: all $(BUILD)/bench-gaps ## two ranks against one, and against two processes that share nothing, by CASES and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/ranks.py
 bench-link: all ## the same two ranks on one host and on two with a link, by CASES, RATE and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/link.py

@@ -19,8 +19,9 @@ PINNED = ["sh", "-c", 'exec taskset -c $OMPI_COMM_WORLD_RANK "$@"', "sh"]
 
 def run(hosts, case, model, folder):
     """Tokens a second and how busy the ranks are, on these hosts in order."""
-    _, prompt, sequences, micro_batch, pipeline, tensor = ranks.CASES[case]
-    command = ranks.command(model, folder, prompt, sequences, micro_batch, "out", pipeline, tensor)
+    _, prompt, tokens, sequences, micro_batch, pipeline, tensor = ranks.CASES[case]
+    command = ranks.command(model, folder, prompt, tokens, sequences, micro_batch, "out", pipeline,
+                            tensor)
     line = ["mpirun"]
     for host in hosts:
         line += ["-np", "1", "--host", host + ":2", *PINNED, *command, ":"]

@@ -29,6 +29,9 @@ void saf_comm_abort(saf_comm *comm, int exit_code) __attribute__((noreturn));
 /* Ranks with the same color, ordered by key, then by rank; with a color below 0 a rank takes no
  * part and *out is NULL. Collective. */
 saf_status saf_comm_split(saf_comm *comm, int color, int key, saf_comm **out);
+/* The number of each rank's host, out[P]: hosts are numbered by their first ranks, and ranks of one
+ * number can share memory. Collective. */
+saf_status saf_comm_hosts(saf_comm *comm, int32_t *out);
 /* Another context over the same ranks: its messages never match comm's. Collective. */
 saf_status saf_comm_dup(saf_comm *comm, saf_comm **out);
 void saf_comm_free(saf_comm **comm); /* collective */
@@ -70,6 +73,8 @@ typedef enum {
     SAF_TAG_GIVEN,       /* requests that it is given */
     SAF_TAG_REPORT,      /* what became of them */
     SAF_TAG_CLOCK,       /* what time it is */
+    SAF_TAG_PANEL,       /* a tile of a factor of a matrix product */
+    SAF_TAG_SUM,         /* what a rank's segments of a tile of a product add up to */
     SAF_TAG_COUNT
 } saf_tag;
 

@@ -46,25 +46,23 @@ void saf__comm_set_host_ranks(int ranks) {
 
 /* ---- setting up ------------------------------------------------------------------------------ */
 
-/* Everybody's lowest neighbour, and that all asked for as many bytes. */
-static saf_status tell_neighbours(saf_shared *s, int lowest, int64_t *all) {
+/* Whether all ask for as many bytes. */
+static saf_status check_bytes(saf_shared *s) {
     saf_status st = SAF_OK;
-    int n = s->comm->size;
-    all[s->comm->rank] = lowest;
-    all[n] = (int64_t)s->bytes;
-    all[n + 1] = -(int64_t)s->bytes;
-    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, all, n + 2);
+    int64_t all[2] = {(int64_t)s->bytes, -(int64_t)s->bytes};
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, all, 2);
     SAF_TRY(saf_comm_allreduce(s->comm, SAF_OP_MAX, &t));
-    if (all[n] != -all[n + 1])
+    if (all[0] != -all[1])
         st = saf__comm_fail(s->comm, SAF_DEFECT, "shares %zu bytes, and others from %lld to %lld",
-                            s->bytes, (long long)-all[n + 1], (long long)all[n]);
+                            s->bytes, (long long)-all[1], (long long)all[0]);
 out:
     return st;
 }
 
 /* Numbers the hosts by their first ranks. lowest[r] is the lowest rank beside rank r. */
-static void number_hosts(saf_shared *s, const int64_t *lowest) {
-    for (int r = 0; r < s->comm->size; r++) {
+static void number_hosts(int size, const int64_t *lowest, int32_t *host_of) {
+    int32_t hosts = 0;
+    for (int r = 0; r < size; r++) {
         int before = 0, last = 0;
         for (int q = 0; q < r; q++) {
             if (lowest[q] != lowest[r]) continue;
@@ -72,32 +70,43 @@ static void number_hosts(saf_shared *s, const int64_t *lowest) {
             last = q;
         }
         bool fresh = before == 0 || (host_ranks > 0 && before % host_ranks == 0);
-        s->host_of[r] = fresh ? s->hosts++ : s->host_of[last];
+        host_of[r] = fresh ? hosts++ : host_of[last];
     }
+}
+
+saf_status saf_comm_hosts(saf_comm *comm, int32_t *out) {
+    saf_status st = SAF_OK;
+    int64_t *all = NULL;
+    int lowest = comm->rank;
+    SAF_TRY(saf__agree(comm, saf_alloc((size_t)comm->size, sizeof *all, &all)));
+    if (comm->size > 1) {
+        saf__watch_inside("MPI_Comm_split_type");
+        st = comm->transport->find_host(comm, &lowest);
+        saf__watch_inside(NULL);
+        SAF_TRY(saf__agree(comm, st));
+    }
+    all[comm->rank] = lowest; /* the others' are 0 */
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, all, comm->size);
+    SAF_TRY(saf_comm_allreduce(comm, SAF_OP_MAX, &t));
+    number_hosts(comm->size, all, out);
+out:
+    saf_free(&all);
+    return st;
 }
 
 static saf_status find_hosts(saf_shared *s) {
     saf_status st = SAF_OK;
-    int64_t *all = NULL;
     saf_comm *c = s->comm;
-    int lowest = c->rank;
-    st = saf_alloc((size_t)c->size + 2, sizeof *all, &all);
-    if (st == SAF_OK) st = saf_alloc((size_t)c->size, sizeof *s->host_of, &s->host_of);
-    SAF_TRY(saf__agree(c, st));
-    if (c->size > 1) {
-        saf__watch_inside("MPI_Comm_split_type");
-        st = c->transport->find_host(c, &lowest);
-        saf__watch_inside(NULL);
-        SAF_TRY(saf__agree(c, st));
-    }
-    SAF_TRY(tell_neighbours(s, lowest, all));
-    number_hosts(s, all);
+    SAF_TRY(saf__agree(c, saf_alloc((size_t)c->size, sizeof *s->host_of, &s->host_of)));
+    SAF_TRY(check_bytes(s));
+    SAF_TRY(saf_comm_hosts(c, s->host_of));
+    for (int r = 0; r < c->size; r++)
+        if (s->host_of[r] >= s->hosts) s->hosts = s->host_of[r] + 1;
     SAF_TRY(saf__agree(c, saf_comm_split(c, s->host_of[c->rank], c->rank, &s->host)));
     if (s->hosts == 1) goto out;
     int color = s->host->rank == 0 ? 0 : -1;
     SAF_TRY(saf__agree(c, saf_comm_split(c, color, c->rank, &s->leaders)));
 out:
-    saf_free(&all);
     return st;
 }
 

@@ -15,13 +15,33 @@ static int32_t least_busy(const saf_buf *places, int32_t ranks, int32_t r, bool 
     return best;
 }
 
+static bool same_span(saf_span a, saf_span b) {
+    return a.begin == b.begin && a.end == b.end;
+}
+
+static bool same_range(saf_slice_range a, saf_slice_range b) {
+    return a.layer0 == b.layer0 && a.layer1 == b.layer1 && a.embedding == b.embedding &&
+           a.head == b.head && same_span(a.heads, b.heads) && same_span(a.width, b.width) &&
+           same_span(a.ff, b.ff) && same_span(a.vocab, b.vocab);
+}
+
+/* The last rank before r on its host that has no file either and is given the same slice; -1. */
+static int32_t twin_before(const saf_buf *places, const saf_layout *layout, int32_t r) {
+    for (int32_t i = r - 1; i >= 0; i--)
+        if (strcmp(places[i].data, places[r].data) == 0 &&
+            same_range(saf_layout_range(layout, i), saf_layout_range(layout, r)))
+            return i;
+    return -1;
+}
+
 /* places[ranks]: 'y' where there is a file, else 'n', and the host's name. */
-static void choose(const saf_buf *places, const int64_t *bytes, int32_t ranks, int64_t *given,
-                   int32_t *giver) {
+static void choose(const saf_buf *places, const saf_layout *layout, const int64_t *bytes,
+                   int32_t ranks, int64_t *given, int32_t *giver) {
     for (int32_t r = 0; r < ranks; r++) {
         giver[r] = r;
         if (places[r].data[0] == 'y') continue;
         int32_t from = least_busy(places, ranks, r, true, given);
+        if (from < 0) from = twin_before(places, layout, r);
         if (from < 0) from = least_busy(places, ranks, r, false, given);
         assert(from >= 0); /* rank 0 at least */
         given[from] += bytes[r];
@@ -47,7 +67,7 @@ saf_status saf_givers_choose(saf_comm *comm, const saf_gguf *g, const saf_model_
         for (int32_t r = 0; r < ranks; r++)
             bytes[r] =
                 (int64_t)saf_slice_file_bytes(g, p, saf_layout_range(layout, r), &replicated);
-        choose(places, bytes, ranks, given, giver);
+        choose(places, layout, bytes, ranks, given, giver);
     }
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, giver, ranks);
     SAF_TRY(saf_comm_bcast(comm, 0, &t));

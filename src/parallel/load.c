@@ -2,7 +2,8 @@
  *
  *   with the file      reads and repacks its own blocks with all threads; between two of them its
  *                      first thread sends blocks to those that it gives to (give.c)
- *   without            receives block after block, a few ahead, and repacks each with all threads
+ *   without            receives block after block, a few ahead, passes each on to a rank of its
+ * host that holds the same, and repacks it with all threads (take.c)
  *
  * Slices and the buffers of blocks that travel are taken, and agreed on, before anything is sent.
  * From then on a reader can still fail, in reading or for want of its threads' buffers: a giver
@@ -11,71 +12,29 @@
 #include "parallel/load.h"
 
 typedef struct {
-    char *bytes;
-    saf_comm_request *request;
-    saf_tensor t;
-} incoming;
-
-typedef struct {
     saf_comm *comm;
     int32_t giver;
     saf_slice *slice;
     saf_blocks *blocks;
-    saf__giving giving;
+    saf__giving giving; /* with the file */
+    saf__taking taking; /* without it */
     saf__loaded loaded;
     size_t there; /* bytes of the slice */
     double start_s, slice_s;
-    incoming slots[SAF_GIVEN_BLOCKS]; /* without the file */
     bool apart;
 } loader;
 
-/* ---- without the file ------------------------------------------------------------------------ */
-
-static saf_status expect_block(loader *l, int64_t block) {
-    incoming *in = &l->slots[block % SAF_GIVEN_BLOCKS];
-    if (block >= saf_blocks_count(l->blocks)) return SAF_OK;
-    in->t = saf_tensor_1d(SAF_DTYPE_U8, in->bytes, 0);
-    return saf_comm_irecv(l->comm, l->giver, SAF_TAG_WEIGHTS, saf_blocks_bytes(l->blocks, block),
-                          &in->t, &in->request);
-}
-
-/* *ended: the giver has failed, which it tells everybody later. */
-static saf_status take_block(loader *l, int64_t block, bool *ended) {
-    saf_status st = SAF_OK;
-    incoming *in = &l->slots[block % SAF_GIVEN_BLOCKS];
-    int64_t expected = (int64_t)saf_blocks_bytes(l->blocks, block);
-    SAF_TRY(saf_comm_wait(&in->request));
-    *ended = in->t.ndim == 1 && in->t.shape[0] == 0;
-    if (*ended) goto out;
-    if (in->t.ndim != 1 || in->t.shape[0] != expected) {
-        st = saf_fail(SAF_COMM, "block %lld of the slice from rank %d: %lld bytes, expected %lld",
-                      (long long)block, l->giver, (long long)in->t.shape[0], (long long)expected);
-        goto out;
-    }
-    saf_slice_put(l->slice, l->blocks, block, in->bytes);
-    l->there += (size_t)expected;
-out:
-    return st;
-}
-
 static saf_status receive_slice(loader *l) {
     saf_status st = SAF_OK;
-    bool ended = false;
-    int64_t blocks = saf_blocks_count(l->blocks);
-    for (int64_t i = 0; i < SAF_GIVEN_BLOCKS; i++) SAF_TRY(expect_block(l, i));
-    for (int64_t i = 0; i < blocks && !ended; i++) {
-        SAF_TRY(take_block(l, i, &ended));
-        if (!ended) SAF_TRY(expect_block(l, i + SAF_GIVEN_BLOCKS));
-        SAF_TRY(saf__loaded_say(&l->loaded, l->there));
+    for (bool all = false; !all;) {
+        SAF_TRY(saf__take_more(&l->taking, l->slice, l->blocks, &all));
+        l->there = l->taking.there;
+        if (!all) SAF_TRY(saf__loaded_say(&l->loaded, l->there));
     }
     l->slice_s = saf_clock_s() - l->start_s;
 out:
-    if (st != SAF_OK) l->apart = true;
-    for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) saf_comm_cancel(&l->slots[i].request);
     return st;
 }
-
-/* ---- with the file --------------------------------------------------------------------------- */
 
 static saf_status between_blocks(void *ctx, size_t bytes) {
     saf_status st = SAF_OK;
@@ -102,8 +61,6 @@ out:
     return st;
 }
 
-/* ---- both ------------------------------------------------------------------------------------ */
-
 static saf_status prepare(loader *l, const saf_gguf *g, const saf_model_params *p,
                           const saf_layout *layout, const int32_t *giver) {
     saf_status st = SAF_OK;
@@ -112,9 +69,10 @@ static saf_status prepare(loader *l, const saf_gguf *g, const saf_model_params *
     l->giver = giver[rank];
     SAF_TRY(saf_blocks_new(g, p, range, &l->blocks));
     SAF_TRY(saf_slice_new(g, p, range, &l->slice));
-    SAF_TRY(saf__giving_new(l->comm, g, p, layout, giver, &l->giving));
-    for (int i = 0; l->giver != rank && i < SAF_GIVEN_BLOCKS; i++)
-        SAF_TRY(saf_alloc(saf_blocks_largest(l->blocks), 1, &l->slots[i].bytes));
+    if (l->giver == rank)
+        SAF_TRY(saf__giving_new(l->comm, g, p, layout, giver, &l->giving));
+    else
+        SAF_TRY(saf__taking_new(l->comm, giver, saf_blocks_largest(l->blocks), &l->taking));
 out:
     return st;
 }
@@ -126,6 +84,10 @@ static saf_status total_bytes(loader *l, size_t *out) {
     if (st != SAF_OK) l->apart = true;
     *out = (size_t)sum;
     return st;
+}
+
+static bool apart(const loader *l) {
+    return l->apart || l->giving.apart || l->taking.apart || l->loaded.apart;
 }
 
 saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
@@ -140,21 +102,21 @@ saf_status saf_load_slices(saf_comm *comm, const saf_gguf *g, const saf_model_pa
     SAF_TRY(total_bytes(&l, &total));
     SAF_TRY(saf__loaded_new(comm, events, total, &l.loaded));
     st = l.giver == saf_comm_rank(comm) ? read_slice(&l) : receive_slice(&l);
-    if (!l.apart && !l.giving.apart && !l.loaded.apart) {
+    if (!apart(&l)) {
         saf_status told = saf__loaded_end(&l.loaded, l.there);
         if (st == SAF_OK) st = told;
     }
     times->slice_s = l.slice_s;
-    if (l.apart || l.giving.apart || l.loaded.apart) goto out;
+    if (apart(&l)) goto out;
     SAF_TRY(saf_comm_agree(comm, st));
     *out = l.slice;
     l.slice = NULL;
 out:
-    times->apart = l.apart || l.giving.apart || l.loaded.apart;
+    times->apart = apart(&l);
     if (times->apart) return st; /* messages under way still use the buffers; the job ends */
     saf__loaded_free(&l.loaded);
     saf__giving_free(&l.giving);
-    for (int i = 0; i < SAF_GIVEN_BLOCKS; i++) saf_free(&l.slots[i].bytes);
+    saf__taking_free(&l.taking);
     saf_blocks_free(&l.blocks);
     saf_slice_free(&l.slice);
     return st;

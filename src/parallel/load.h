@@ -1,5 +1,5 @@
-/* Inside of loading, for load.c (a rank's own slice), give.c (those of others) and loaded.c (how
- * much is there). */
+/* Inside of loading, for load.c (all of it), give.c (blocks for others), take.c (blocks from
+ * another) and loaded.c (how much is there). */
 #ifndef SAF_PARALLEL_LOAD_H
 #define SAF_PARALLEL_LOAD_H
 
@@ -43,6 +43,31 @@ saf_status saf__give_more(saf__giving *giving, bool *all);
 /* After a failure of this rank: the receivers that are still waiting are told that nothing comes.
  */
 void saf__give_up(saf__giving *giving);
+
+/* ---- take.c: a slice that another rank gives ---- */
+
+typedef struct {
+    char *bytes;
+    saf_comm_request *request, *onward; /* as it comes, and as it goes to the twin */
+    saf_tensor t;
+} saf__taken_block;
+
+typedef struct {
+    saf_comm *comm;
+    int32_t giver, twin; /* twin: the rank that the blocks are passed on to; -1: none */
+    int64_t next;        /* block to come */
+    size_t there;        /* bytes that have come */
+    saf__taken_block slots[SAF_GIVEN_BLOCKS];
+    bool apart; /* an error of communication */
+} saf__taking;
+
+/* Everything that needs memory; `largest`: bytes of a block. */
+saf_status saf__taking_new(saf_comm *comm, const int32_t *giver, size_t largest, saf__taking *out);
+void saf__taking_free(saf__taking *taking);
+/* Takes the next block. *all: nothing more comes: the slice is there, or the giver has failed,
+ * which the agreement at the end tells. */
+saf_status saf__take_more(saf__taking *taking, saf_slice *slice, const saf_blocks *blocks,
+                          bool *all);
 
 /* ---- loaded.c: rank 0 hears how far the others are ---- */
 

@@ -76,17 +76,17 @@ attempt() { # attempt FILE "HOST of each rank..." SETTING
     busy=$(awk -v a="$others" -v b="$(spent_by_others)" -v s="$start" -v e="$EPOCHREALTIME" \
         'BEGIN { print ((b - a) / (e - s) > 0.25 ? "yes" : "no") }')
     seconds=$(sed -n 's/.*loaded .* in \([0-9.]*\) s.*/\1/p' "$folder/log.0")
-    rate=$(awk -v n="$(of_h2 "$1" weight_bytes)" -v s="$seconds" 'BEGIN { printf "%d", n / s }')
+    rate=$(awk -v n="$(of_h2 "$1" weight_bytes)" -v d="$same" -v s="$seconds" 'BEGIN { printf "%d", n / d / s }')
 }
 
-given() { # given "HOST of each rank..." SETTING
-    local file=$folder/given.h5 slices found name="$2 over $1"
+given() { # given "HOST of each rank..." SETTING [RANKS that hold the same]
+    local file=$folder/given.h5 slices found name="$2 over $1" same=${3:-1}
     for _ in 1 2 3; do
         attempt "$file" "$@" || return
         [ "$rate" -lt $((RATE * 9 / 10)) ] || break
     done
     sed 's/^/# /' "$folder"/log.*
-    slices=$(of_h2 "$file" weight_bytes)
+    slices=$(($(of_h2 "$file" weight_bytes) / same))
     echo "# slices of $slices bytes, $rate bytes/s, a plain socket $best;" \
         "$came bytes on the interface; the machine was busy with something else: $busy"
     mapfile -t found < <(fact "$file" hosts tokens_sha256)
@@ -125,4 +125,5 @@ best=$(socket_rate)
 given "h1 h2" layout.pipeline=2
 given "h1 h2" layout.tensor=2
 given "h1 h2 h2" layout.tensor=3
+given "h1 h2 h2" layout.replicas=3 2
 tap_exit

@@ -249,12 +249,51 @@ static void test_load_file_cut_short(saf_comm *world) {
     if (rank == 0) CHECK_EQ(unlink(path), 0);
 }
 
+/* Whole models on every rank, of which only rank 0 has the file, each given what it holds by the
+ * rank before it: of the file, or what of it can be read. */
+static void pass_on(saf_comm *world, bool cut, saf_status expected) {
+    int rank = saf_comm_rank(world), ranks = saf_comm_size(world);
+    view v;
+    saf_slice *given = NULL, *read = NULL;
+    saf_load_events events = {NULL, NULL};
+    saf_load_times times = {.apart = true};
+    make_model(world);
+    open_view(world, 1, &v);
+    saf_layout_free(&v.layout);
+    CHECK_OK(saf_layout_choose(v.g, &v.p, &(saf_layout_wish){.ranks = ranks, .replicas = ranks},
+                               &v.layout));
+    for (int r = 0; r < ranks; r++) v.giver[r] = r > 0 ? r - 1 : 0;
+    off_t bytes = (off_t)saf_gguf_file_bytes(v.own);
+    CHECK_OK(saf_slice_load(v.own, &v.p, saf_layout_range(&v.layout, rank), &read));
+    CHECK_OK(saf_comm_barrier(world));
+    if (rank == 0 && cut) CHECK_EQ(truncate(path, bytes / 2), 0);
+    CHECK_OK(saf_comm_barrier(world));
+    int64_t before = counted(SAF_COUNT_SEND);
+    CHECK_STATUS(saf_load_slices(world, v.g, &v.p, &v.layout, v.giver, &events, &times, &given),
+                 expected);
+    int64_t sent = counted(SAF_COUNT_SEND) - before;
+    CHECK(!times.apart && (given != NULL) == (expected == SAF_OK));
+    if (given && read) same_slices(given, read);
+    if (!cut) CHECK(rank < ranks - 1 ? sent > bytes / 2 && sent < bytes * 5 / 4 : sent < 1000);
+    saf_slice_free(&given);
+    saf_slice_free(&read);
+    close_view(&v);
+    CHECK_OK(saf_comm_barrier(world));
+    if (rank == 0) CHECK_EQ(unlink(path), 0);
+}
+
+static void test_load_passed_on(saf_comm *world) {
+    pass_on(world, false, SAF_OK);
+    pass_on(world, true, SAF_BAD_INPUT);
+}
+
 int main(int argc, char **argv) {
     static const mpi_case cases[] = {
         MPI_CASE(test_load_any_subset_has_the_file),
         MPI_CASE(test_load_givers_share_the_work),
         MPI_CASE(test_load_tells_while_it_gives),
         MPI_CASE(test_load_file_cut_short),
+        MPI_CASE(test_load_passed_on),
     };
     return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

@@ -232,7 +232,8 @@ static int32_t run_until_halt(replica *r, int32_t room, double seconds, int32_t 
 }
 
 /* By each head in turn, at the first question and later: all hear of it, what they report after it
- * is taken, and all agree that something is left. */
+ * is taken, and all agree that something is left. One that a busy machine held up, so that the
+ * others have drawn nearly all, does not get to its later question. */
 static void test_queue_halt(saf_comm *world) {
     for (int who = 0; who < saf_comm_size(world); who++)
         for (int32_t at = 0; at < 40; at += 13) {
@@ -241,11 +242,13 @@ static void test_queue_halt(saf_comm *world) {
             r.halts = r.rank == who;
             r.halts_at = at;
             run_until_halt(&r, 3, 1e-3, at * 40000);
-            CHECK(saf__queue_is_halted(r.q) && saf__queue_left_undone(r.q));
+            bool asked = sum(world, r.halts && r.drawn >= at) > 0;
+            CHECK(asked || at > 0);
+            CHECK(saf__queue_is_halted(r.q) == asked && saf__queue_left_undone(r.q) == asked);
             CHECK_EQ(saf__queue_failed(r.q), SAF_OK);
-            CHECK_EQ(r.said_yes, r.halts);
+            CHECK_EQ(r.said_yes, r.halts && asked);
             int64_t drawn = sum(world, r.drawn);
-            CHECK(drawn < r.n);
+            CHECK((drawn < r.n) == asked);
             if (r.rank == 0) CHECK_EQ(r.reports, drawn - r.drawn);
             for (int32_t k = 0; k < r.n && r.rank == 0; k++) CHECK(r.times[k] <= 1);
             finish(&r);

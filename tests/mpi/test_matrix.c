@@ -1,0 +1,84 @@
+/* Products over ranks: the bits are those of the same calls on one rank, on every grid and host
+ * table, and what travels is what the plan says. */
+#include "matrix_fixture.h"
+
+enum { HOST_TABLES = 3 };
+
+/* All on one host, each alone, or two and two. */
+static const int32_t *host_table(int which, int ranks, int32_t *out) {
+    for (int r = 0; r < ranks; r++) out[r] = which == 0 ? 0 : which == 1 ? r : r / 2;
+    return out;
+}
+
+static void run_on_all_hosts(saf_comm *world, matrix_case *x, int32_t m, int32_t n, int32_t k,
+                             int64_t cap) {
+    int32_t hosts[64];
+    for (int which = 0; which < HOST_TABLES; which++) {
+        saf_product_plan *plan = NULL;
+        saf_product_ranks ranks = {.ranks = saf_comm_size(world), .memory_bytes = cap};
+        ranks.host = host_table(which, ranks.ranks, hosts);
+        saf_status st = m > 0 ? saf__plan_grid(&x->shape, &ranks, m, n, k, &plan)
+                              : saf_product_plan_new(&x->shape, &ranks, &plan);
+        if (!CHECK_OK(st)) continue;
+        case_run_whole(world, x, plan, 1 + which);
+        saf_product_plan_free(&plan);
+    }
+}
+
+static void run_shape(saf_comm *world, saf_dtype dtype, int64_t m, int64_t n, int64_t k,
+                      double alpha, double beta) {
+    matrix_case x;
+    if (CHECK_OK(case_new(&x, dtype, m, n, k, alpha, beta)))
+        run_on_all_hosts(world, &x, 0, 0, 0, 0);
+    case_free(&x);
+}
+
+static void test_matrix_small_sizes(saf_comm *world) {
+    static const int64_t sizes[] = {0, 1, 3, 31, 32, 33};
+    static const double factors[][2] = {{1, 0}, {1, 1}, {0, 0.5}, {-0.75, 0}, {2.5, -1.25}, {0, 0}};
+    enum { N = sizeof sizes / sizeof sizes[0] };
+    int which = 0;
+    for (int a = 0; a < N; a++)
+        for (int b = 0; b < N; b++)
+            for (int c = 0; c < N; c++, which++)
+                run_shape(world, which % 2 ? SAF_DTYPE_F64 : SAF_DTYPE_F32, sizes[a], sizes[b],
+                          sizes[c], factors[which % 6][0], factors[which % 6][1]);
+}
+
+static void test_matrix_many_tiles(saf_comm *world) {
+    static const int64_t shapes[][3] = {{1021, 515, 257}, {513, 1023, 600}, {2048, 256, 128},
+                                        {255, 2049, 513}, {1, 5000, 700},   {5000, 1, 3001},
+                                        {127, 131, 4999}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        run_shape(world, i % 2 ? SAF_DTYPE_F64 : SAF_DTYPE_F32, shapes[i][0], shapes[i][1],
+                  shapes[i][2], 1, i % 3 ? 0 : 0.5);
+}
+
+/* Every grid that the ranks can make. */
+static void test_matrix_all_grids(saf_comm *world) {
+    int ranks = saf_comm_size(world);
+    matrix_case x;
+    if (CHECK_OK(case_new(&x, SAF_DTYPE_F32, 530, 520, 8200, 1.5, 0.25)))
+        for (int32_t m = 1; m <= ranks; m++)
+            for (int32_t n = 1; m * n <= ranks; n++)
+                for (int32_t k = 1; m * n * k <= ranks; k++)
+                    if (m <= 3 && n <= 3) run_on_all_hosts(world, &x, m, n, k, 0);
+    case_free(&x);
+}
+
+static void test_matrix_under_a_cap(saf_comm *world) {
+    matrix_case x;
+    if (CHECK_OK(case_new(&x, SAF_DTYPE_F64, 1500, 1100, 1300, 1, 1)))
+        for (int64_t mib = 66; mib < 100; mib += 8) run_on_all_hosts(world, &x, 0, 0, 0, mib << 20);
+    case_free(&x);
+}
+
+int main(int argc, char **argv) {
+    static const mpi_case cases[] = {
+        MPI_CASE(test_matrix_small_sizes),
+        MPI_CASE(test_matrix_many_tiles),
+        MPI_CASE(test_matrix_all_grids),
+        MPI_CASE(test_matrix_under_a_cap),
+    };
+    return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}

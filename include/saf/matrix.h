@@ -88,7 +88,7 @@ void saf_product_plan_free(saf_product_plan **plan);
 /* Regions in coordinates of op(A) [m, k], op(B) [k, n] and C [m, n], of elements of the product's
  * type; `out` and `in` are row-major with `ld` elements from row to row. Called by one thread of a
  * rank at a time, by several ranks at once; no element is written twice, and each is read from C
- * before it is written. */
+ * before it is written. A product that may be resumed reads C from where nobody writes it. */
 typedef struct {
     void *ctx;
     saf_status (*read_a)(void *ctx, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
@@ -145,7 +145,9 @@ typedef struct {
     int64_t elements; /* rows * cols of the tile; 0: written */
 } saf_product_part;
 
-/* The parts that this rank holds. Local; valid until the next step. */
+/* The parts that this rank holds, between two steps (before the first, what it is to go on from).
+ * A state is what all ranks hold after the same number of steps. Local; valid until the next step.
+ */
 int64_t saf_product_held(const saf_product *product);
 /* The data of part `index`, [rows, cols] contiguous (NULL where there is none), stays until the
  * next call of this room. Errors: those of the reader of saf_product_resume. */

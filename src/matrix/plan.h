@@ -66,5 +66,8 @@ saf_status saf__plan_fit(saf_product_plan *p, int64_t cap, saf__host_room *room,
 /* As saf_product_plan_new, of one grid of at most ranks->ranks places: in tests only. */
 saf_status saf__plan_grid(const saf_product_shape *shape, const saf_product_ranks *ranks, int32_t m,
                           int32_t n, int32_t k, saf_product_plan **out);
+/* What a step does at most, from the next product on: in tests only, and then the same everywhere.
+ */
+void saf__product_set_steps(double operations, int64_t bytes);
 
 #endif

@@ -4,8 +4,13 @@
 #include <math.h>
 
 /* What a step does at most: some tenths of a second of one thread, or of a disk. */
-static const double STEP_OPERATIONS = 8e9;
-static const int64_t STEP_BYTES = 64000000;
+static double step_operations = 8e9;
+static int64_t step_bytes = 64000000;
+
+void saf__product_set_steps(double operations, int64_t bytes) {
+    step_operations = operations;
+    step_bytes = bytes;
+}
 
 /* ---- schedule ---------------------------------------------------------------------------------*/
 
@@ -23,7 +28,7 @@ static int64_t most_tiles(const saf_product_plan *plan) {
 
 /* Tiles of so many bytes that a step reads or writes. */
 static int64_t tiles_of_step(size_t bytes) {
-    return saf_i64_max(1, STEP_BYTES / (int64_t)(bytes > 0 ? bytes : 1));
+    return saf_i64_max(1, step_bytes / (int64_t)(bytes > 0 ? bytes : 1));
 }
 
 /* By the rank with the most threads and tiles, so that all have as many steps. */
@@ -31,7 +36,7 @@ static void cut_steps(saf_product *p, int64_t threads) {
     const saf_product_tiles *t = &p->plan->tiles;
     int64_t tiles = most_tiles(p->plan);
     double call = 2.0 * (double)t->tile_m * (double)t->tile_n * (double)t->tile_k;
-    double budget = STEP_OPERATIONS * (double)threads / call; /* calls */
+    double budget = step_operations * (double)threads / call; /* calls */
     saf__slices *s = &p->slices;
     s->panels = saf_i64_max(1, saf_i64_min(p->plan->batch, (int64_t)(budget / (double)tiles)));
     s->tiles = tiles;

@@ -77,7 +77,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
 
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact test-resume \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
-        coverage fuzz fuzz-targets \
+        coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention \
         bench-ranks bench-link bench-meet install uninstall clean help
 .SECONDARY: $(TESTOBJ)
@@ -243,10 +243,11 @@ tsan: ## the kernels and the watchdog's thread under the thread sanitizer
 	@for test in $(TSAN_TESTS); do KINDS=unit BUILD=$(BUILD)/tsan tests/run unit/$$test || exit 1; done
 coverage: ## how many lines the tests run, by room: an error below 90 %, or 95 % of a parser
 	@tests/tools/install-packages $(COVERAGE_PACKAGES)
-	+@$(SANITIZED) BUILD=$(BUILD)/coverage SAN="--coverage -fprofile-update=prefer-atomic" programs
-	@find $(BUILD)/coverage -name '*.gcda' -delete
-	@KINDS="unit mpi cli" BUILD=$(BUILD)/coverage PYTHON=$(PYTHON) NP="1 2 4" tests/run
+	+@$(SANITIZED) BUILD=$(BUILD)/coverage SAN="--coverage -fprofile-update=prefer-atomic" count
 	@$(PYTHON) tests/tools/coverage.py $(BUILD)/coverage
+count: programs # all in one make: a test that builds does it with the same flags
+	@find $(BUILD) -name '*.gcda' -delete
+	@KINDS="unit mpi cli" $(RUN)
 
 # Counted instead of checked in place, and without undefined behaviour, the kernels compile in a tenth
 # of the time.

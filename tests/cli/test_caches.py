@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
 from resume import LAYOUTS, Job, stop  # noqa: E402
-from saftest import Tap, scratch  # noqa: E402
+from saftest import NO_COUNTERS, Tap, scratch  # noqa: E402
 
 tap = Tap()
 LAYOUTS = dict(LAYOUTS, **{"pipeline of 3": (3, ["layout.pipeline=3"]), "four parts": (4, ["layout.tensor=4"])})
@@ -194,7 +194,7 @@ def no_room(folder, whole):
     """Where the files cannot be written the job is stopped as ever."""
     job = Long(folder)
     plain = job.command
-    job.command = lambda ranks=0, words=(): ["bash", "-c", "ulimit -f 80; exec \"$@\"", "-", *plain(ranks, words)]
+    job.command = lambda ranks=0, words=(): ["bash", "-c", NO_COUNTERS + "ulimit -f 80; exec \"$@\"", "-", *plain(ranks, words)]
     code, said = stop(job, after=0.9)
     tap.ok(code == 75 and "caches are not kept" in said and len(job.checkpoints()) == 1 and not job.caches(),
            "caches that cannot be kept are a warning", f"exit {code}\n{said}\n{job.caches()}")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import ENV, ROOT, SAF, Tap, job_file, saf, scratch  # noqa: E402
+from saftest import ENV, NO_COUNTERS, ROOT, SAF, Tap, job_file, saf, scratch  # noqa: E402
 
 tap = Tap()
 JOB = """job = "generate";
@@ -18,7 +18,7 @@ output: {{ file = "{out}"; }};
 
 def run_limited(job, kib, *words):
     """bash counts the limit in KiB."""
-    return subprocess.run(["bash", "-c", f"ulimit -f {kib}; exec \"$0\" \"$@\"", SAF, "run", "--fresh", job,
+    return subprocess.run(["bash", "-c", f"{NO_COUNTERS}ulimit -f {kib}; exec \"$0\" \"$@\"", SAF, "run", "--fresh", job,
                            *words], cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=120, check=False)
 

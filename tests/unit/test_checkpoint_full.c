@@ -1,12 +1,10 @@
 /* A disk that fills up at any moment of writing a checkpoint: IO with the bytes that were needed,
  * the checkpoint before stays and opens, and nothing half-written stays. */
 #include <errno.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "checkpoint_folder.h"
+#include "small_files.h"
 
 static char first[320], part[320];
 
@@ -17,23 +15,15 @@ static int set_up(void **state) {
     return 0;
 }
 
-enum { CHILD_DONE = 0, CHILD_FULL = 10, CHILD_UNCLEAR = 11, CHILD_OTHER = 12 };
-
 /* In a process of its own: HDF5's work at exit belongs to the test, and a limit cannot be taken
  * back. `times`: as a job that goes on computing tries again. */
 static int write_limited(rlim_t limit, int64_t scale, int times) {
-    int status;
     fflush(stdout);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        struct rlimit sizes = {limit, RLIM_INFINITY};
         saf_status st = SAF_OK;
-        signal(SIGXFSZ, SIG_IGN);
-        signal(SIGSEGV, SIG_DFL); /* not cmocka's: it would go on with the next test */
-        signal(SIGABRT, SIG_DFL);
-        alarm(60);
-        if (limit != RLIM_INFINITY && setrlimit(RLIMIT_FSIZE, &sizes) != 0) _exit(CHILD_OTHER);
+        small_files_only(limit);
         for (int i = 0; i < times; i++) st = checkpoint_write(output, 2, scale, NULL);
         const char *text = saf_error_text();
         if (st == SAF_OK) exit(CHILD_DONE); /* HDF5 cleans up here */
@@ -46,10 +36,7 @@ static int write_limited(rlim_t limit, int64_t scale, int times) {
         if (times > 1) _exit(code);
         exit(code);
     }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (!WIFEXITED(status))
-        fail_msg("limit %llu: signal %d", (unsigned long long)limit, WTERMSIG(status));
-    return WEXITSTATUS(status);
+    return small_files_result(child, limit);
 }
 
 static void expect_first(int64_t scale) {
@@ -125,5 +112,6 @@ int main(void) {
         TEST(test_checkpoint_full_large),
         TEST(test_checkpoint_full_disk),
     };
+    small_files_start();
     return cmocka_run_group_tests_name("checkpoints on a full disk", tests, NULL, NULL);
 }

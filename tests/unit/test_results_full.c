@@ -3,13 +3,11 @@
  * limit on the size of files (at every size up to the whole), and a small file system of its own
  * where the tests may mount one. */
 #include <errno.h>
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 
 #include "results_fixture.h"
+#include "small_files.h"
 
 static char folder[256], file[300], part[320];
 
@@ -28,24 +26,16 @@ static int tear_down(void **state) {
     return rmdir(folder);
 }
 
-enum { CHILD_DONE = 0, CHILD_FULL = 10, CHILD_UNCLEAR = 11, CHILD_OTHER = 12 };
-
 /* Writes a results file in a process of its own, as HDF5's work at exit belongs to the test, and
  * a limit cannot be taken back. */
 static int write_limited(rlim_t limit, int64_t n_requests, int64_t rows_each) {
-    int status;
     fflush(stdout);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         saf_results r;
-        struct rlimit sizes = {limit, RLIM_INFINITY};
-        signal(SIGXFSZ, SIG_IGN);
-        signal(SIGSEGV, SIG_DFL); /* not cmocka's: it would go on with the next test */
-        signal(SIGABRT, SIG_DFL);
-        alarm(60);
         fixture_make(&r, 2, n_requests);
-        if (limit != RLIM_INFINITY && setrlimit(RLIMIT_FSIZE, &sizes) != 0) _exit(CHILD_OTHER);
+        small_files_only(limit);
         saf_status st = fixture_write(file, &r, rows_each);
         const char *text = saf_error_text();
         saf_results_free(&r);
@@ -60,10 +50,7 @@ static int write_limited(rlim_t limit, int64_t n_requests, int64_t rows_each) {
         if (!clear) fprintf(stderr, "limit %llu: %s\n", (unsigned long long)limit, text);
         exit(clear ? CHILD_FULL : CHILD_UNCLEAR);
     }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (!WIFEXITED(status))
-        fail_msg("limit %llu: signal %d", (unsigned long long)limit, WTERMSIG(status));
-    return WEXITSTATUS(status);
+    return small_files_result(child, limit);
 }
 
 static void read_file(saf_buf *out) {
@@ -162,5 +149,6 @@ int main(void) {
         TEST(test_results_full_limit_logits),
         TEST(test_results_full_disk),
     };
+    small_files_start();
     return cmocka_run_group_tests_name("results on a full disk", tests, NULL, NULL);
 }

@@ -79,7 +79,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention \
-        bench-ranks bench-link bench-meet install uninstall clean help
+        bench-ranks bench-link bench-meet bench-peers-comm install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks # and all that the tests run
@@ -270,6 +270,10 @@ bench-attention: $(BUILD)/bench-attention ## attention alone, beside the yardsti
 bench-meet: $(BUILD)/bench-meet ## meetings of RANKS ranks (2) that share memory, by BYTES each writes
 	@for n in $${BYTES:-64 4096 65536}; do OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 	mpirun -np $${RANKS:-2} --bind-to core $< $$n || exit 1; done
+bench-peers-comm: $(BUILD)/bench-peer_comm ## messages of RANKS ranks (2) by saf and by MPI itself, in turn, up to BYTES
+	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	mpirun -np $${RANKS:-2} --bind-to core $< $${BYTES:-67108864}
+$(BUILD)/obj/tests/bench/peer_comm.o: EXTRA = -Itests $(MPI_FLAGS)
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)

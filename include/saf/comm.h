@@ -75,6 +75,7 @@ typedef enum {
     SAF_TAG_CLOCK,       /* what time it is */
     SAF_TAG_PANEL,       /* a tile of a factor of a matrix product */
     SAF_TAG_SUM,         /* what a rank's segments of a tile of a product add up to */
+    SAF_TAG_BENCH,       /* messages that are only measured */
     SAF_TAG_COUNT
 } saf_tag;
 

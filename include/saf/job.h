@@ -17,7 +17,7 @@ typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_BENCH, SAF_JOB_KINDS } s
 const char *saf_job_kind_name(saf_job_kind kind);
 bool saf_job_kind_from_name(const char *name, saf_job_kind *out);
 
-enum { SAF_MAX_STOPS = 64, SAF_MAX_STAGES = 4096, SAF_MAX_SHARES = 65536 };
+enum { SAF_MAX_SUITES = 16, SAF_MAX_STOPS = 64, SAF_MAX_STAGES = 4096, SAF_MAX_SHARES = 65536 };
 
 /* Values of a job file after defaults and command line. Strings are owned; NULL when not given.
  * 0 means "saf chooses" where the key says so. */
@@ -63,7 +63,10 @@ typedef struct {
         bool logits;
     } score;
     struct {
+        char **suites; /* n_suites of the names that the field lists */
+        int32_t n_suites;
         int32_t repeats, prompt_tokens, decode_tokens, context, sequences, read_mib;
+        int32_t message_bytes;
     } bench;
     struct {
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;

@@ -9,6 +9,7 @@
 
 #include "saf/core.h"
 #include "saf/store_checkpoint.h"
+#include "saf/store_suites.h"
 
 enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };
 
@@ -111,6 +112,7 @@ typedef struct {
     saf_result_phase *phases;
     saf_result_sample *samples;
     saf_result_step *steps;
+    saf_buf tables[SAF_SUITE_TABLES]; /* rows of each suite's tables, one after the other */
 } saf_result_bench;
 
 typedef struct {
@@ -130,7 +132,7 @@ typedef struct {
     saf_result_request *requests; /* in input order */
     int64_t n_entries;
     saf_result_entry *timeline; /* rank by rank, as they ended; where it was recorded */
-    saf_result_bench bench;     /* bench jobs; without phases elsewhere */
+    saf_result_bench bench;     /* bench jobs; empty elsewhere */
 } saf_results;
 
 void saf_results_free(saf_results *r); /* the members; leaves {0} */

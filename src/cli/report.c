@@ -244,7 +244,7 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
         SAF_TRY(saf__report_calls(out, r, false));
         fputc('\n', out);
     }
-    if (r->bench.n_phases > 0) {
+    if (r->kind && strcmp(r->kind, "bench") == 0) {
         SAF_TRY(saf__report_bench(out, &r->bench));
         return saf__report_flush(out);
     }

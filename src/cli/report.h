@@ -33,6 +33,8 @@ saf_status saf__report_timeline(FILE *out, const saf_results *r);
 
 /* What a bench job measured. */
 saf_status saf__report_bench(FILE *out, const saf_result_bench *b);
+/* report_suites.c: one table of a suite. */
+saf_status saf__report_suite(FILE *out, saf_suite_table table, const saf_buf *rows);
 
 /* Errors: IO (what was printed could not be written). */
 saf_status saf__report_flush(FILE *out);

@@ -164,6 +164,10 @@ out:
 
 saf_status saf__report_bench(FILE *out, const saf_result_bench *b) {
     saf_status st = SAF_OK;
+    for (int i = 0; i < SAF_SUITE_TABLES; i++)
+        if (b->tables[i].len > 0)
+            SAF_TRY(saf__report_suite(out, (saf_suite_table)i, &b->tables[i]));
+    if (b->n_phases == 0) return SAF_OK;
     SAF_TRY(print_yardsticks(out, b));
     fputc('\n', out);
     SAF_TRY(print_phases(out, b));

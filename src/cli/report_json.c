@@ -235,6 +235,33 @@ static cJSON *make_step(saf__json *b, const saf_result_step *t) {
     return o;
 }
 
+/* Rows of objects, by the table's own columns. */
+static cJSON *make_suite(saf__json *b, saf_suite_table table, const saf_buf *rows) {
+    cJSON *array = cJSON_CreateArray();
+    saf_suite_table_about about = saf_suite_table_info(table);
+    for (int64_t i = 0; i < saf_suite_rows(table, rows) && !b->failed; i++) {
+        cJSON *o = cJSON_CreateObject();
+        const char *row = rows->data + (size_t)i * about.row_bytes;
+        for (int c = 0; c < about.n_columns; c++) {
+            saf_suite_column column = saf_suite_column_info(table, c);
+            int32_t narrow = 0;
+            int64_t wide = 0;
+            double number = 0;
+            if (column.kind == SAF_CELL_I32) memcpy(&narrow, row + column.offset, sizeof narrow);
+            if (column.kind == SAF_CELL_I64) memcpy(&wide, row + column.offset, sizeof wide);
+            if (column.kind == SAF_CELL_F64) memcpy(&number, row + column.offset, sizeof number);
+            if (column.kind == SAF_CELL_TEXT)
+                saf__json_text(b, o, column.name, row + column.offset);
+            else if (column.kind == SAF_CELL_F64)
+                saf__json_number(b, o, column.name, number);
+            else
+                saf__json_whole(b, o, column.name, narrow + wide);
+        }
+        saf__json_item(b, array, o);
+    }
+    return array;
+}
+
 static cJSON *make_bench(saf__json *b, const saf_result_bench *bench) {
     cJSON *o = cJSON_CreateObject(), *phases = cJSON_CreateArray();
     cJSON *samples = cJSON_CreateArray(), *steps = cJSON_CreateArray();
@@ -247,6 +274,12 @@ static cJSON *make_bench(saf__json *b, const saf_result_bench *bench) {
     saf__json_add(b, o, "phases", phases);
     saf__json_add(b, o, "samples", samples);
     saf__json_add(b, o, "steps", steps);
+    for (int i = 0; i < SAF_SUITE_TABLES; i++) {
+        saf_suite_table table = (saf_suite_table)i;
+        const char *name = saf_suite_table_info(table).path + strlen("/bench/");
+        if (bench->tables[i].len > 0)
+            saf__json_add(b, o, name, make_suite(b, table, &bench->tables[i]));
+    }
     return o;
 }
 
@@ -262,7 +295,8 @@ saf_status saf__report_json(FILE *out, const saf_results *r) {
         saf__json_item(&b, requests, make_request(&b, r, &r->requests[i]));
     saf__json_add(&b, root, "ranks", ranks);
     saf__json_add(&b, root, "requests", requests);
-    if (r->bench.n_phases > 0) saf__json_add(&b, root, "bench", make_bench(&b, &r->bench));
+    if (r->kind && strcmp(r->kind, "bench") == 0)
+        saf__json_add(&b, root, "bench", make_bench(&b, &r->bench));
     st = saf__json_print(&b, out, root);
     cJSON_Delete(root);
     return st;

@@ -1,5 +1,6 @@
-/* A bench job's parts: what is measured (bench_phase.c), the loading (bench_load.c), the order of
- * it all (bench.c), the rows of the results (bench_rows.c). One rank. */
+/* The parts of a bench job's suite model: what is measured (bench_phase.c), the loading
+ * (bench_load.c), the order of it all (bench_model.c), the rows of the results (bench_rows.c). One
+ * rank. */
 #ifndef SAF_JOB_BENCH_H
 #define SAF_JOB_BENCH_H
 

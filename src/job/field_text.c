@@ -49,6 +49,7 @@ saf_status saf__field_range(const saf__field *f, saf_buf *out) {
         case SAF__FIELD_ENUM:
             return choice_range(f, out);
         case SAF__FIELD_STRINGS:
+            if (f->choices) return choice_range(f, out);
             return saf_buf_printf(out, "up to %d", f->max_count);
         case SAF__FIELD_INTS:
         case SAF__FIELD_FLOATS:
@@ -75,7 +76,8 @@ saf_status saf__field_expected(const saf__field *f, saf_buf *out) {
         [SAF__FIELD_INTS] = "a list of integers, [1, 2], ",
         [SAF__FIELD_FLOATS] = "a list of numbers, [1, 2] or [1.0, 2.5] but not mixed, "};
     saf_status st = SAF_OK;
-    SAF_TRY(saf_buf_printf(out, "%s", before[f->type]));
+    bool named = f->type == SAF__FIELD_STRINGS && f->choices;
+    SAF_TRY(saf_buf_printf(out, "%s", named ? "a list of some of " : before[f->type]));
     if (f->type != SAF__FIELD_BOOL) SAF_TRY(saf__field_range(f, out));
 out:
     return st;

@@ -147,6 +147,14 @@ static bool is_text(const char *text) {
     return text && text[0] && saf_utf8_valid_prefix(text, strlen(text)) == strlen(text);
 }
 
+/* One of the field's choices, where it has some. */
+static bool is_choice(const saf__field *f, const char *text) {
+    bool found = !f->choices;
+    for (int i = 0; f->choices && f->choices[i]; i++)
+        found = found || strcmp(f->choices[i], text) == 0;
+    return found;
+}
+
 static size_t element_bytes(const saf__field *f) {
     if (f->type == SAF__FIELD_INTS) return sizeof(int32_t);
     return f->type == SAF__FIELD_FLOATS ? sizeof(double) : sizeof(char *);
@@ -158,6 +166,7 @@ static bool read_element(const saf__field *f, const config_setting_t *v, void *o
     double number;
     if (f->type == SAF__FIELD_STRINGS) {
         if (!is_text(config_setting_get_string(v))) return false;
+        if (!is_choice(f, config_setting_get_string(v))) return false;
         *st = saf_strdup(config_setting_get_string(v), out);
         return true;
     }

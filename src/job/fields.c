@@ -10,6 +10,9 @@ static const char *const archs[] = {"llama", "qwen2", "qwen3", NULL};
 static const char *const made_types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
                                          "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", NULL};
 
+/* In order of saf__suite_kind. */
+static const char *const suites[] = {"model", "comm", NULL};
+
 enum {
     BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE,
     GENERATE = SAF__FOR_GENERATE,
@@ -102,6 +105,9 @@ const saf__field saf__fields[] = {
     {"generate.logits", GENERATE, SAME, BOOL, AT(generate.logits),
      .help = "store the logits that each token was picked from (large)"},
     {"score.logits", SAF__FOR_SCORE, SAME, BOOL, AT(score.logits), .help = "store the logits of every token (large)"},
+    {"bench.suites", BENCH, .type = SAF__FIELD_STRINGS, LIST_AT(bench.suites, bench.n_suites), .choices = suites,
+     .max_count = SAF_MAX_SUITES, .initial = "[\"model\"]",
+     .help = "what is measured: comm (messages between ranks), model (prefill and decode; needs a model)"},
     {"bench.repeats", BENCH, INT(1, 10000), AT(bench.repeats), .initial = "9",
      .help = "how often everything is measured; the results are medians"},
     {"bench.prompt_tokens", BENCH, INT(1, 1 << 20), AT(bench.prompt_tokens), .initial = "512", .unit = "tokens",
@@ -114,6 +120,8 @@ const saf__field saf__fields[] = {
      .help = "sequences decoded side by side; 0: this is left out"},
     {"bench.read_mib", BENCH, INT(0, 1 << 20), AT(bench.read_mib), .initial = "0", .unit = "MiB",
      .help = "memory that the read bandwidth is measured over; 0: four times the caches of the host, at most an eighth of its memory"},
+    {"bench.message_bytes", BENCH, INT(1, 1 << 30), AT(bench.message_bytes), .initial = "67108864", .unit = "bytes",
+     .help = "the longest message of suite comm; the others are 1 byte and four times as much each"},
     {"run.context", BOTH, SAME, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",
@@ -154,6 +162,18 @@ bool saf_job_kind_from_name(const char *name, saf_job_kind *out) {
         return true;
     }
     return false;
+}
+
+uint32_t saf__suites_of(const saf_job *job) {
+    uint32_t mask = 0;
+    for (int32_t i = 0; i < job->bench.n_suites; i++)
+        for (int k = 0; suites[k]; k++)
+            if (strcmp(job->bench.suites[i], suites[k]) == 0) mask |= 1u << k;
+    return mask;
+}
+
+const char *saf__suite_name(saf__suite_kind kind) {
+    return suites[kind];
 }
 
 saf_dtype saf_job_made_type(const saf_job *job) {

@@ -7,6 +7,12 @@
 #include "job/where.h"
 #include "saf/job.h"
 
+/* What a bench job measures. */
+typedef enum { SAF__SUITE_MODEL, SAF__SUITE_COMM, SAF__SUITE_KINDS } saf__suite_kind;
+const char *saf__suite_name(saf__suite_kind kind);
+/* 1 << kind of each that the job wants. */
+uint32_t saf__suites_of(const saf_job *job);
+
 /* "f16" of a saf_kv_type. */
 const char *saf__kv_type_name(int32_t type);
 
@@ -36,7 +42,7 @@ typedef struct {
     double min, max;             /* of numbers and of list elements; exact below 2^53 */
     const char *initial;         /* the default as libconfig text; NULL: none */
     const char *absent;          /* what its absence means, when there is no default */
-    const char *const *choices;  /* of enums, ends with NULL */
+    const char *const *choices;  /* of enums, and of strings or NULL; ends with NULL */
     const char *unit;            /* or NULL */
     const char *help;
     int32_t max_count;    /* of lists */

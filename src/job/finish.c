@@ -25,8 +25,14 @@ static void fill_calls(saf_result_rank *r) {
     r->bytes_received = counters[SAF_COUNT_RECV].bytes;
 }
 
+/* Whether this rank has a place in the layout: all have, but those that only measure. */
+static bool is_placed(const saf__session *s) {
+    return s->rank < saf_layout_ranks(&s->layout);
+}
+
 static saf_status fill_weights(const saf__session *s, saf_result_rank *r) {
     saf_status st = SAF_OK;
+    if (!is_placed(s)) return SAF_OK;
     size_t replicated = 0;
     saf_buf names = {0};
     r->weight_bytes = (int64_t)saf_slice_file_bytes(s->gguf, &s->params, s->range, &replicated);
@@ -40,7 +46,8 @@ out:
 }
 
 static saf_status fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
-    saf_place place = saf_layout_place(&s->layout, s->rank);
+    saf_place place = {0, 0, 0};
+    if (is_placed(s)) place = saf_layout_place(&s->layout, s->rank);
     *r = (saf_result_rank){.rank = s->rank,
                            .replica = place.replica,
                            .stage = place.stage,
@@ -55,7 +62,7 @@ static saf_status fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
     snprintf(r->kernels, sizeof r->kernels, "%s", saf_kernels_name());
     if (s->kv) r->memory_kv_bytes = (int64_t)saf_kv_cache_bytes(s->kv);
     r->peak_memory_bytes = (int64_t)saf_peak_memory_bytes();
-    r->weights_from = s->giver[s->rank];
+    r->weights_from = is_placed(s) ? s->giver[s->rank] : s->rank;
     r->load_s = s->slice_s;
     r->compute_s = s->times.compute_s;
     r->wait_s = s->times.wait_s;
@@ -96,7 +103,10 @@ static saf_status fill_header(saf__session *s) {
     saf_results *r = &s->results;
     saf_buf layout = {0};
     char now[32];
-    SAF_TRY(saf_layout_text(&s->layout, &layout));
+    if (saf_layout_ranks(&s->layout) > 0)
+        SAF_TRY(saf_layout_text(&s->layout, &layout));
+    else
+        SAF_TRY(saf_buf_printf(&layout, "%d rank%s", s->ranks, s->ranks == 1 ? "" : "s"));
     SAF_TRY(saf_strdup(SAF_VERSION, &r->version));
     SAF_TRY(saf_strdup(SAF_COMMIT, &r->commit));
     SAF_TRY(saf_strdup(saf_job_kind_name(s->job->kind), &r->kind));
@@ -106,9 +116,11 @@ static saf_status fill_header(saf__session *s) {
     SAF_TRY(saf_strdup(now, &r->end_time));
     SAF_TRY(saf_strdup("done", &r->exit_state));
     SAF_TRY(saf_strdup(layout.data, &r->layout));
-    if (!s->job->model.shape) SAF_TRY(saf_strdup(s->model_path, &r->model_path));
-    SAF_TRY(saf_strdup(s->params.name, &r->model_name));
-    SAF_TRY(saf_strdup(s->model_sha256, &r->model_sha256));
+    if (s->gguf) {
+        if (!s->job->model.shape) SAF_TRY(saf_strdup(s->model_path, &r->model_path));
+        SAF_TRY(saf_strdup(s->params.name, &r->model_name));
+        SAF_TRY(saf_strdup(s->model_sha256, &r->model_sha256));
+    }
     SAF_TRY(saf_strdup(saf_kernels_name(), &r->kernels));
     r->vocab = s->params.vocab;
     for (int64_t i = 0; i < r->n_requests; i++)

@@ -6,7 +6,7 @@
 static const char *const kind_help[SAF_JOB_KINDS] = {
     [SAF_JOB_GENERATE] = "prompts in, completions out",
     [SAF_JOB_SCORE] = "log-likelihood and perplexity of given texts",
-    [SAF_JOB_BENCH] = "loading, prefill and decode of one rank, beside its yardsticks",
+    [SAF_JOB_BENCH] = "what the ranks, their hosts and the network can do",
 };
 
 static const char *default_of(const saf__field *f) {

@@ -226,9 +226,14 @@ static saf_status check_bench(reader *r) {
     const saf__field *path = saf__field_find(SAF_JOB_BENCH, "model.path");
     const saf__field *shape = saf__field_find(SAF_JOB_BENCH, "model.shape");
     saf_job *job = r->job;
+    bool wanted = (saf__suites_of(job) & 1u << SAF__SUITE_MODEL) != 0;
     const saf__where *from[2] = {&r->given[path - saf__fields], &r->given[shape - saf__fields]};
     saf_model_make_options ignored;
-    if (!job->model.path && !job->model.shape)
+    if (job->bench.n_suites == 0) {
+        const saf__field *f = saf__field_find(SAF_JOB_BENCH, "bench.suites");
+        return saf__fail_at(&r->given[f - saf__fields], f->key, "expected at least one suite");
+    }
+    if (wanted && !job->model.path && !job->model.shape)
         return saf__fail_at(&r->whole, path->key, "missing, expected a file, or a shape in %s",
                             shape->key);
     if (job->model.path && job->model.shape) {

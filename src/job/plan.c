@@ -77,7 +77,7 @@ static void print_ranks(const saf__session *s) {
     printf("%5s %-*s %7s %5s %4s %9s %9s %7s %11s %14s %9s\n", "rank", wide, "host", "replica",
            "stage", "part", "layers", "heads", "threads", "weights MiB", "replicated MiB",
            "cache MiB");
-    for (int i = 0; i < s->ranks; i++) {
+    for (int i = 0; i < saf_layout_ranks(&s->layout); i++) {
         const saf_result_rank *r = &s->results.ranks[i];
         char layers[32], heads[32];
         size_t cache =
@@ -108,12 +108,12 @@ saf_status saf__plan_print(saf__session *s) {
     saf_status st = saf__ranks_gather(s);
     saf_buf layout = {0};
     if (st != SAF_OK || s->rank != 0) return st;
+    if (s->settings.kind == SAF_JOB_BENCH) saf__bench_plan(s);
+    if (saf_layout_ranks(&s->layout) == 0) return SAF_OK;
     SAF_TRY(saf_layout_text(&s->layout, &layout));
     printf("%s\n", layout.data);
     SAF_TRY(print_gain(s));
-    if (s->settings.kind == SAF_JOB_BENCH)
-        saf__bench_plan(s);
-    else
+    if (s->settings.kind != SAF_JOB_BENCH)
         printf(
             "%d requests, %d in flight%s in micro-batches of %d, %d rows at a time, %d "
             "positions each\n",

@@ -151,7 +151,7 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
     }
     /* The output first: a folder that is not there shows before minutes of loading. */
     SAF_TRY(saf_comm_agree(world, s.rank == 0 ? open_results(&s) : SAF_OK));
-    SAF_TRY(bench ? saf_comm_agree(world, saf__bench_run(&s)) : run_requests(&s));
+    SAF_TRY(bench ? saf__bench_run(&s) : run_requests(&s));
     SAF_TRY(saf__results_write(&s));
     say_checkpoints(&s);
 out:

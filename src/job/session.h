@@ -205,13 +205,14 @@ saf_status saf__report_taken(void *ctx, int32_t replica, const void *bytes, size
 /* jobfile.c: a job from its own text, as another rank has it. */
 saf_status saf__job_of_text(const char *text, const char *name, saf_job *out);
 
-/* bench.c: the settings against the model, what --dry-run prints, a model for this job only
- * (removed when it is open), and the measurements, which load the slice. One rank. */
-saf_status saf__bench_check(const saf__session *s);
+/* bench.c: bench jobs. Opens what the suites need and checks the settings against it; measures.
+ * Collective. What --dry-run prints, on rank 0. */
+saf_status saf__bench_open(saf__session *s);
+saf_status saf__bench_run(saf__session *s);
 void saf__bench_plan(const saf__session *s);
+/* bench_model.c: a model for this job only, removed when it is open. */
 saf_status saf__bench_make_model(saf__session *s);
 void saf__bench_unlink_model(saf__session *s);
-saf_status saf__bench_run(saf__session *s);
 
 /* timeline.c: begins the ranks' timelines, and puts them into rank 0's results; nothing where the
  * job wants none. Collective. */

@@ -49,13 +49,13 @@ static saf_status share_settings(saf__session *s) {
                                       .watchdog_seconds = job->run.watchdog_seconds,
                                       .checkpoint_seconds = job->checkpoint.every_seconds};
         const char *model = s->made_path ? s->made_path : job->model.path;
-        st = saf_buf_append(&path, model, strlen(model));
+        st = saf_buf_append(&path, model ? model : "", model ? strlen(model) : 0);
     }
     SAF_TRY(saf_comm_agree(s->world, st));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->settings, sizeof s->settings);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
     SAF_TRY(saf_comm_bcast_buf(s->world, 0, &path));
-    SAF_TRY(saf_comm_agree(s->world, saf_strdup(path.data, &s->model_path)));
+    SAF_TRY(saf_comm_agree(s->world, saf_strdup(path.len > 0 ? path.data : "", &s->model_path)));
     SAF_TRY(share_lists(s));
 out:
     saf_buf_free(&path);
@@ -129,21 +129,16 @@ out:
     return st;
 }
 
-static saf_status check_rank_count(const saf__session *s) {
-    if (s->job->kind != SAF_JOB_BENCH || s->ranks == 1) return SAF_OK;
-    return saf_fail(SAF_USAGE, "%s: a bench job measures one rank, but there are %d", s->job->path,
-                    s->ranks);
-}
-
-/* The other heads decide about what they run as rank 0 does. */
+/* The other heads decide about what they run as rank 0 does; all ranks measure. */
 static saf_status share_job(saf__session *s) {
     saf_status st = SAF_OK;
     saf_buf text = {0};
-    if (s->layout.replicas == 1 || s->settings.kind != SAF_JOB_GENERATE) return SAF_OK;
+    bool bench = s->settings.kind == SAF_JOB_BENCH;
+    if (!bench && (s->layout.replicas == 1 || s->settings.kind != SAF_JOB_GENERATE)) return SAF_OK;
     if (s->rank == 0) st = saf_buf_append(&text, s->job->text, strlen(s->job->text));
     SAF_TRY(saf_comm_agree(s->world, st));
     SAF_TRY(saf_comm_bcast_buf(s->world, 0, &text));
-    if (s->head && s->rank != 0) {
+    if ((s->head || bench) && s->rank != 0) {
         st = saf__job_of_text(text.data, "rank 0's job", &s->given_job);
         s->job = &s->given_job;
     }
@@ -153,10 +148,9 @@ out:
     return st;
 }
 
-/* Rank 0's requests, or the settings of a bench job against the model. */
+/* Rank 0's requests. */
 static saf_status make_requests(saf__session *s) {
     saf_status st = SAF_OK;
-    if (s->settings.kind == SAF_JOB_BENCH) return saf__bench_check(s);
     if (s->rank != 0) return SAF_OK;
     SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
     SAF_TRY(saf__requests_make(s));
@@ -193,8 +187,7 @@ out:
 /* What a rank needs for its place in the layout. */
 static saf_status take_place(saf__session *s) {
     saf_status st = SAF_OK;
-    bool bench = s->settings.kind == SAF_JOB_BENCH;
-    if (s->rank == 0) return bench ? SAF_OK : saf__schedule_choose(s);
+    if (s->rank == 0) return saf__schedule_choose(s);
     if (s->head && s->settings.kind == SAF_JOB_GENERATE)
         SAF_TRY(saf_tokenizer_new(s->gguf, &s->tokenizer));
     else
@@ -209,14 +202,16 @@ out:
 saf_status saf__session_open(saf__session *s) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("opening");
-    SAF_TRY(saf_comm_agree(s->world, s->rank == 0 ? check_rank_count(s) : SAF_OK));
     if (s->rank == 0 && s->job->model.shape) st = saf__bench_make_model(s);
     SAF_TRY(saf_comm_agree(s->world, st));
     SAF_TRY(share_settings(s));
     SAF_TRY(saf_comm_watch(s->world, s->settings.watchdog_seconds));
     SAF_TRY(share_hosts(s));
+    if (s->settings.kind == SAF_JOB_BENCH) {
+        SAF_TRY(share_job(s));
+        return saf__bench_open(s);
+    }
     SAF_TRY(saf__model_open(s));
-    saf__bench_unlink_model(s);
     SAF_TRY(saf_comm_agree(s->world, make_requests(s)));
     SAF_TRY(share_over(s));
     if (s->over) return SAF_OK;

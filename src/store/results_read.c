@@ -23,9 +23,7 @@ void saf_results_free(saf_results *r) {
     saf_identity_free(&r->identity);
     saf_free(&r->ranks);
     saf_free(&r->timeline);
-    saf_free(&r->bench.phases);
-    saf_free(&r->bench.samples);
-    saf_free(&r->bench.steps);
+    saf__bench_free(&r->bench);
     for (int64_t i = 0; r->requests && i < r->n_requests; i++) free_request(&r->requests[i]);
     saf_free(&r->requests);
     memset(r, 0, sizeof *r);
@@ -261,18 +259,6 @@ out:
     return st;
 }
 
-static saf_status read_bench(const saf__h5 *f, saf_result_bench *b) {
-    bool there = false;
-    saf_status st = SAF_OK;
-    SAF_TRY(saf__h5_has(f, saf__phases_table.path, &there));
-    if (!there) goto out;
-    SAF_TRY(saf__table_read(f, &saf__phases_table, &b->phases, &b->n_phases));
-    SAF_TRY(saf__table_read(f, &saf__samples_table, &b->samples, &b->n_samples));
-    SAF_TRY(saf__table_read(f, &saf__steps_table, &b->steps, &b->n_steps));
-out:
-    return st;
-}
-
 saf_status saf_results_read(const char *path, saf_results *out) {
     saf_results r = {0};
     saf__h5 f = SAF__H5_EMPTY;
@@ -291,7 +277,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     SAF_TRY(read_tokens(&f, &r));
     SAF_TRY(read_logprobs(&f, &r));
     SAF_TRY(saf__timeline_read(&f, &r));
-    SAF_TRY(read_bench(&f, &r.bench));
+    SAF_TRY(saf__bench_read(&f, &r.bench));
     *out = r;
     memset(&r, 0, sizeof r);
 out:

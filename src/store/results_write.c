@@ -125,16 +125,6 @@ out:
     return st;
 }
 
-static saf_status write_bench(const saf__h5 *f, const saf_result_bench *b) {
-    saf_status st = SAF_OK;
-    if (b->n_phases == 0) return SAF_OK;
-    SAF_TRY(saf__table_write(f, &saf__phases_table, b->phases, b->n_phases));
-    SAF_TRY(saf__table_write(f, &saf__samples_table, b->samples, b->n_samples));
-    SAF_TRY(saf__table_write(f, &saf__steps_table, b->steps, b->n_steps));
-out:
-    return st;
-}
-
 /* ---- the end ---- */
 
 static int64_t text_bytes(const char *text) {
@@ -146,9 +136,7 @@ static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
     int64_t n = w->rows * w->vocab * (int64_t)sizeof(float);
     n += r->n_ranks * (int64_t)sizeof(saf_result_rank);
     n += r->n_entries * (int64_t)sizeof *r->timeline;
-    n += r->bench.n_phases * (int64_t)sizeof(saf_result_phase);
-    n += r->bench.n_samples * (int64_t)sizeof(saf_result_sample);
-    n += r->bench.n_steps * (int64_t)sizeof(saf_result_step);
+    n += saf__bench_bytes(&r->bench);
     for (int i = 0; i < saf__n_result_attributes; i++) {
         const char *text = NULL;
         if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
@@ -200,9 +188,8 @@ static saf_status verify(const saf_results_writer *w, const saf_results *r) {
     SAF_TRY(saf__results_tokens_hash(r, before));
     SAF_TRY(saf__results_tokens_hash(&back, after));
     bool same = back.n_ranks == r->n_ranks && strcmp(before, after) == 0 &&
-                back.n_entries == r->n_entries && back.bench.n_phases == r->bench.n_phases &&
-                back.bench.n_samples == r->bench.n_samples &&
-                back.bench.n_steps == r->bench.n_steps && back.identity.n == r->identity.n;
+                back.n_entries == r->n_entries && saf__bench_alike(&back.bench, &r->bench) &&
+                back.identity.n == r->identity.n;
     if (w->rows > 0) SAF_TRY(logits_complete(w, &complete));
     if (!same || !complete)
         st = saf_fail(SAF_IO, "%s reads back other than it was written", w->part.part);
@@ -227,7 +214,7 @@ static saf_status write_all(saf_results_writer *w, const saf_results *r) {
     SAF_TRY(saf__results_write_tokens(f, r));
     SAF_TRY(saf__results_write_logprobs(f, r));
     SAF_TRY(saf__timeline_write(f, r));
-    SAF_TRY(write_bench(f, &r->bench));
+    SAF_TRY(saf__bench_write(f, &r->bench));
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->h5.id), "closing it"));
     w->broken = false;
 out:

@@ -26,6 +26,7 @@ typedef struct {
 extern const saf__table saf__ranks_table, saf__calls_table, saf__requests_table;
 /* Of bench jobs. */
 extern const saf__table saf__phases_table, saf__samples_table, saf__steps_table;
+extern const saf__table *const saf__suite_tables[SAF_SUITE_TABLES];
 
 extern const saf__h5_label saf__text_prompt, saf__text_completion;
 extern const saf__h5_label saf__tokens_prompt, saf__tokens_prompt_offsets;
@@ -37,6 +38,14 @@ extern const saf__h5_label saf__logits;
 /* /timeline, where r has one; the reader has read /ranks before. */
 saf_status saf__timeline_write(const saf__h5 *f, const saf_results *r);
 saf_status saf__timeline_read(const saf__h5 *f, saf_results *r);
+/* /bench: what bench jobs have. */
+saf_status saf__bench_write(const saf__h5 *f, const saf_result_bench *b);
+saf_status saf__bench_read(const saf__h5 *f, saf_result_bench *b);
+void saf__bench_free(saf_result_bench *b); /* what it holds */
+/* Of its tables, about. */
+int64_t saf__bench_bytes(const saf_result_bench *b);
+/* Whether both have as many rows of everything. */
+bool saf__bench_alike(const saf_result_bench *a, const saf_result_bench *b);
 /* How many log-probabilities a request has where it has any. */
 int64_t saf__logprob_count(const saf_results *r, const saf_result_request *q);
 /* SHA-256 over ids and tokens of all requests, as hex. */

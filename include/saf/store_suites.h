@@ -1,0 +1,75 @@
+/* saf/store_suites.h: what the suites of a bench job measured, as tables of a results file.
+ *
+ * A table is an array of the structs below; saf_suite_table_info says what its columns are called,
+ * hold and mean, so that whoever shows tables need not know each of them. Of what was repeated a
+ * row has the median, the least (_min) and the most (_max). What a row has not is NaN, or -1.
+ */
+#ifndef SAF_STORE_SUITES_H
+#define SAF_STORE_SUITES_H
+
+#include "saf/core.h"
+
+enum { SAF_SUITE_HOST_BYTES = 64 };
+
+/* A message from rank_a to rank_b and one back, a row for each size; seconds and rate are of one
+ * way. `at_once` messages leave together, and `bytes` counts all of them. */
+typedef struct {
+    int32_t rank_a, rank_b;
+    char host_a[SAF_SUITE_HOST_BYTES], host_b[SAF_SUITE_HOST_BYTES];
+    int32_t at_once;
+    int64_t bytes;
+    int32_t repeats, rounds;
+    double seconds, seconds_min, seconds_max;
+    double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
+} saf_suite_pair;
+
+/* The ranks [0, ranks) do something together. */
+typedef struct {
+    char operation[16];
+    int32_t ranks;
+    int64_t bytes; /* of what every rank has afterwards */
+    int32_t repeats, rounds;
+    double seconds, seconds_min, seconds_max;
+    double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
+} saf_suite_collective;
+
+/* A tensor that went to rank_b, and from there back. */
+typedef struct {
+    int32_t rank_a, rank_b;
+    char dtype[8], shape[64];
+    int32_t ndim;
+    int64_t bytes;
+    int32_t same; /* 1: type, shape and every bit are those that were sent */
+    int32_t repeats, rounds;
+    double seconds, seconds_min, seconds_max;
+    double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
+} saf_suite_tensor;
+
+typedef enum {
+    SAF_SUITE_PAIRS,
+    SAF_SUITE_COLLECTIVES,
+    SAF_SUITE_TENSORS,
+    SAF_SUITE_TABLES
+} saf_suite_table;
+
+typedef enum { SAF_CELL_I32, SAF_CELL_I64, SAF_CELL_F64, SAF_CELL_TEXT } saf_cell_kind;
+
+typedef struct {
+    const char *name, *units, *description;
+    saf_cell_kind kind;
+    size_t offset; /* in the struct; a text is an array of characters there */
+} saf_suite_column;
+
+/* "/bench/comm/pairs", what it holds, bytes of its struct, columns. */
+typedef struct {
+    const char *path, *description;
+    size_t row_bytes;
+    int n_columns;
+} saf_suite_table_about;
+
+saf_suite_table_about saf_suite_table_info(saf_suite_table table);
+saf_suite_column saf_suite_column_info(saf_suite_table table, int column);
+/* Rows of a table that a saf_buf holds. */
+int64_t saf_suite_rows(saf_suite_table table, const saf_buf *rows);
+
+#endif

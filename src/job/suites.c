@@ -1,0 +1,38 @@
+/* What the suites of a bench job share. */
+#include "job/suites.h"
+
+#include <math.h>
+
+#include "job/bench.h"
+
+saf_status saf__suite_row(const saf__suites *w, saf_suite_table table, const void *row) {
+    return saf_buf_append(&w->s->results.bench.tables[table], row,
+                          saf_suite_table_info(table).row_bytes);
+}
+
+saf_status saf__suite_figures(const double *samples, int64_t n, double amount, saf__figures *out) {
+    saf_status st = saf__spread(samples, n, &out->seconds, &out->seconds_min, &out->seconds_max);
+    if (st != SAF_OK) return st;
+    out->rate = out->seconds > 0 ? amount / out->seconds : (double)NAN;
+    out->rate_min = out->seconds_max > 0 ? amount / out->seconds_max : (double)NAN;
+    out->rate_max = out->seconds_min > 0 ? amount / out->seconds_min : (double)NAN;
+    return SAF_OK;
+}
+
+int saf__suite_sizes(int64_t most, int64_t sizes[SAF__SIZES_MAX]) {
+    int n = 0;
+    for (int64_t size = 1; size < most && n < SAF__SIZES_MAX - 1; size *= 4) sizes[n++] = size;
+    sizes[n++] = most;
+    return n;
+}
+
+int32_t saf__suite_rounds(int64_t bytes) {
+    enum { MOST = 256, TOGETHER_BYTES = 4 << 20 };
+    return (int32_t)saf_i64_max(1, saf_i64_min(MOST, TOGETHER_BYTES / saf_i64_max(1, bytes)));
+}
+
+void saf__suite_end_apart(const saf__suites *w, saf_status st) {
+    if (st == SAF_OK || w->s->ranks == 1) return;
+    saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
+    saf_comm_abort(w->s->world, saf_status_exit_code(st));
+}

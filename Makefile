@@ -78,7 +78,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact test-resume \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
-        bench bench-model bench-matmul bench-attention \
+        bench bench-model bench-matmul bench-attention bench-matrix \
         bench-ranks bench-link bench-meet bench-peers-comm install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
@@ -259,7 +259,7 @@ fuzz: ## hostile input made up for SECONDS (60), shared by all of tests/fuzz, or
 	+@$(MAKE_ALL) $(FUZZED) fuzz-targets
 	@BUILD=$(BUILD)/fuzz PYTHON=$(PYTHON) tests/tools/fuzz "$(or $(SECONDS),60)" "$(T)"
 
-bench: bench-model bench-matmul bench-attention bench-ranks bench-link bench-meet ## every benchmark
+bench: bench-model bench-matmul bench-attention bench-matrix bench-ranks bench-link bench-meet ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by TYPES, THREADS, TOKENS and SHAPES (RxK)
@@ -274,6 +274,11 @@ bench-peers-comm: $(BUILD)/bench-peer_comm ## messages of RANKS ranks (2) by saf
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 	mpirun -np $${RANKS:-2} --bind-to core $< $${BYTES:-67108864}
 $(BUILD)/obj/tests/bench/peer_comm.o: EXTRA = -Itests $(MPI_FLAGS)
+bench-matrix: $(BUILD)/bench-matrix ## distributed products against OpenBLAS with as many threads, by RANKS (2), TYPES and SHAPES (MxNxK)
+	@for d in $${TYPES:-f32 f64}; do for s in $${SHAPES:-1024x1024x1024 2048x2048x2048 4096x4096x4096 \
+	256x256x100000 50000x128x128 20000x1x8192 1x20000x8192}; do \
+	OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	mpirun -np $${RANKS:-2} --bind-to none $< $$d $$(echo $$s | tr x ' ') $${REPEATS:-9} || exit 1; done; done
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)

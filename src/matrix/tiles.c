@@ -5,12 +5,12 @@
 enum {
     TILE = 1024,      /* rows and columns of a whole tile of C, where there are enough of them */
     TILE_LEAST = 256, /* what they may shrink to, so that there are */
-    TILES_WANTED = 16,
+    TILES_WANTED = 8,
     DEPTH = 512,        /* panels of k */
     PARTS_WANTED = 64,  /* tiles of C times segments of k */
     SEGMENT_LEAST = 4,  /* panels of a segment */
     VECTOR_TILE = 1024, /* rows of a tile, where a matrix is multiplied with a vector, */
-    VECTOR_DEPTH = 2048
+    VECTOR_DEPTH = 4096
 };
 
 static const int64_t ELEMENTS_MOST = (int64_t)1 << 62;
@@ -22,17 +22,19 @@ static int64_t even_tile(int64_t length, int64_t tile) {
     return saf_i64_min(length, saf_round_up(saf_ceil_div(length, tiles), 16));
 }
 
-/* Halves the longer side of a tile until there are enough. */
+/* Halves one side of a tile at a time until there are enough: of f32 the longer one, columns before
+ * rows, and of f64 rows first, as the packing of OpenBLAS has it. */
 static void cut(const saf_product_shape *s, saf_product_tiles *t) {
     int64_t m = TILE, n = TILE;
     while (saf_ceil_div(s->m, m) * saf_ceil_div(s->n, n) < TILES_WANTED) {
         int64_t tm = saf_i64_min(m, s->m), tn = saf_i64_min(n, s->n);
-        if (tm >= tn && tm > TILE_LEAST)
+        bool can_m = tm > TILE_LEAST, can_n = tn > TILE_LEAST;
+        if (!can_m && !can_n) break;
+        bool rows = can_m && (!can_n || s->dtype == SAF_DTYPE_F64 || tm > tn);
+        if (rows)
             m = saf_i64_max(tm / 2, TILE_LEAST);
-        else if (tn > TILE_LEAST)
-            n = saf_i64_max(tn / 2, TILE_LEAST);
         else
-            break;
+            n = saf_i64_max(tn / 2, TILE_LEAST);
     }
     t->tile_m = even_tile(s->m, m);
     t->tile_n = even_tile(s->n, n);

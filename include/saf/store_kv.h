@@ -30,7 +30,8 @@ typedef struct {
     uint8_t sha256[32];
 } saf_kv_source;
 
-/* All of them; where there are sequences the sources of a set have each head of each layer once. */
+/* All of them: the sources of a set have each head of each layer once; no row and no rank is there
+ * twice. */
 typedef struct {
     char *type;                       /* "f16" */
     int64_t layers, heads, row_bytes; /* of the model; of a row, see saf/kernel_kv.h */

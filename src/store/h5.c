@@ -222,6 +222,17 @@ saf_status saf__h5_check_inside(const saf__h5 *f, const char *group, const char 
     return SAF_OK;
 }
 
+saf_status saf__h5_check_own(const saf__h5 *f, const char *path, hid_t dataset) {
+    saf_status st = SAF_OK;
+    hid_t creation = H5I_INVALID_HID;
+    SAF_TRY(saf__h5_take(f, H5Dget_create_plist(dataset), path, &creation));
+    if (H5Pget_layout(creation) == H5D_VIRTUAL || H5Pget_external_count(creation) != 0)
+        st = saf_fail(SAF_BAD_INPUT, "%s: %s has its values in another place", f->path, path);
+out:
+    saf__h5_close(&creation);
+    return st;
+}
+
 saf_status saf__h5_check_contiguous(const saf__h5 *f, const char *path, hid_t dataset) {
     saf_status st = SAF_OK;
     hid_t creation = H5I_INVALID_HID;

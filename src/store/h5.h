@@ -57,9 +57,10 @@ saf_status saf__h5_open_file(const char *path, saf__h5 *out);
 saf_status saf__h5_make_group(const saf__h5 *f, const char *path);
 
 /* Links and layouts of HDF5 can lead to other files, whose content nothing vouches for: that `path`
- * is in `group`, and both in this file; that a dataset is stored in it, in one piece.
+ * is in `group`, and both in this file; that a dataset is stored in it; and in one piece.
  * Errors: BAD_INPUT. */
 saf_status saf__h5_check_inside(const saf__h5 *f, const char *group, const char *path);
+saf_status saf__h5_check_own(const saf__h5 *f, const char *path, hid_t dataset);
 saf_status saf__h5_check_contiguous(const saf__h5 *f, const char *path, hid_t dataset);
 
 /* `size` is H5T_VARIABLE (h5py's str) or a number of bytes, with a closing zero. */

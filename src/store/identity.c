@@ -106,13 +106,17 @@ out:
     return st;
 }
 
-/* Many places of a file can refer to the same long text: their sum is asked for beforehand. */
+/* Many places of a file can refer to the same long text: their sum is asked for beforehand. Texts
+ * of variable length are places of a file with a length each, which HDF5 believes: they must be of
+ * this file, whose checksum a checkpoint's reader has seen. */
 static saf_status check_size(const saf__h5 *f, const char *path) {
     saf_status st = SAF_OK;
     hid_t dataset = H5I_INVALID_HID, type = H5I_INVALID_HID, space = H5I_INVALID_HID;
     int64_t shape[2] = {0, 1};
     hsize_t bytes = 0;
+    SAF_TRY(saf__h5_check_inside(f, "/identity", path));
     SAF_TRY(saf__h5_open(f, path, H5T_STRING, 1, &dataset, shape));
+    SAF_TRY(saf__h5_check_own(f, path, dataset));
     SAF_TRY(saf__h5_take(f, H5Dget_type(dataset), path, &type));
     SAF_TRY(saf__h5_take(f, H5Dget_space(dataset), path, &space));
     htri_t variable = H5Tis_variable_str(type);

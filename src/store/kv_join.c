@@ -3,6 +3,7 @@
  * source had reads as zeros. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "store/kv_room.h"
@@ -37,12 +38,6 @@ void saf_kv_saved_free(saf_kv_saved *saved) {
 
 /* ---- what can be ---- */
 
-static bool overlap(const saf_kv_source *a, const saf_kv_source *b) {
-    return a->set == b->set && a->layer0 < b->layer0 + b->layers &&
-           b->layer0 < a->layer0 + a->layers && a->head0 < b->head0 + b->heads &&
-           b->head0 < a->head0 + a->heads;
-}
-
 static bool is_possible_source(const saf_kv_saved *saved, const saf_kv_source *s) {
     return s->rank >= 0 && s->set >= 0 && s->layer0 >= 0 && s->layers > 0 && s->head0 >= 0 &&
            s->heads > 0 && s->layer0 <= saved->layers - s->layers &&
@@ -56,37 +51,127 @@ static bool is_possible_sequence(const saf_kv_saved *saved, const saf_kv_sequenc
            saf_i64_mul(bytes, q->positions, &bytes);
 }
 
-/* The sources of a set do not overlap, and together are as large as all of it. */
-static bool is_covered(const saf_kv_saved *saved, int64_t set) {
-    int64_t have = 0;
-    for (int64_t i = 0; i < saved->n_sources; i++)
-        if (saved->sources[i].set == set)
-            have += saved->sources[i].layers * saved->sources[i].heads;
-    return have == saved->layers * saved->heads;
+static int compare(int64_t a, int64_t b) {
+    return (a > b) - (a < b);
 }
 
-static bool is_possible(const saf_kv_saved *saved) {
-    if (saved->layers < 1 || saved->layers > MOST || saved->heads < 1 || saved->heads > MOST ||
-        saved->row_bytes < 1 || saved->row_bytes > MOST || saved->n_sequences > MOST_SEQUENCES ||
-        saved->n_sources > MOST_SOURCES)
-        return false;
-    for (int64_t i = 0; i < saved->n_sources; i++) {
-        if (!is_possible_source(saved, &saved->sources[i])) return false;
-        for (int64_t k = 0; k < i; k++)
-            if (overlap(&saved->sources[i], &saved->sources[k]) ||
-                saved->sources[i].rank == saved->sources[k].rank)
-                return false;
+static int by_number(const void *a, const void *b) {
+    const int64_t *x = a, *y = b;
+    return compare(*x, *y);
+}
+
+/* Sorts the numbers; whether one is there twice. */
+static bool has_twice(int64_t *numbers, int64_t n) {
+    if (n > 0) qsort(numbers, (size_t)n, sizeof *numbers, by_number);
+    for (int64_t i = 1; i < n; i++)
+        if (numbers[i] == numbers[i - 1]) return true;
+    return false;
+}
+
+/* A corner of a source, a rectangle of layers and heads. */
+typedef struct {
+    int64_t set, layer, head, sign;
+} corner;
+
+static int by_place(const void *a, const void *b) {
+    const corner *x = a, *y = b;
+    int order = compare(x->set, y->set);
+    if (order == 0) order = compare(x->layer, y->layer);
+    return order ? order : compare(x->head, y->head);
+}
+
+/* Rectangles make up a larger one, each place once, if and only if their corners do: with the signs
+ * of the mixed difference (+ at the first and the last corner, - at the others) those inside add up
+ * to nothing, and those of the larger one remain. So one sort tells what comparing each source with
+ * each would, of however many sources. The sets go to sets[*n_sets], ascending. */
+static bool are_whole(const saf_kv_saved *saved, corner *corners, int64_t n, int64_t *sets,
+                      int64_t *n_sets) {
+    const corner whole[] = {{0, 0, 0, 1},
+                            {0, 0, saved->heads, -1},
+                            {0, saved->layers, 0, -1},
+                            {0, saved->layers, saved->heads, 1}};
+    enum { CORNERS = sizeof whole / sizeof *whole };
+    int64_t left = 0; /* corners of the set that remained so far */
+    if (n > 0) qsort(corners, (size_t)n, sizeof *corners, by_place);
+    for (int64_t i = 0, k; i < n; i = k) {
+        corner sum = corners[i];
+        for (k = i + 1; k < n && by_place(&corners[i], &corners[k]) == 0; k++)
+            sum.sign += corners[k].sign;
+        bool last = k == n || corners[k].set != sum.set;
+        if (sum.sign != 0) {
+            if (left == CORNERS) return false;
+            const corner *w = &whole[left++];
+            if (sum.layer != w->layer || sum.head != w->head || sum.sign != w->sign) return false;
+        }
+        if (!last) continue;
+        if (left != CORNERS) return false;
+        left = 0;
+        sets[(*n_sets)++] = sum.set;
     }
-    for (int64_t i = 0; i < saved->n_sequences; i++)
-        if (!is_possible_sequence(saved, &saved->sequences[i]) ||
-            !is_covered(saved, saved->sequences[i].set))
-            return false;
     return true;
 }
 
+static saf_status check_sources_fit(const saf_kv_saved *saved, int64_t *sets, int64_t *n_sets,
+                                    bool *good) {
+    saf_status st = SAF_OK;
+    corner *corners = NULL;
+    int64_t *ranks = NULL, n = 0;
+    *good = false;
+    SAF_TRY(saf_alloc((size_t)saved->n_sources, 4 * sizeof *corners, &corners));
+    SAF_TRY(saf_alloc((size_t)saved->n_sources, sizeof *ranks, &ranks));
+    for (int64_t i = 0; i < saved->n_sources; i++) {
+        const saf_kv_source *s = &saved->sources[i];
+        if (!is_possible_source(saved, s)) goto out;
+        int64_t layer1 = s->layer0 + s->layers, head1 = s->head0 + s->heads;
+        ranks[i] = s->rank;
+        corners[n++] = (corner){s->set, s->layer0, s->head0, 1};
+        corners[n++] = (corner){s->set, s->layer0, head1, -1};
+        corners[n++] = (corner){s->set, layer1, s->head0, -1};
+        corners[n++] = (corner){s->set, layer1, head1, 1};
+    }
+    *good = !has_twice(ranks, saved->n_sources) && are_whole(saved, corners, n, sets, n_sets);
+out:
+    saf_free(&ranks);
+    saf_free(&corners);
+    return st;
+}
+
+static saf_status check_sequences_fit(const saf_kv_saved *saved, const int64_t *sets,
+                                      int64_t n_sets, bool *good) {
+    saf_status st = SAF_OK;
+    int64_t *rows = NULL;
+    *good = false;
+    SAF_TRY(saf_alloc((size_t)saved->n_sequences, sizeof *rows, &rows));
+    for (int64_t i = 0; i < saved->n_sequences; i++) {
+        const saf_kv_sequence *q = &saved->sequences[i];
+        if (!is_possible_sequence(saved, q) || n_sets == 0 ||
+            !bsearch(&q->set, sets, (size_t)n_sets, sizeof *sets, by_number))
+            goto out;
+        rows[i] = q->row;
+    }
+    *good = !has_twice(rows, saved->n_sequences);
+out:
+    saf_free(&rows);
+    return st;
+}
+
 saf_status saf__kv_check(const saf_kv_saved *saved, const char *path, saf_status wrong) {
-    if (is_possible(saved)) return SAF_OK;
-    return saf_fail(wrong, "%s: its sources do not make up the caches that it tells of", path);
+    saf_status st = SAF_OK;
+    int64_t *sets = NULL, n_sets = 0;
+    bool good = saved->layers >= 1 && saved->layers <= MOST && saved->heads >= 1 &&
+                saved->heads <= MOST && saved->row_bytes >= 1 && saved->row_bytes <= MOST &&
+                saved->n_sequences >= 0 && saved->n_sequences <= MOST_SEQUENCES &&
+                saved->n_sources >= 0 && saved->n_sources <= MOST_SOURCES;
+    if (good) {
+        SAF_TRY(saf_alloc((size_t)saved->n_sources, sizeof *sets, &sets));
+        SAF_TRY(check_sources_fit(saved, sets, &n_sets, &good));
+    }
+    if (good) SAF_TRY(check_sequences_fit(saved, sets, n_sets, &good));
+    if (!good)
+        st = saf_fail(wrong, "%s: its sources do not make up the caches that it tells of", path);
+out:
+    saf_free(&sets);
+    return st;
 }
 
 /* ---- writing ---- */

@@ -18,7 +18,8 @@ saf_status saf__kv_path(const char *checkpoint, int64_t rank, saf_buf *out);
 /* Of one sequence in one source. */
 void saf__kv_dims(const saf_kv_saved *saved, const saf_kv_source *source, int64_t sequence,
                   hsize_t dims[SAF__KV_NDIM]);
-/* Counts that can be, and sources without gaps. Errors: `wrong`, naming `path`. */
+/* Counts that can be, no rank and no row twice, and sources without gaps or overlap, in a time that
+ * grows as their number (times its logarithm). Errors: `wrong`, naming `path`; NO_MEMORY. */
 saf_status saf__kv_check(const saf_kv_saved *saved, const char *path, saf_status wrong);
 /* A sealed regular file, checked from end to end where `whole`; what its seal says. */
 saf_status saf__kv_check_file(const char *path, bool whole, int64_t *bytes, uint8_t sha256[32]);

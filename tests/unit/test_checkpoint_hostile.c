@@ -158,6 +158,33 @@ static void values_too_long(hid_t f) {
     saf_free(&longest);
 }
 
+/* Names that lie elsewhere: HDF5 would take any bytes there for lengths and places of texts. */
+static void put_names(hid_t f, hid_t creation) {
+    hid_t text = text_type();
+    put_dataset(f, "/identity/names", text, 1, 4, creation, NULL);
+    H5Tclose(text);
+}
+static void names_in_another_file(hid_t f) {
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    assert_true(H5Pset_external(list, "/bin/sh", 0, 64) >= 0);
+    put_names(f, list);
+    H5Pclose(list);
+}
+static void names_virtual(hid_t f) {
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    hsize_t four = 4;
+    hid_t space = H5Screate_simple(1, &four, NULL);
+    assert_true(H5Pset_virtual(list, space, ".", "/identity/values", space) >= 0);
+    put_names(f, list);
+    H5Sclose(space);
+    H5Pclose(list);
+}
+static void names_external_link(hid_t f) {
+    assert_true(H5Ldelete(f, "/identity/names", H5P_DEFAULT) >= 0);
+    assert_true(
+        H5Lcreate_external("other.h5", "/x", f, "/identity/names", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
 /* of /state/values_6, which has int32 */
 static const char state_name[] = "/state/values_6";
 
@@ -276,6 +303,9 @@ static void test_checkpoint_hostile_head(void **state) {
         {seconds_negative, "seconds is -1"},
         {names_numbers, "/identity/names has another type"},
         {values_missing, "/identity/values"},
+        {names_in_another_file, "/identity/names has its values in another place"},
+        {names_virtual, "/identity/names"},
+        {names_external_link, "/identity/names is a link"},
         {names_fewer, "2 names, but 4 values"},
         {names_twice, "\"a\" is in /identity/names twice"},
         {names_too_many, "/identity/names has 5000 texts"},

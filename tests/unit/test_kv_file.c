@@ -3,11 +3,12 @@
  * goes. */
 #include <fcntl.h>
 #include <hdf5.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "checkpoint_folder.h"
 #include "saf/store_kv.h"
-#include "store/checkpoint.h"
+#include "store/kv_room.h"
 
 enum { LAYERS = 5, HEADS = 3, ROW = 6, SEQUENCES = 3, SOURCES = 4 };
 
@@ -263,12 +264,127 @@ static void test_kv_file_pruned(void **state) {
     assert_true(is_there(".kv-x") && is_there(".kv-01"));
 }
 
+/* ---- tables alone ---- */
+
+enum { MOST_SPLIT = 24, GRID = 6 };
+
+/* What the check promises, by painting each place: the slow and plain way. */
+static bool fits_by_painting(const saf_kv_saved *t) {
+    bool has_set[3] = {false};
+    int painted[3][GRID][GRID] = {{{0}}};
+    for (int64_t i = 0; i < t->n_sources; i++) {
+        const saf_kv_source *s = &t->sources[i];
+        has_set[s->set] = true;
+        for (int64_t k = 0; k < i; k++)
+            if (t->sources[k].rank == s->rank) return false;
+        if (s->layers <= 0 || s->heads <= 0 || s->layer0 < 0 || s->head0 < 0 ||
+            s->layer0 + s->layers > t->layers || s->head0 + s->heads > t->heads)
+            return false;
+        for (int64_t l = 0; l < s->layers; l++)
+            for (int64_t h = 0; h < s->heads; h++) painted[s->set][s->layer0 + l][s->head0 + h]++;
+    }
+    for (int set = 0; set < 3; set++)
+        for (int64_t i = 0; has_set[set] && i < t->layers * t->heads; i++)
+            if (painted[set][i / t->heads][i % t->heads] != 1) return false;
+    for (int64_t i = 0; i < t->n_sequences; i++)
+        if (!has_set[t->sequences[i].set]) return false;
+    return true;
+}
+
+static uint64_t drawn = 88172645463325252u;
+static int64_t draw(int64_t below) {
+    drawn ^= drawn << 13, drawn ^= drawn >> 7, drawn ^= drawn << 17;
+    return (int64_t)(drawn % (uint64_t)below);
+}
+
+/* One of them is cut in two, along layers or heads. */
+static void split(saf_kv_source *list, int64_t *n) {
+    saf_kv_source *s = &list[draw(*n)];
+    bool by_layer = draw(2) == 0;
+    int64_t size = by_layer ? s->layers : s->heads;
+    if (size < 2) return;
+    int64_t cut = 1 + draw(size - 1);
+    saf_kv_source rest = *s;
+    rest.rank = 100 + *n;
+    if (by_layer) {
+        s->layers = cut;
+        rest.layer0 += cut;
+        rest.layers -= cut;
+    } else {
+        s->heads = cut;
+        rest.head0 += cut;
+        rest.heads -= cut;
+    }
+    list[(*n)++] = rest;
+}
+
+/* Parts of sets in any order, some of them changed in one number. */
+static void test_kv_tables_random(void **state) {
+    (void)state;
+    int fit = 0, trials = 20000;
+    for (int trial = 0; trial < trials; trial++) {
+        saf_kv_source list[MOST_SPLIT + 4];
+        saf_kv_sequence q[2] = {{1, 0, 5}, {2, draw(3), 6}};
+        saf_kv_saved t = {type, 1 + draw(GRID), 1 + draw(GRID), ROW, 2, 0, q, list};
+        for (int64_t set = 0; set < 3; set++)
+            if (draw(4) > 0)
+                list[t.n_sources++] =
+                    (saf_kv_source){.rank = set, .set = set, .layers = t.layers, .heads = t.heads};
+        for (int64_t k = draw(12); t.n_sources > 0 && k > 0; k--) split(list, &t.n_sources);
+        for (int64_t k = draw(3); t.n_sources > 0 && k > 0; k--) {
+            saf_kv_source *s = &list[draw(t.n_sources)];
+            int64_t *numbers[] = {&s->layer0, &s->layers, &s->head0, &s->heads, &s->set, &s->rank};
+            int which = (int)draw(6);
+            *numbers[which] = which == 4   ? draw(3)
+                              : which == 5 ? list[draw(t.n_sources)].rank
+                                           : draw(GRID);
+        }
+        for (int64_t i = t.n_sources - 1; i > 0; i--) {
+            int64_t k = draw(i + 1);
+            saf_kv_source other = list[k];
+            list[k] = list[i];
+            list[i] = other;
+        }
+        bool expected = fits_by_painting(&t);
+        fit += expected;
+        assert_int_equal(saf__kv_check(&t, "x", SAF_BAD_INPUT), expected ? SAF_OK : SAF_BAD_INPUT);
+    }
+    assert_true(fit > trials / 8 && fit < trials - trials / 8); /* both were tried */
+}
+
+/* As many as a file may name, in the order that is worst: no slower than a fraction of a second. */
+static void test_kv_tables_many(void **state) {
+    (void)state;
+    enum { MANY_SOURCES = 1 << 14, MANY_SEQUENCES = 1 << 16 };
+    saf_kv_saved t = {.type = type, .layers = 2, .heads = MANY_SOURCES / 2, .row_bytes = ROW};
+    fixture_ok(saf_alloc(MANY_SOURCES, sizeof *t.sources, &t.sources));
+    fixture_ok(saf_alloc(MANY_SEQUENCES, sizeof *t.sequences, &t.sequences));
+    t.n_sources = MANY_SOURCES;
+    t.n_sequences = MANY_SEQUENCES;
+    for (int64_t i = 0; i < MANY_SOURCES; i++)
+        t.sources[i] = (saf_kv_source){
+            .rank = MANY_SOURCES - i, .layer0 = i % 2, .layers = 1, .head0 = i / 2, .heads = 1};
+    for (int64_t i = 0; i < MANY_SEQUENCES; i++)
+        t.sequences[i] = (saf_kv_sequence){MANY_SEQUENCES - i, 0, 1};
+    clock_t start = clock();
+    fixture_ok(saf__kv_check(&t, "x", SAF_BAD_INPUT));
+    t.sequences[0].row = 1; /* that of the last one */
+    assert_int_equal(saf__kv_check(&t, "x", SAF_BAD_INPUT), SAF_BAD_INPUT);
+    t.sequences[0].row = 0;
+    t.sources[MANY_SOURCES - 1].head0--;
+    assert_int_equal(saf__kv_check(&t, "x", SAF_BAD_INPUT), SAF_BAD_INPUT);
+    assert_true(clock() - start < CLOCKS_PER_SEC / 2);
+    saf_free(&t.sources);
+    saf_free(&t.sequences);
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, checkpoint_tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(test_kv_file_round_trip),      CASE(test_kv_file_damaged),
-        CASE(test_kv_file_of_another),      CASE(test_kv_file_gaps),
-        CASE(test_kv_file_leads_elsewhere), CASE(test_kv_file_pruned),
+        CASE(test_kv_file_round_trip),           CASE(test_kv_file_damaged),
+        CASE(test_kv_file_of_another),           CASE(test_kv_file_gaps),
+        CASE(test_kv_file_leads_elsewhere),      CASE(test_kv_file_pruned),
+        cmocka_unit_test(test_kv_tables_random), cmocka_unit_test(test_kv_tables_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,7 @@
-/* What makes two runs the same job: kind, model, the settings of the kind, the input. */
+/* What makes two runs the same job: kind, arithmetic, model, the settings of the kind, the input.
+ */
+#include <stdio.h>
+
 #include "job/fields.h"
 #include "job/saver.h"
 
@@ -71,8 +74,10 @@ out:
 saf_status saf__identity_make(const saf__session *s, saf_identity *id) {
     saf_status st = SAF_OK;
     uint8_t fingerprint[16];
-    char model[65 + 1 + 33], input[65];
+    char model[65 + 1 + 33], input[65], numbers[16];
     SAF_TRY(saf_identity_add(id, "job", saf_job_kind_name(s->job->kind)));
+    snprintf(numbers, sizeof numbers, "%d", SAF_NUMBERS);
+    SAF_TRY(saf_identity_add(id, "numbers", numbers));
     SAF_TRY(saf_gguf_fingerprint(s->gguf, fingerprint));
     memcpy(model, s->model_sha256, 64);
     model[64] = '-';

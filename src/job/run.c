@@ -40,6 +40,7 @@ static saf_status stop(saf__session *s) {
     saf_status st = SAF_OK;
     int32_t stopped = s->times.stopped && s->finished < s->n_live;
     bool caches = false;
+    char *written = NULL;
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &stopped, 1);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
     if (!stopped) return SAF_OK;
@@ -47,12 +48,14 @@ static saf_status stop(saf__session *s) {
     SAF_TRY(saf__caches_gather(s, &caches));
     SAF_TRY(saf_comm_agree(s->world, saf__saver_flush(s, caches)));
     SAF_TRY(saf__caches_save(s));
+    if (s->rank == 0) SAF_TRY(saf_checkpoint_newest(s->job->output.file, &written));
     st = saf_fail(SAF_STOPPED,
-                  "stopped%s at %lld of %d requests, %lld tokens in this run; %s.ckpt-*: "
+                  "stopped%s at %lld of %d requests, %lld tokens in this run; %s: "
                   "the same command goes on",
                   saf_signals_stop_asked() ? " as asked" : " in time", (long long)s->finished,
-                  s->n_live, (long long)s->sampled_tokens, s->rank == 0 ? s->job->output.file : "");
+                  s->n_live, (long long)s->sampled_tokens, written ? written : "");
 out:
+    saf_free(&written);
     return st;
 }
 

@@ -80,6 +80,12 @@ static saf_status read_array(const saf_checkpoint *c, const char *name, saf_dtyp
     return misfit(c, "an array is shorter than its columns say");
 }
 
+static bool are_tokens(const saf__session *s, const int32_t *ids, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= s->params.vocab) return false;
+    return true;
+}
+
 static saf_status read_arrays(const saf__session *s, const saf_checkpoint *c, reader *r) {
     saf_status st = SAF_OK;
     int64_t tokens = 0, text = 0, logprobs = 0, top;
@@ -95,9 +101,8 @@ static saf_status read_arrays(const saf__session *s, const saf_checkpoint *c, re
     SAF_TRY(read_array(c, "logprobs", SAF_DTYPE_F32, logprobs, &r->logprobs));
     SAF_TRY(read_array(c, "top_ids", SAF_DTYPE_I32, top, &r->top_ids));
     SAF_TRY(read_array(c, "top_logprobs", SAF_DTYPE_F32, top, &r->top_logprobs));
-    for (int64_t i = 0; i < tokens; i++)
-        if (r->tokens[i] < 0 || r->tokens[i] >= s->params.vocab)
-            return misfit(c, "a token that the model has not");
+    if (!are_tokens(s, r->tokens, tokens) || !are_tokens(s, r->top_ids, top))
+        st = misfit(c, "a token that the model has not");
 out:
     return st;
 }

@@ -6,7 +6,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from resume import LAYOUTS, Job, stop  # noqa: E402
+from resume import LAYOUTS, Job, changed, stop  # noqa: E402
 from saftest import STORIES, Tap, saf, scratch  # noqa: E402
 
 tap = Tap()
@@ -140,6 +140,40 @@ def other_checkpoint(folder):
     tap.ok(code == 0 and job.results() == whole and not job.checkpoints(), "that --fresh leaves behind", said)
 
 
+def foreign_values(folder):
+    """What a checkpoint holds is of a saf that counts otherwise, or cannot be: refused by name, and it stays."""
+    job = Job(folder)
+    code, said = stop(job, checkpoints=2)
+    last = job.checkpoints()[-1]
+    tap.ok(code == 75 and f"; {last}: the same command goes on" in said, "the checkpoint is named", said)
+
+    def numbers(f):
+        names, values = list(f["identity/names"].asstr()), f["identity/values"]
+        tap.equal(names[:2], ["job", "numbers"], "the arithmetic is part of the identity")
+        values[1] = "0"
+
+    def no_token(f):
+        f["state/tokens"][0] = 512
+
+    def no_alternative(f):
+        f["state/top_ids"][-1] = -1
+
+    with open(last, "rb") as f:
+        good = f.read()
+    for change, line in ((numbers, "numbers was 0 and is 1"), (no_token, "a token that the model has not"),
+                         (no_alternative, "a token that the model has not")):
+        with open(last, "wb") as f:
+            f.write(good)
+        changed(last, change)
+        code, said = job.run()
+        tap.ok(code == 65 and line in said and os.path.basename(last) in said and job.checkpoints()[-1] == last,
+               f"{change.__name__}: refused", f"exit {code}\n{said}")
+    with open(last, "wb") as f:
+        f.write(good)
+    code, said = job.run()
+    tap.ok(code == 0 and "goes on from " + last in said, "as it was it serves", said)
+
+
 def fresh(folder):
     """--fresh gives up earlier work only for work of its own."""
     job = Job(folder)
@@ -164,7 +198,7 @@ def time_limit(folder):
 with scratch() as folder:
     matrix(folder)
 if not LONG:
-    for case in (scores, finished, one_prompt, other_checkpoint, fresh, time_limit):
+    for case in (scores, finished, one_prompt, other_checkpoint, foreign_values, fresh, time_limit):
         with scratch() as folder:
             case(folder)
 tap.exit()

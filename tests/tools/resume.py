@@ -1,6 +1,7 @@
 """What the tests of checkpoints share: a job of a few seconds that is stopped or killed on its way, and
 goes on with other ranks and another layout."""
 import glob
+import hashlib
 import os
 import random
 import signal
@@ -86,6 +87,16 @@ class Job:
     def clear(self):
         for name in glob.glob(self.out + "*"):
             os.unlink(name)
+
+
+def changed(path, change):
+    """Calls change(an open HDF5 file) and seals it again: what passes its checksum and is not what saf wrote."""
+    with h5py.File(path, "r+") as f:
+        change(f)
+    with open(path, "r+b") as f:
+        rest = f.read()[512:]
+        f.seek(16)
+        f.write(len(rest).to_bytes(8, "little") + hashlib.sha256(rest).digest())
 
 
 def wait_until(there, p, seconds=60):

@@ -233,7 +233,9 @@ typedef struct {
      * `positions` positions of it are in this slot, on every rank of the replica. */
     saf_status (*held)(void *ctx, int32_t request, int32_t slot, int32_t positions);
     /* On every rank, in work with cached positions: puts those of this request into this slot,
-     * before anything of it is computed. An error leaves the ranks apart. */
+     * before anything of it is computed. A rank that cannot leaves them not finite: the request is
+     * then begun again from its first token, once, and where a run of it begins behind these
+     * positions this is asked another time and does nothing. An error leaves the ranks apart. */
     saf_status (*restore)(void *ctx, int32_t request, int32_t slot);
 } saf_engine_events;
 

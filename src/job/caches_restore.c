@@ -58,6 +58,7 @@ static saf_status open_files(saf__session *s) {
     const saf_kv_saved *saved = &s->caches.saved;
     SAF_TRY(saf_alloc((size_t)saved->n_sources, sizeof *s->cache_files, &s->cache_files));
     SAF_TRY(saf_alloc((size_t)saf__caches_step(s), (size_t)saved->row_bytes, &s->cache_rows));
+    SAF_TRY(saf_alloc((size_t)saved->n_sequences, sizeof *s->cache_taken, &s->cache_taken));
     for (int64_t i = 0; i < saved->n_sources; i++)
         if (is_mine(s, &saved->sources[i]))
             SAF_TRY(
@@ -106,6 +107,7 @@ void saf__caches_close(saf__session *s) {
         saf_kv_close(&s->cache_files[i]);
     saf_free(&s->cache_files);
     saf_free(&s->cache_rows);
+    saf_free(&s->cache_taken);
     saf__caches_free(&s->caches);
 }
 
@@ -144,6 +146,35 @@ out:
     return st;
 }
 
+/* Nobody is to take for its cache what the slot has: values that are not finite show on all ranks
+ * at the same place, as no message between them could, and the request is begun again. */
+static saf_status spoil(saf__session *s, int64_t all, int32_t slot) {
+    saf_status st = SAF_OK;
+    saf_span heads = saf_slice_kv_heads(&s->params, s->range);
+    int64_t step = saf__caches_step(s), n = saf_i64_min(step, all);
+    memset(s->cache_rows, 0xFF, (size_t)(n * s->caches.saved.row_bytes)); /* NaN in every type */
+    for (int64_t l = s->range.layer0; l < s->range.layer1; l++)
+        for (int64_t h = heads.begin; h < heads.end; h++)
+            for (int64_t at = 0; at < 2 * all; at += n) {
+                int64_t pos0 = at % all;
+                n = saf_i64_min(step, all - pos0);
+                const saf_kv_rows rows = {slot, l, h, at < all, pos0, n};
+                SAF_TRY(saf_kv_cache_put(s->kv, &rows, s->cache_rows));
+            }
+out:
+    return st;
+}
+
+static saf_status read_sources(saf__session *s, int64_t q, int64_t all, int32_t slot) {
+    saf_status st = SAF_OK;
+    const saf__caches *c = &s->caches;
+    for (int64_t i = 0; i < c->saved.n_sources; i++)
+        if (s->cache_files[i] && c->saved.sources[i].set == c->saved.sequences[q].set)
+            SAF_TRY(read_source(s, i, q, all, slot));
+out:
+    return st;
+}
+
 saf_status saf__caches_restore(void *ctx, int32_t request, int32_t slot) {
     saf_status st = SAF_OK;
     saf__session *s = ctx;
@@ -152,9 +183,12 @@ saf_status saf__caches_restore(void *ctx, int32_t request, int32_t slot) {
     while (q < c->saved.n_sequences && c->of[q] != request) q++;
     if (q == c->saved.n_sequences)
         return saf_fail(SAF_DEFECT, "request %d has no caches to restore", request);
-    for (int64_t i = 0; i < c->saved.n_sources; i++)
-        if (s->cache_files[i] && c->saved.sources[i].set == c->saved.sequences[q].set)
-            SAF_TRY(read_source(s, i, q, s->work.requests[request].cached, slot));
-out:
-    return st;
+    if (s->cache_taken[q]) return SAF_OK;
+    s->cache_taken[q] = true;
+    int64_t all = s->work.requests[request].cached;
+    st = read_sources(s, q, all, slot);
+    if (st == SAF_OK || st == SAF_DEFECT) return st;
+    saf_log(SAF_LOG_WARNING, "the caches of request %lld are computed again: %s",
+            (long long)c->saved.sequences[q].row, saf_error_text());
+    return spoil(s, all, slot);
 }

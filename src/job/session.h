@@ -99,7 +99,8 @@ typedef struct {
     saf__caches caches;
     saf_kv_file **cache_files; /* [caches.saved.n_sources] this rank reads; NULL: not this one */
     char *cache_rows;
-    saf_buf held; /* heads: what is in slots when the run stops */
+    bool *cache_taken; /* [caches.saved.n_sequences] this rank has put them into a slot, or tried */
+    saf_buf held;      /* heads: what is in slots when the run stops */
     saf_group *group;
     saf_stage *stage;
     saf_engine_times times;

@@ -11,6 +11,8 @@ typedef struct {
     int32_t next_id; /* the token sampled last, to be fed when the prompt is done */
     int32_t flights; /* how many under way hold a run of it */
     bool over;       /* finished or failed: what still comes back is dropped */
+    bool again;      /* it was begun again without its cached positions */
+    bool drop;       /* it will be, when nothing of it is under way; what comes back is dropped */
 } saf__slot;
 
 typedef struct {

@@ -41,8 +41,13 @@ static saf_status run_result(saf__first *s, const saf__flight *f, int32_t i, con
     int32_t fault_layer = w[0], fault_position = w[1], n = w[2];
     *words = w + 3 + (work->score ? n : n * 2 * (1 + work->n_top));
     *rows = logits + run->logits * s->e->p->vocab;
-    if (slot->over) return SAF_OK;
+    if (slot->over || slot->drop) return SAF_OK;
     if (fault_layer >= 0) {
+        /* What was restored may be at fault (see the event `restore`), and only once. */
+        if (saf__request_of(s, run->slot)->cached > 0 && !slot->again) {
+            slot->again = slot->drop = true;
+            return SAF_OK;
+        }
         if (ev->fault) ev->fault(ev->ctx, slot->request, fault_layer, fault_position);
         saf__slots_finish(s, slot);
         return SAF_OK;

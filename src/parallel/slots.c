@@ -79,15 +79,22 @@ void saf__slots_finish(saf__first *s, saf__slot *slot) {
     if (s->events->done) s->events->done(s->events->ctx, slot->request);
 }
 
-/* A failed sequence may still wait in line with the rest of its prompt. */
+/* A failed sequence may still wait in line with the rest of its prompt. One that is begun again
+ * waits until all of it is home. */
 void saf__slots_release(saf__first *s) {
     for (int32_t left = s->n_ready; left > 0; left--) {
         int32_t index = dequeue(s);
-        if (!s->slots[index].over) saf__slots_enqueue(s, index);
+        if (!s->slots[index].over && !s->slots[index].drop) saf__slots_enqueue(s, index);
     }
     for (int32_t i = 0; i < s->e->schedule->sequences; i++) {
         saf__slot *slot = &s->slots[i];
-        if (slot->request < 0 || !slot->over || slot->flights > 0) continue;
+        if (slot->request < 0 || slot->flights > 0) continue;
+        if (slot->drop) {
+            slot->drop = false;
+            slot->fed = 0;
+            saf__slots_enqueue(s, i);
+        }
+        if (!slot->over) continue;
         slot->request = -1;
         s->n_free++;
     }

@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from inject import INJECTOR  # noqa: E402
 from resume import LAYOUTS, Job, stop  # noqa: E402
-from saftest import NO_COUNTERS, Tap, scratch  # noqa: E402
+from saftest import NO_COUNTERS, SAF, Tap, scratch, watched  # noqa: E402
 
 tap = Tap()
 LAYOUTS = dict(LAYOUTS, **{"pipeline of 3": (3, ["layout.pipeline=3"]), "four parts": (4, ["layout.tensor=4"])})
@@ -190,6 +191,47 @@ def twice(folder, whole):
     job.clear()
 
 
+def unreadable(folder, whole, kv_type, before, after):
+    """Files that were good when they were looked at and cannot be read when they are needed: one read fails, one
+    after the other until it is one of these, on every rank that comes so far."""
+    name = f"{kv_type}, {before} -> {after}, unreadable"
+    if watched():
+        tap.skip(name, "the address sanitizer wants to be loaded first")
+        return
+    job = Long(folder, kv_type)
+    state = stopped(job, before, name)
+    ranks, words = LAYOUTS[after]
+    plain, report = job.command, os.path.join(folder, "report")
+
+    def command(k):
+        words = ["env", "LD_PRELOAD=" + INJECTOR, "GOMP_SPINCOUNT=1000", "SAF_INJECT_KIND=read", f"SAF_INJECT_K={k}",
+                 "SAF_INJECT_ERROR=EIO", "SAF_INJECT_REPORT=" + report]
+
+        def with_fault(ranks=0, more=()):
+            found = plain(ranks, more)
+            at = found.index(SAF)
+            return found[:at] + words + found[at:]
+        return with_fault
+
+    job.command = command(0)
+    code, said = job.run(ranks, words)
+    with open(report, encoding="ascii") as f:
+        reads = max(int(line.split()[2]) for line in f if line.startswith("count read"))
+    tap.ok(code == 0 and restored(said)[0] > 0 and job.results() == whole, f"{name}: all is read", said)
+    line = re.compile(r"the caches of request \d+ are computed again: ")
+    for k in range(reads, 0, -15):  # one request has 16 pieces on a rank, or more
+        job.set_state(state)
+        job.command = command(k)
+        code, said = job.run(ranks, words)
+        if line.search(said):
+            break
+    tap.ok(code == 0 and line.search(said) and "warning" in said and job.results() == whole,
+           f"{name}: the same bits when read {k} of {reads} fails", f"exit {code}\n{said}")
+    tap.equal(glob.glob(job.out + ".*"), [], f"{name}: nothing is left")
+    job.command = plain
+    job.clear()
+
+
 def no_room(folder, whole):
     """Where the files cannot be written the job is stopped as ever."""
     job = Long(folder)
@@ -250,6 +292,12 @@ with scratch() as folder:
     elsewhere(folder, whole)
     read(folder)
     no_room(folder, whole)
-    chain(folder, whole_of(folder, "f32"), "f32", "1 rank", "pipeline of 3")
-    chain(folder, whole_of(folder, "q8_0"), "q8_0", "two replicas", "1 rank")
+    unreadable(folder, whole, "f16", "1 rank", "two parts")
+    unreadable(folder, whole, "f16", "two parts", "pipeline of 2")
+    whole = whole_of(folder, "f32")
+    chain(folder, whole, "f32", "1 rank", "pipeline of 3")
+    unreadable(folder, whole, "f32", "1 rank", "1 rank")
+    whole = whole_of(folder, "q8_0")
+    chain(folder, whole, "q8_0", "two replicas", "1 rank")
+    unreadable(folder, whole, "q8_0", "two parts", "1 rank")
 tap.exit()

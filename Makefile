@@ -154,12 +154,14 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libsaf.a
 	$(link-test)
 $(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(BUILD)/libsaf.a
 	$(link-test)
-FUZZ_OBJ := $(patsubst %,$(BUILD)/obj/tests/fuzz/%.o,fuzz gguf_fields gguf_mutate)
+FUZZ_OBJ := $(patsubst %,$(BUILD)/obj/tests/fuzz/%.o,fuzz gguf_fields gguf_mutate h5_edit checkpoint_set \
+            checkpoint_resume)
 fuzz-targets: $(FUZZ)
 $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(FUZZ_OBJ) $(BUILD)/libsaf.a
 	@mkdir -p $(@D)
 	$(SAY) LINK $@
-	$(Q)$(CC) -o $@ $< $(FUZZ_OBJ) $(BUILD)/libsaf.a $(SAF_LIBS) -fsanitize=fuzzer -Wl,--wrap=mmap,--wrap=munmap
+	$(Q)$(CC) -o $@ $< $(FUZZ_OBJ) $(BUILD)/libsaf.a $(SAF_LIBS) -fsanitize=fuzzer \
+	  -Wl,--wrap=mmap,--wrap=munmap,--wrap=saf_memory_spare
 
 $(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o $(BUILD)/libsaf.a
 	$(link-test)

@@ -151,6 +151,26 @@ def image(*parts):
     return head + sizes + extents + b"".join(parts)
 
 
+def checkpoints():
+    """Changes of a good set of files (fuzz_checkpoint.c): none, and each kind of each file."""
+    def record(file, what, which, how=0, value=0):
+        return struct.pack("<4BQ", file, what, which, how, value & (1 << 64) - 1)
+
+    yield from (bytes([flags]) for flags in (0, 1, 2, 3, 4, 18, 34))
+    yield bytes([8]) + record(0, 6, 0, 0, 700)
+    numbers = (0, 1, 2, 1 << 31, 1 << 40, (1 << 63) - 1, -1)
+    for file, attributes, objects in ((0, 11, 23), (1, 4, 3), (3, 5, 16)):
+        for which in range(attributes):
+            for what, how, value in ((0, 0, 0), (1, 0, 3), (2, 0, 0x7FF8 << 48), (3, 5, 0x41424344), (4, 8, 1)):
+                yield b"\2" + record(file, what, which, how, value)
+        for which in range(objects):
+            for what, how, value in ((5, 0, 0), (7, 0, 5), (7, 3, 2 << 24 | 3), (7, 0x41, 4), (7, 0, 30 << 8 | 1),
+                                     (8, 3, 0x41424344), (9, 0, 1), (9, 4, 0), (10, 3, 0), (11, 0, 1), (11, 1, 1)):
+                yield bytes([34 if file else 2]) + record(file, what, which, how, value)
+            for value in numbers:
+                yield b"\2" + record(file, 6, which, 1, value)
+
+
 def seeds():
     files = [gguf(every_kind()), gguf(every_kind(), [("t", "f32", (3,)), ("u", "q8_0", (32, 2)), ("v", "q4_k", (256,))]),
              gguf([key("general.alignment", U32, 64)], [("t", "f16", (2, 2, 2, 2)), ("u", "f32", (1,))], 64, version=2),
@@ -165,6 +185,9 @@ def seeds():
         gpt2_vocab(pre, True) for pre in ("llama-bpe", "qwen2", "gpt-2", "tekken", "deepseek-llm", "smollm"))]
     for keys in vocabularies:
         yield "tokenizer", gguf(keys) + words + struct.pack("<H", len(words))
+
+
+    yield from (("checkpoint", script) for script in checkpoints())
 
 
 def main():

@@ -5,7 +5,7 @@ import subprocess
 import h5py
 import numpy
 
-from inject import Case
+from inject import INJECTOR, Case, Resumed
 from saftest import ENV, SAF
 
 JOB = """job = "{kind}";
@@ -116,6 +116,34 @@ def same_output(folder, process, good):
     return None
 
 
+class Half(SameResults):
+    """A job of which half is done: the checkpoint of a first run, which was stopped while it wrote that."""
+
+    def prepare(self, folder):
+        model(folder)
+        write(folder, "p.jsonl", PROMPTS)
+        write(folder, "job.cfg", JOB.format(
+            kind="generate", input='prompts = "p.jsonl";',
+            settings="generate: { max_tokens = 2000; ignore_eos = true; logits = true; logprobs = 2; "
+                     "temperature = 0.5; seed = 3; };\n"
+                     "checkpoint: { every_seconds = 0.001; };"))
+        saf_in(folder, "run", "job.cfg", "--quiet")
+        super().__call__(folder, None, None)
+        os.unlink(os.path.join(folder, "out.h5"))
+        env = dict(ENV, LD_PRELOAD=INJECTOR, GOMP_SPINCOUNT="1000", SAF_INJECT_STOP="fsync 1")
+        for _ in range(20):  # on a busy machine it may be over before
+            done = subprocess.run([SAF, "run", "job.cfg", "--fresh"], cwd=folder, env=env, check=False,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            if done.returncode == 75:
+                return
+        raise RuntimeError(f"not stopped on its way: {done.stderr.decode()}")
+
+    def __call__(self, folder, process, good):
+        if process is not None and process.returncode == 75:
+            return None  # what it left is looked at by Resumed, and by the run after it
+        return super().__call__(folder, process, good)
+
+
 class SameFile:
     def __init__(self, name):
         self.name, self.expected = name, None
@@ -141,7 +169,10 @@ def nothing(folder):
 
 
 def all_cases():
+    half, stopped = Half(), Half()
     return [
+        Resumed("resume", half.prepare, ["run", "job.cfg", "--quiet"], half, "out.h5"),
+        Resumed("stop", stopped.prepare, ["run", "job.cfg", "--quiet"], stopped, "out.h5", stop="fsync 1"),
         Case("generate", generate, ["run", "job.cfg", "--quiet", "--fresh"], SameResults(), ["out.h5"]),
         Case("score", score, ["run", "job.cfg", "--fresh"], SameResults(), ["out.h5"]),
         Case("report", results, ["report", "out.h5"], same_output),

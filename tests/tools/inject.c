@@ -4,6 +4,7 @@
  *   SAF_INJECT_K        which call fails, from 1; 0 or unset: none, calls are only counted
  *   SAF_INJECT_ERROR    EIO ENOSPC ENOMEM EMFILE EINTR; SHORT: half the bytes are read or written
  *   SAF_INJECT_STICKY   1: all from the k-th on fail, as on a disk that stays full
+ *   SAF_INJECT_STOP     KIND K: that call also sends the process USR1, which asks a job to stop
  *   SAF_INJECT_REPORT   a file that gets "hit KIND K MODULE+0xOFFSET ..." (the stack) when a call
  *                       fails, and "count KIND N" for every kind at the end of main or at _exit
  *
@@ -31,6 +32,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -67,8 +69,8 @@ static struct {
     uintptr_t begin, end;
     bool fragile;
 } ranges[MAX_RANGES];
-static int n_ranges, victim = -1, error = EIO;
-static long victim_k;
+static int n_ranges, victim = -1, stop_kind = -1, error = EIO;
+static long victim_k, stop_k;
 static bool sticky;
 static const char *report_path;
 static atomic_bool ready;
@@ -149,6 +151,7 @@ static bool strikes(int kind, const void *address) {
     if (r == n_ranges) return false;
     if (kind == KIND_malloc && ranges[r].fragile) kind = KIND_library;
     long k = atomic_fetch_add(&counts[kind], 1) + 1;
+    if (kind == stop_kind && k == stop_k && kill(getpid(), SIGUSR1) != 0) abort();
     if (kind != victim || victim_k == 0) return false;
     if (sticky ? k < victim_k : k != victim_k) return false;
     if (k == victim_k) say_hit(k);
@@ -156,6 +159,13 @@ static bool strikes(int kind, const void *address) {
     return true;
 }
 #define STRIKES(kind) strikes(KIND_##kind, __builtin_return_address(0))
+
+static int kind_of(const char *name, size_t len) {
+    for (int i = 0; i < N_KINDS; i++)
+        if (len > 0 && strlen(kind_names[i]) == len && strncmp(name, kind_names[i], len) == 0)
+            return i;
+    return -1;
+}
 
 __attribute__((constructor)) static void start(void) {
     static const struct {
@@ -165,11 +175,13 @@ __attribute__((constructor)) static void start(void) {
                   {"EMFILE", EMFILE}, {"EINTR", EINTR},   {"SHORT", SHORT}};
     const char *kind = getenv("SAF_INJECT_KIND"), *k = getenv("SAF_INJECT_K");
     const char *name = getenv("SAF_INJECT_ERROR"), *stays = getenv("SAF_INJECT_STICKY");
+    const char *stop = getenv("SAF_INJECT_STOP");
     void *warm[1];
     backtrace(warm, 1); /* loads what it needs now, and not inside of a malloc */
     report_path = getenv("SAF_INJECT_REPORT");
-    for (int i = 0; kind && i < N_KINDS; i++)
-        if (strcmp(kind, kind_names[i]) == 0) victim = i;
+    victim = kind_of(kind, kind ? strlen(kind) : 0);
+    stop_kind = kind_of(stop, stop ? strcspn(stop, " ") : 0);
+    stop_k = stop_kind >= 0 ? strtol(stop + strcspn(stop, " "), NULL, 10) : 0;
     for (size_t i = 0; name && i < sizeof errors / sizeof errors[0]; i++)
         if (strcmp(name, errors[i].name) == 0) error = errors[i].number;
     victim_k = k ? strtol(k, NULL, 10) : 0;

@@ -6,13 +6,18 @@ A Case is a command with the files it needs; how to point this at something new:
     case = Case("generate", prepare, ["run", "job.cfg", "--quiet"], problem)
     faults = Campaign(case).run(every=1)
 
+A job that goes on from a checkpoint: Resumed, a Case of which every failed run must leave a checkpoint that is
+as good as the one it began with, and from which the next run gets the right results.
+
 prepare(folder) fills an empty folder once, and every worker gets a copy; problem(folder, process, good) says
 what is wrong with a run that ended with exit code 0, or None. A run may fail, with a documented exit
 code and a message, or succeed with the right result; it may not crash, hang, succeed without its result,
 change an older result without replacing it, or leave something behind (Case.leaves names what is allowed)."""
 import collections
 import concurrent.futures
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,6 +65,52 @@ class Case:
         self.name, self.prepare, self.words, self.problem = name, prepare, words, problem
         self.outputs = outputs  # files that the command makes
         self.stdin = stdin
+        self.code = 0         # of a good run
+        self.settings = {}    # of inject.so, beside the fault
+        self.kinds = KINDS
+        self.good_again = 20  # after every so many failed runs another one must do well
+
+    def may_leave(self, name, code):
+        return False
+
+    def lost(self, folder, inputs):
+        """What a run that did not end with 0 has taken from the next one, or None."""
+
+
+class Resumed(Case):
+    """Goes on from OUTPUT.ckpt-N, of which there are some among its files; asked to stop: by the first call
+    of the kind, which is the one that makes its own first checkpoint durable."""
+
+    def __init__(self, name, prepare, words, problem, output, stop=None):
+        super().__init__(name, prepare, words, problem, [output])
+        self.good_again = 1
+        self.pattern = re.compile(re.escape(output) + r"\.ckpt-([1-9][0-9]*)")
+        if stop:
+            self.code = 75
+            self.settings = {"STOP": stop}
+            self.kinds = tuple(k for k in KINDS if k != "space")  # there without inject.so
+
+    def may_leave(self, name, code):
+        return code != 0 and self.pattern.fullmatch(name)
+
+    def number(self, name):
+        found = self.pattern.fullmatch(name)
+        return int(found[1]) if found else 0
+
+    def lost(self, folder, inputs):
+        if os.path.exists(os.path.join(folder, self.outputs[0])):
+            return None
+        newest = max(inputs, key=self.number)
+        for name in os.listdir(folder):
+            if self.number(name) < self.number(newest):
+                continue
+            with open(os.path.join(folder, name), "rb") as f:
+                data = f.read()
+            if name == newest and data != inputs[name]:
+                return f"changed {name}, which was there before"
+            if data[24:56] == hashlib.sha256(data[512:]).digest():
+                return None
+        return f"{newest}, which was there before, is gone, and nothing is in its place"
 
 
 class Worker:
@@ -90,7 +141,8 @@ class Worker:
             return self.start_in(settings["K"], self.case.words, limit), [["hit"]]
         # saf starts itself again unless this is set, and calls would be counted twice.
         env = dict(ENV, LD_PRELOAD=INJECTOR, GOMP_SPINCOUNT="1000", SAF_INJECT_REPORT=self.report,
-                   **{"SAF_INJECT_" + key: str(value) for key, value in settings.items()})
+                   **{"SAF_INJECT_" + key: str(value)
+                      for key, value in {**settings, **(self.case.settings if "KIND" in settings else {})}.items()})
         try:
             done = subprocess.run([SAF, *self.case.words], cwd=self.folder, env=env,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -139,17 +191,23 @@ class Worker:
     def judge(self, kind, done, good, hit):
         """What is wrong with how a run ended, or None."""
         code = done.returncode
+        lost = self.case.lost(self.folder, self.inputs) if code != 0 else None
+        if lost:
+            return lost
         if kind == "library" and code != 0:
             return self.older_outputs()
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
-        left = sorted(set(os.listdir(self.folder)) - set(self.inputs) - set(self.case.outputs))
+        left = sorted(n for n in set(os.listdir(self.folder)) - set(self.inputs) - set(self.case.outputs)
+                      if not self.case.may_leave(n, code))
         if left and kind not in LEAVE:
             return f"left behind: {' '.join(left)}"
         for name in set(self.inputs) - set(self.case.outputs):
+            if self.case.may_leave(name, 1):
+                continue
             if self.content(name) != self.inputs[name]:
                 return f"changed its input {name}"
-        if code == 0:
+        if code in (0, self.case.code):
             return self.case.problem(self.folder, done, good)
         if not hit:
             return f"failed though nothing was made to fail: {done.stderr.decode(errors='replace')}"
@@ -224,8 +282,9 @@ class Campaign:
                 for k in ks:
                     yield kind, k, error, sticky
 
-    def run(self, every=1, kinds=None, only=None, good_again=20, tell=None):
+    def run(self, every=1, kinds=None, only=None, good_again=None, tell=None):
         """Every `every`-th fault of each kind (or call number `only`), as Faults."""
+        good_again = good_again or self.case.good_again
         local = threading.local()
         pool, everybody = [], []
         with tempfile.TemporaryDirectory(prefix="saf-inject-") as original:
@@ -233,8 +292,12 @@ class Campaign:
             first = Worker(self.case, original)
             everybody.append(first)
             try:
-                good, lines = first.start({}, 60)
-                if good is None or good.returncode != 0:
+                for _ in range(20):  # a job may be over before it is stopped
+                    good, lines = first.start({"KIND": "none"}, 60)
+                    if good is None or good.returncode == self.case.code:
+                        break
+                    first.restore()
+                if good is None or good.returncode != self.case.code:
                     raise RuntimeError(f"{self.case.name} fails by itself: " +
                                        (good.stderr.decode(errors="replace") if good else "hangs"))
                 wrong = self.case.problem(first.folder, good, good)
@@ -242,7 +305,7 @@ class Campaign:
                     raise RuntimeError(f"{self.case.name} by itself: {wrong}")
                 self.counts = {line[1]: int(line[2]) for line in lines if line[0] == "count"}
                 first.restore()
-                kinds = kinds or KINDS
+                kinds = [k for k in kinds or KINDS if k in self.case.kinds]
                 if "space" in kinds:
                     # What is too little for the libraries to start in is no affair of saf's.
                     self.space = (first.least_mib(["--version"]), first.least_mib(self.case.words))

@@ -41,20 +41,35 @@ launch() {
     return $status
 }
 
-# saf was stopped early and goes on with the same command (75): Slurm is to start this job again, up to
-# MAX_RESTARTS times (20; 0: never). The job keeps its number; Slurm waits two minutes first, or what its
-# `cred_expire` says. Every other end is one: an error would be the same again.
+# saf was stopped early and goes on with the same command (75): the scheduler is to start this job again,
+# up to MAX_RESTARTS times (20; 0: never). The job keeps its number. Slurm waits two minutes first, or what
+# its `cred_expire` says; PBS grants `qrerun` to its operators, and at some sites to a job's owner. Every
+# other end is one: an error would be the same again. (LSF does it by itself: `#BSUB -Q`.)
 again() {
-    local restarts=${SLURM_RESTART_COUNT:-0} most=${MAX_RESTARTS:-20} job=${SLURM_JOB_ID:-}
-    if [ -z "$job" ] || [ "$most" -eq 0 ]; then return; fi
+    local most=${MAX_RESTARTS:-20} job restarts put_back
+    if [ -n "${SLURM_JOB_ID:-}" ]; then
+        job=$SLURM_JOB_ID restarts=${SLURM_RESTART_COUNT:-0} put_back="scontrol requeue"
+    elif [ -n "${PBS_JOBID:-}" ]; then
+        job=$PBS_JOBID restarts=$(($(pbs_starts "$job") - 1)) put_back=qrerun
+    else
+        return
+    fi
+    [ "$most" -ne 0 ] || return
     if [ "$restarts" -ge "$most" ]; then
         echo "job $job was started again $restarts times: submit it once more to go on" >&2
-    elif scontrol requeue "$job"; then
+    elif $put_back "$job"; then
         echo "job $job will be started again ($((restarts + 1)) of at most $most times)" >&2
-        sleep 60 # until Slurm ends this script
+        sleep 60 # until the scheduler ends this script
     else
         echo "job $job could not be put back into the queue: submit it once more to go on" >&2
     fi
+}
+
+# How often PBS has started a job, this time included: `run_count` of OpenPBS, `start_count` of Torque.
+pbs_starts() {
+    local n
+    n=$(qstat -f "$1" 2>/dev/null | sed -n 's/^ *\(run\|start\)_count = \([0-9]\{1,6\}\)$/\2/p' | head -n 1)
+    echo "${n:-1}"
 }
 
 # Copies standard error, and leaves a word in the pipe when the first line comes that is saf's. Not by a

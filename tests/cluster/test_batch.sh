@@ -56,6 +56,37 @@ ok "LSF: the job runs where hosts are in a variable" \
     lsf "JOB=$folder/job.cfg" RANKS=2 "LSB_HOSTS=h1 h1 h1 h2 h2 h2"
 check_results "$folder/job.h5" h1 h1 h2 h2
 
+# shellcheck disable=SC2016,SC2030,SC2031 # expanded when they run; a PATH for one subshell
+# A job that is stopped for its time is put back into the queue, so often and where that is granted.
+mkdir "$folder/pbs"
+# shellcheck disable=SC2016
+printf '#!/bin/sh\necho "$1" >>"%s"\n[ -e "%s" ]\n' "$folder/reruns" "$folder/granted" >"$folder/pbs/qrerun"
+printf '#!/bin/sh\necho "Job Id: $2"\necho "    run_count = 3"\n' >"$folder/pbs/qstat"
+printf '#!/bin/sh\n' >"$folder/pbs/sleep"
+printf '#!/bin/sh\necho "saf: $*" >&2\nexit "${CODE:-75}"\n' >"$folder/early"
+chmod +x "$folder"/pbs/* "$folder/early"
+again() { # again NAME=VALUE...: a job that says its words and ends with 75
+    (
+        for setting; do export "${setting?}"; done
+        export PATH=$folder/pbs:$PATH SAF=$folder/early PBS_JOBID=7.server
+        pbs job.cfg output.file=x.h5
+    ) >"$folder/again.log" 2>&1
+}
+again
+equal "PBS: a job that may not be put back ends with 75" $? 75
+ok "PBS: and says so" grep -q 'job 7.server could not be put back' "$folder/again.log"
+touch "$folder/granted"
+again PBS_WALLTIME=3600
+equal "PBS: it is put back under its own number" "$(tail -n 1 "$folder/reruns")" 7.server
+ok "PBS: and says so" grep -q 'started again (3 of at most 20 times)' "$folder/again.log"
+ok "PBS: saf is told of the walltime" \
+    grep -q 'saf: run job.cfg run.time_limit=3600s output.file=x.h5' "$folder/again.log"
+again LIMIT=0:58:00 MAX_RESTARTS=2
+equal "PBS: not more often than it may" "$(wc -l <"$folder/reruns")" 2
+ok "PBS: a limit of the user's own" grep -q 'run.time_limit=0:58:00' "$folder/again.log"
+again CODE=65
+equal "PBS: an error is an end" "$?, $(wc -l <"$folder/reruns")" "65, 2"
+
 # A scheduler that signals every process of the job: from the first moment, and when the ranks wait.
 cat >"$folder/stops" <<'END'
 #!/bin/bash

@@ -317,6 +317,15 @@ static void begin(double seconds) {
     pthread_mutex_unlock(&w.lock);
 }
 
+/* The thread that watched the start runs, and names this rank where it ends the job. */
+static void set_world(saf_comm *world) {
+    if (w.started) pthread_mutex_lock(&w.lock);
+    w.world = world;
+    w.rank = world->rank;
+    snprintf(w.host, sizeof w.host, "%s", world->host);
+    if (w.started) pthread_mutex_unlock(&w.lock);
+}
+
 /* The time until beats have begun. */
 static double start_s(double seconds) {
     return seconds < START_LEAST_S ? START_LEAST_S : seconds;
@@ -360,9 +369,7 @@ saf_status saf_comm_watch(saf_comm *world, double seconds) {
         saf__watch_stop();
         return SAF_OK;
     }
-    w.world = world;
-    w.rank = world->rank;
-    snprintf(w.host, sizeof w.host, "%s", world->host);
+    set_world(world);
     w.next_over = w.leaving = false;
     atomic_store_explicit(&beating, false, memory_order_relaxed);
     begin(start_s(seconds));

@@ -39,9 +39,54 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures each once: some tens of milliseconds each. By the thread that made it. */
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out);
+/* Operations a second by fma of f64, from registers, measured now: 2 each. */
+double saf_hw_yardstick_f64(saf_hw_yardstick *y);
 /* The instructions that int8_ops_s and f32_ops_s are of: "avx512-vnni", "avx512", "avx2",
  * "neon-dotprod", "neon". */
 const char *saf_hw_yardstick_name(const saf_hw_yardstick *y);
+
+/* ---- memory ------------------------------------------------------------------------------------
+ *
+ * Payload is what a loop asks for; the bus carries more. A copy moves every byte twice. A plain
+ * store to memory that is in no cache first reads the line that it will change (write-allocate) and
+ * moves it once more, so that a write moves twice its bytes and a copy three times; streaming
+ * stores write past the caches and move no more than they must. (Some processors turn long runs of
+ * plain stores into streaming ones by themselves: then plain stores move less than is said here.)
+ */
+
+typedef enum {
+    SAF_MEMORY_READ,
+    SAF_MEMORY_WRITE,  /* plain stores */
+    SAF_MEMORY_STREAM, /* streaming stores */
+    SAF_MEMORY_COPY,   /* plain stores */
+    SAF_MEMORY_COPY_STREAM,
+    SAF_MEMORY_KINDS
+} saf_memory_kind;
+const char *saf_memory_kind_name(saf_memory_kind kind);
+/* Whether this processor can; streaming stores are known for x86 alone. */
+bool saf_memory_kind_there(saf_memory_kind kind);
+/* Bytes on the bus for each byte of payload (of a copy, payload is what is copied). */
+int saf_memory_kind_traffic(saf_memory_kind kind);
+
+/* NUMA nodes of the host that have memory, 1 at least. Errors: FAILED (hwloc). */
+saf_status saf_hw_memory_nodes(int32_t *out);
+/* What could be had now without swapping, as the system estimates it; 0: not known. */
+int64_t saf_hw_memory_available(void);
+
+typedef struct saf_hw_memory saf_hw_memory;
+/* Two blocks of `bytes` (rounded up to huge pages of each thread) on one NUMA node, first touched
+ * by the threads that will use them. Errors: NO_MEMORY (more than half of what is available as
+ * well), FAILED (hwloc, or memory cannot be put there). */
+saf_status saf_hw_memory_new(size_t bytes, int threads, int32_t node, saf_hw_memory **out);
+void saf_hw_memory_free(saf_hw_memory **m);
+size_t saf_hw_memory_bytes(const saf_hw_memory *m); /* of one block */
+/* Seconds of once through a block (or both) by all threads at once. */
+double saf_hw_memory_sample(saf_hw_memory *m, saf_memory_kind kind);
+
+/* Takes fresh memory, writes all of it by `threads` threads, and adds it up again. *right: the sum
+ * is what was written. Errors: NO_MEMORY. */
+saf_status saf_hw_memory_touch(size_t bytes, int threads, double *touch_s, double *sum_s,
+                               bool *right);
 
 /* Operations a second of one single-precision product C[m, n] = A[m, k] B[n, k] by OpenBLAS with
  * `threads` threads; 0 where there is no OpenBLAS: it is loaded on first use, as the threads that

@@ -17,7 +17,13 @@ typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_BENCH, SAF_JOB_KINDS } s
 const char *saf_job_kind_name(saf_job_kind kind);
 bool saf_job_kind_from_name(const char *name, saf_job_kind *out);
 
-enum { SAF_MAX_SUITES = 16, SAF_MAX_STOPS = 64, SAF_MAX_STAGES = 4096, SAF_MAX_SHARES = 65536 };
+enum {
+    SAF_MAX_SUITES = 16,
+    SAF_MAX_SIZES = 16,
+    SAF_MAX_STOPS = 64,
+    SAF_MAX_STAGES = 4096,
+    SAF_MAX_SHARES = 65536
+};
 
 /* Values of a job file after defaults and command line. Strings are owned; NULL when not given.
  * 0 means "saf chooses" where the key says so. */
@@ -66,7 +72,9 @@ typedef struct {
         char **suites; /* n_suites of the names that the field lists */
         int32_t n_suites;
         int32_t repeats, prompt_tokens, decode_tokens, context, sequences, read_mib;
-        int32_t message_bytes;
+        int32_t message_bytes, file_mib;
+        int32_t *touch_mib, *products; /* n_touch, n_products of them */
+        int32_t n_touch, n_products;
     } bench;
     struct {
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;

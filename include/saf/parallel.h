@@ -101,7 +101,8 @@ saf_status saf_layout_gain(const saf_gguf *g, const saf_model_params *p,
 /* Who gives each rank its bytes, itself where it has the file: giver[P]. For the others a rank of
  * the same host if one has the file, and of these the one with the fewest bytes to give, the lowest
  * among equals. Where no rank of the host has it and several hold the same slice (replicas), the
- * first is given it and each passes it on to the next. Rank 0 has the file. Collective; same result everywhere. Errors: NO_MEMORY. */
+ * first is given it and each passes it on to the next. Rank 0 has the file. Collective; same result
+ * everywhere. Errors: NO_MEMORY. */
 saf_status saf_givers_choose(saf_comm *comm, const saf_gguf *g, const saf_model_params *p,
                              const saf_layout *layout, bool has_file, int32_t *giver);
 

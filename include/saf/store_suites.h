@@ -45,10 +45,65 @@ typedef struct {
     double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
 } saf_suite_tensor;
 
+/* A rank's threads go through memory of one NUMA node. */
+typedef struct {
+    int32_t rank;
+    char host[SAF_SUITE_HOST_BYTES];
+    int32_t node, threads, together;
+    char operation[24];
+    int64_t bytes, bus_bytes;
+    int32_t repeats;
+    double seconds, seconds_min, seconds_max;
+    double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
+    double bus_bytes_per_s;
+} saf_suite_bandwidth;
+
+/* A rank takes memory, writes all of it and adds it up. */
+typedef struct {
+    int32_t rank;
+    char host[SAF_SUITE_HOST_BYTES], state[16]; /* "done", "skipped" */
+    int64_t bytes;
+    double touch_s, touch_bytes_per_s, sum_s, sum_bytes_per_s;
+    int32_t right; /* 1: the sum is what was written; -1: skipped */
+} saf_suite_touch;
+
+/* What a rank could compute at best while all ranks do. */
+typedef struct {
+    int32_t rank;
+    char host[SAF_SUITE_HOST_BYTES], instructions[16], kind[16];
+    int32_t threads, repeats;
+    double ops_per_s, ops_per_s_min, ops_per_s_max;
+    double ridge; /* operations for each byte read at which neither waits for the other */
+} saf_suite_peak;
+
+/* A product of two n x n matrices by `ranks` ranks. */
+typedef struct {
+    char dtype[8];
+    int64_t n;
+    int32_t ranks, grid_m, grid_n, grid_k, repeats;
+    double seconds, seconds_min, seconds_max;
+    double ops_per_s, ops_per_s_min, ops_per_s_max;
+    double efficiency; /* ops_per_s / (ranks x that of one rank) */
+} saf_suite_product;
+
+/* Files that rank 0 writes and reads. */
+typedef struct {
+    char operation[24];
+    int64_t bytes;
+    int32_t repeats;
+    double seconds, seconds_min, seconds_max;
+    double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
+} saf_suite_file;
+
 typedef enum {
     SAF_SUITE_PAIRS,
     SAF_SUITE_COLLECTIVES,
     SAF_SUITE_TENSORS,
+    SAF_SUITE_BANDWIDTH,
+    SAF_SUITE_TOUCH,
+    SAF_SUITE_PEAKS,
+    SAF_SUITE_PRODUCTS,
+    SAF_SUITE_FILES,
     SAF_SUITE_TABLES
 } saf_suite_table;
 

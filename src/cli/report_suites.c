@@ -25,16 +25,34 @@ static const unit *find_unit(const saf_suite_column *c) {
     return &plain;
 }
 
+/* What stands before the unit: nothing of "seconds", "bytes_per_s", "ops_per_s"; "bus" of
+ * "bus_bytes_per_s". */
+static int stem_length(const char *name) {
+    static const char *const ends[] = {"seconds", "bytes_per_s", "ops_per_s", "_s"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t end = strlen(ends[i]);
+        if (n < end || strcmp(name + n - end, ends[i]) != 0) continue;
+        n -= end;
+        return (int)(n > 0 && name[n - 1] == '_' ? n - 1 : n);
+    }
+    return (int)n;
+}
+
+static bool ends_in(const char *name, const char *end) {
+    size_t n = strlen(name), m = strlen(end);
+    return n > m && strcmp(name + n - m, end) == 0;
+}
+
 /* "seconds_min" is "least": it follows the median. */
 static saf_status head_word(const saf_suite_column *c, bool first, saf_buf *out) {
     const unit *u = find_unit(c);
-    size_t n = strlen(c->name);
-    const char *name = c->name;
-    if (n > 4 && strcmp(name + n - 4, "_min") == 0) name = "least";
-    if (n > 4 && strcmp(c->name + n - 4, "_max") == 0) name = "most";
-    bool median = name == c->name && u->shown[0];
-    return saf_buf_printf(out, "%s%s%s", first ? "" : "|", c->kind == SAF_CELL_TEXT ? "<" : "",
-                          median ? u->shown : name);
+    const char *before = first ? "" : "|", *left = c->kind == SAF_CELL_TEXT ? "<" : "";
+    if (ends_in(c->name, "_min")) return saf_buf_printf(out, "|least");
+    if (ends_in(c->name, "_max")) return saf_buf_printf(out, "|most");
+    if (!u->shown[0]) return saf_buf_printf(out, "%s%s%s", before, left, c->name);
+    int stem = stem_length(c->name);
+    return saf_buf_printf(out, "%s%.*s%s%s", before, stem, c->name, stem > 0 ? " " : "", u->shown);
 }
 
 static saf_status cell(saf__grid *g, const saf_suite_column *c, const char *row) {

@@ -23,6 +23,9 @@ typedef struct {
     /* fma of f32, every one adding 1 x 1. Returns the sum of all sums. */
     double (*f32)(int64_t rounds);
     int64_t f32_ops; /* of a round: 2 for each fma */
+    /* The same of f64. */
+    double (*f64)(int64_t rounds);
+    int64_t f64_ops;
 } saf__hw_loops;
 
 enum { SAF__READ_STREAMS = 4, SAF__READ_LINE = 64, SAF__READ_UNIT = 4096 };

@@ -41,12 +41,31 @@ static double f32_fma(int64_t rounds) {
     return sum;
 }
 
+static double f64_fma(int64_t rounds) {
+    __m512d sums[SAF__LOOP_SUMS], a = _mm512_set1_pd(1), b = a;
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = _mm512_setzero_pd();
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = _mm512_fmadd_pd(a, b, sums[i]);
+    }
+    double sum = 0;
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) {
+        double lanes[8];
+        _mm512_storeu_pd(lanes, sums[i]);
+        for (int j = 0; j < 8; j++) sum += lanes[j];
+    }
+    return sum;
+}
+
 void saf__hw_loops_avx512(saf__hw_loops *loops) {
     loops->name = "avx512";
     loops->int8 = int8_maddubs;
     loops->int8_ops = 2 * SAF__LOOP_SUMS * 64;
     loops->f32 = f32_fma;
     loops->f32_ops = 2 * SAF__LOOP_SUMS * 16;
+    loops->f64 = f64_fma;
+    loops->f64_ops = 2 * SAF__LOOP_SUMS * 8;
 }
 
 #endif

@@ -73,6 +73,23 @@ static double f32_fma(int64_t rounds) {
     return sum;
 }
 
+static double f64_fma(int64_t rounds) {
+    __m256d sums[SAF__LOOP_SUMS], a = _mm256_set1_pd(1), b = a;
+    __asm__ volatile("" : "+x"(a), "+x"(b));
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = _mm256_setzero_pd();
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = _mm256_fmadd_pd(a, b, sums[i]);
+    }
+    double sum = 0;
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) {
+        double lanes[4];
+        _mm256_storeu_pd(lanes, sums[i]);
+        for (int j = 0; j < 4; j++) sum += lanes[j];
+    }
+    return sum;
+}
+
 #define LOOPS_NAME "avx2"
 #define LOOPS_INT8 int8_maddubs
 enum { INT8_PRODUCTS = 32, F32_PRODUCTS = 8 };
@@ -110,6 +127,19 @@ static double f32_fma(int64_t rounds) {
     return sum;
 }
 
+static double f64_fma(int64_t rounds) {
+    float64x2_t sums[SAF__LOOP_SUMS], a = vdupq_n_f64(1), b = a;
+    __asm__ volatile("" : "+w"(a), "+w"(b));
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vdupq_n_f64(0);
+    for (int64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 12
+        for (int i = 0; i < SAF__LOOP_SUMS; i++) sums[i] = vfmaq_f64(sums[i], a, b);
+    }
+    double sum = 0;
+    for (int i = 0; i < SAF__LOOP_SUMS; i++) sum += sums[i][0] + sums[i][1];
+    return sum;
+}
+
 #define LOOPS_NAME "neon"
 #define LOOPS_INT8 int8_mull
 enum { INT8_PRODUCTS = 8, F32_PRODUCTS = 4 };
@@ -143,6 +173,17 @@ static double f32_fma(int64_t rounds) {
     return sum;
 }
 
+static double f64_fma(int64_t rounds) {
+    double sums[SAF__LOOP_SUMS * F32_PRODUCTS / 2] = {0}, a = 1, b = 1, sum = 0;
+    int n = SAF__LOOP_SUMS * F32_PRODUCTS / 2;
+    for (int64_t r = 0; r < rounds; r++) {
+        __asm__ volatile("" : "+r"(a), "+r"(b));
+        for (int i = 0; i < n; i++) sums[i] = __builtin_fma(a, b, sums[i]);
+    }
+    for (int i = 0; i < n; i++) sum += sums[i];
+    return sum;
+}
+
 #define LOOPS_NAME "portable"
 #define LOOPS_INT8 int8_plain
 
@@ -154,7 +195,9 @@ void saf__hw_loops_base(saf__hw_loops *loops) {
                              .int8 = LOOPS_INT8,
                              .int8_ops = 2 * SAF__LOOP_SUMS * INT8_PRODUCTS,
                              .f32 = f32_fma,
-                             .f32_ops = 2 * SAF__LOOP_SUMS * F32_PRODUCTS};
+                             .f32_ops = 2 * SAF__LOOP_SUMS * F32_PRODUCTS,
+                             .f64 = f64_fma,
+                             .f64_ops = SAF__LOOP_SUMS * F32_PRODUCTS};
 }
 
 saf__hw_loops saf__hw_loops_choose(void) {

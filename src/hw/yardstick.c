@@ -11,11 +11,11 @@ struct saf_hw_yardstick {
     char *memory;
     size_t part_bytes; /* of each thread */
     int threads;
-    int64_t int8_rounds, tile_rounds, f32_rounds; /* that take about PEAK_S */
-    uint64_t sink;                                /* of all results, so that none is without use */
+    int64_t int8_rounds, tile_rounds, f32_rounds, f64_rounds; /* that take about PEAK_S */
+    uint64_t sink; /* of all results, so that none is without use */
 };
 
-typedef enum { READ, INT8, TILES, F32 } loop_kind;
+typedef enum { READ, INT8, TILES, F32, F64 } loop_kind;
 
 /* Seconds of one loop run by the whole team at once. */
 static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
@@ -33,8 +33,10 @@ static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
             sink += (uint64_t)y->loops.int8(rounds);
         else if (kind == TILES)
             sink += (uint64_t)y->loops.tiles(rounds);
-        else
+        else if (kind == F32)
             sink += (uint64_t)y->loops.f32(rounds);
+        else
+            sink += (uint64_t)y->loops.f64(rounds);
 #pragma omp barrier
 #pragma omp master
         end = saf_clock_s();
@@ -88,6 +90,7 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
     y->int8_rounds = calibrate(y, INT8);
     if (y->loops.tiles) y->tile_rounds = calibrate(y, TILES);
     y->f32_rounds = calibrate(y, F32);
+    y->f64_rounds = calibrate(y, F64);
     (void)run_team(y, READ, 0);
     *out = y;
     y = NULL;
@@ -114,6 +117,11 @@ void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
         .tile_ops_s = team * (double)y->tile_rounds * (double)y->loops.tile_ops / tiles,
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
     };
+}
+
+double saf_hw_yardstick_f64(saf_hw_yardstick *y) {
+    double seconds = run_team(y, F64, y->f64_rounds);
+    return (double)y->threads * (double)y->f64_rounds * (double)y->loops.f64_ops / seconds;
 }
 
 const char *saf_hw_yardstick_name(const saf_hw_yardstick *y) {

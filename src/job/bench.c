@@ -10,8 +10,9 @@ typedef struct {
 
 /* In the order in which they run: what is short and quiet first. */
 static const suite suites[] = {
-    {SAF__SUITE_COMM, saf__suite_comm},
-    {SAF__SUITE_MODEL, saf__suite_model},
+    {SAF__SUITE_COMM, saf__suite_comm},       {SAF__SUITE_MEMORY, saf__suite_memory},
+    {SAF__SUITE_COMPUTE, saf__suite_compute}, {SAF__SUITE_MATMUL, saf__suite_matmul},
+    {SAF__SUITE_STORAGE, saf__suite_storage}, {SAF__SUITE_MODEL, saf__suite_model},
 };
 enum { N_SUITES = sizeof suites / sizeof suites[0] };
 
@@ -79,6 +80,13 @@ static saf_status find_ends(saf__suites *w) {
         if (s->host[r] == hosts) w->ends[hosts++] = r;
     w->n_ends = hosts > 1 ? hosts : s->ranks;
     for (int32_t r = 0; hosts == 1 && r < s->ranks; r++) w->ends[r] = r;
+    for (int32_t r = 0; r < s->ranks; r++) {
+        int32_t before = 0;
+        for (int32_t q = 0; q < r; q++) before += s->host[q] == s->host[r];
+        if (r == s->rank) w->turn = before;
+        w->turns = before >= w->turns ? before + 1 : w->turns;
+        w->neighbours += s->host[r] == s->host[s->rank];
+    }
 out:
     saf_free(&all);
     return st;

@@ -11,7 +11,8 @@ static const char *const made_types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0",
                                          "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", NULL};
 
 /* In order of saf__suite_kind. */
-static const char *const suites[] = {"model", "comm", NULL};
+static const char *const suites[] = {"model",  "comm",    "memory", "compute",
+                                     "matmul", "storage", NULL};
 
 enum {
     BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE,
@@ -107,7 +108,7 @@ const saf__field saf__fields[] = {
     {"score.logits", SAF__FOR_SCORE, SAME, BOOL, AT(score.logits), .help = "store the logits of every token (large)"},
     {"bench.suites", BENCH, .type = SAF__FIELD_STRINGS, LIST_AT(bench.suites, bench.n_suites), .choices = suites,
      .max_count = SAF_MAX_SUITES, .initial = "[\"model\"]",
-     .help = "what is measured: comm (messages between ranks), model (prefill and decode; needs a model)"},
+     .help = "what is measured: comm (messages between ranks), memory, compute (peaks), matmul (distributed products), storage (HDF5 files), model (prefill and decode; needs a model)"},
     {"bench.repeats", BENCH, INT(1, 10000), AT(bench.repeats), .initial = "9",
      .help = "how often everything is measured; the results are medians"},
     {"bench.prompt_tokens", BENCH, INT(1, 1 << 20), AT(bench.prompt_tokens), .initial = "512", .unit = "tokens",
@@ -122,6 +123,14 @@ const saf__field saf__fields[] = {
      .help = "memory that the read bandwidth is measured over; 0: four times the caches of the host, at most an eighth of its memory"},
     {"bench.message_bytes", BENCH, INT(1, 1 << 30), AT(bench.message_bytes), .initial = "67108864", .unit = "bytes",
      .help = "the longest message of suite comm; the others are 1 byte and four times as much each"},
+    {"bench.touch_mib", BENCH, .type = SAF__FIELD_INTS, .min = 1, .max = 1 << 20,
+     LIST_AT(bench.touch_mib, bench.n_touch), .max_count = SAF_MAX_SIZES, .initial = "[1024, 2048, 4096]", .unit = "MiB",
+     .help = "fresh memory that every rank takes and writes in suite memory; left out where a host has less than twice as much"},
+    {"bench.products", BENCH, .type = SAF__FIELD_INTS, .min = 1, .max = 1 << 20,
+     LIST_AT(bench.products, bench.n_products), .max_count = SAF_MAX_SIZES, .initial = "[1024, 2048, 4096]", .unit = "elements",
+     .help = "rows and columns of the square matrices of suite matmul"},
+    {"bench.file_mib", BENCH, INT(1, 1 << 20), AT(bench.file_mib), .initial = "256", .unit = "MiB",
+     .help = "length of the files of suite storage"},
     {"run.context", BOTH, SAME, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",

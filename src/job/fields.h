@@ -8,7 +8,15 @@
 #include "saf/job.h"
 
 /* What a bench job measures. */
-typedef enum { SAF__SUITE_MODEL, SAF__SUITE_COMM, SAF__SUITE_KINDS } saf__suite_kind;
+typedef enum {
+    SAF__SUITE_MODEL,
+    SAF__SUITE_COMM,
+    SAF__SUITE_MEMORY,
+    SAF__SUITE_COMPUTE,
+    SAF__SUITE_MATMUL,
+    SAF__SUITE_STORAGE,
+    SAF__SUITE_KINDS
+} saf__suite_kind;
 const char *saf__suite_name(saf__suite_kind kind);
 /* 1 << kind of each that the job wants. */
 uint32_t saf__suites_of(const saf_job *job);

@@ -10,6 +10,22 @@ saf_status saf__suite_row(const saf__suites *w, saf_suite_table table, const voi
                           saf_suite_table_info(table).row_bytes);
 }
 
+saf_status saf__suite_gather(const saf__suites *w, saf_suite_table table, const saf_buf *mine) {
+    saf_status st = SAF_OK;
+    saf_buf *all = NULL;
+    const saf__session *s = w->s;
+    size_t ranks = (size_t)s->ranks;
+    SAF_TRY(saf_comm_agree(s->world, saf_alloc(ranks, sizeof *all, &all)));
+    SAF_TRY(saf_comm_gather_buf(s->world, 0, mine, all));
+    for (size_t r = 0; st == SAF_OK && s->rank == 0 && r < ranks; r++)
+        st = saf_buf_append(&w->s->results.bench.tables[table], all[r].data, all[r].len);
+    st = saf_comm_agree(s->world, st);
+out:
+    for (size_t r = 0; all && r < ranks; r++) saf_buf_free(&all[r]);
+    saf_free(&all);
+    return st;
+}
+
 saf_status saf__suite_figures(const double *samples, int64_t n, double amount, saf__figures *out) {
     saf_status st = saf__spread(samples, n, &out->seconds, &out->seconds_min, &out->seconds_max);
     if (st != SAF_OK) return st;

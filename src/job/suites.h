@@ -13,11 +13,17 @@ typedef struct {
     int32_t *ends;                       /* [n_ends] the first rank of each host; where all are on
                                             one host, every rank */
     int32_t n_ends;
+    int32_t turn, turns; /* this rank's place among those of its host; the most ranks of a host */
+    int32_t neighbours;  /* ranks of this host, this one included */
 } saf__suites;
 
 /* Each measures and puts its rows into rank 0's results. Collective. */
-saf_status saf__suite_model(saf__suites *w); /* bench_model.c */
-saf_status saf__suite_comm(saf__suites *w);  /* bench_comm.c */
+saf_status saf__suite_model(saf__suites *w);   /* bench_model.c */
+saf_status saf__suite_comm(saf__suites *w);    /* bench_comm.c */
+saf_status saf__suite_memory(saf__suites *w);  /* bench_memory.c */
+saf_status saf__suite_compute(saf__suites *w); /* bench_compute.c */
+saf_status saf__suite_matmul(saf__suites *w);  /* bench_products.c */
+saf_status saf__suite_storage(saf__suites *w); /* bench_storage.c */
 
 /* bench_model.c: the settings against the model; what it would measure, for --dry-run. Rank 0. */
 saf_status saf__suite_model_check(const saf__session *s);
@@ -32,6 +38,8 @@ saf_status saf__suite_tensors(saf__suites *w);
 
 /* Appends a row to a table of the results. Rank 0. */
 saf_status saf__suite_row(const saf__suites *w, saf_suite_table table, const void *row);
+/* The same of rows that every rank has, rank by rank. Collective. */
+saf_status saf__suite_gather(const saf__suites *w, saf_suite_table table, const saf_buf *mine);
 /* Median, least and most of n samples in seconds, and of `amount` by each of them. */
 typedef struct {
     double seconds, seconds_min, seconds_max, rate, rate_min, rate_max;

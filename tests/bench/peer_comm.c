@@ -135,7 +135,8 @@ static void compare(const bench *b, kind what, int bytes) {
 int main(int argc, char **argv) {
     bench b = {.rank = 0};
     int most = argc > 1 ? atoi(argv[1]) : 64 << 20;
-    must(MPI_Init(&argc, &argv));
+    int level;
+    must(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level));
     must_saf(saf_comm_start(&argc, &argv, &b.world));
     b.rank = saf_comm_rank(b.world);
     b.ranks = saf_comm_size(b.world);

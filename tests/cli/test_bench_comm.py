@@ -70,7 +70,7 @@ def check_tensors(f, ranks):
 
 def wrong(folder):
     job = job_file(folder, f'job = "bench";\nbench: {{ suites = ["comm"]; }};\noutput: {{ file = "{folder}/w.h5"; }};\n')
-    for name, say, word in (("a suite that is none", "bench.suites: expected a list of some of model, comm", '["com"]'),
+    for name, say, word in (("a suite that is none", "bench.suites: expected a list of some of model, comm, memory, compute, matmul, storage", '["com"]'),
                             ("a suite that is a number", "bench.suites", "[1]"),
                             ("no list", "bench.suites", "comm"),
                             ("no suite at all", "bench.suites: expected at least one suite", "[]"),

@@ -20,6 +20,7 @@ static void check_loops(const saf__hw_loops *loops) {
         if (loops->tiles)
             assert_int_equal(2 * loops->tiles(rounds[i]), rounds[i] * loops->tile_ops);
         assert_true(2 * loops->f32(rounds[i]) == (double)(rounds[i] * loops->f32_ops));
+        assert_true(2 * loops->f64(rounds[i]) == (double)(rounds[i] * loops->f64_ops));
     }
 }
 

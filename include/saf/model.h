@@ -82,6 +82,9 @@ void saf_slice_ops(const saf_gguf *g, const saf_model_params *p, saf_slice_range
 saf_status saf_slice_replicated_names(const saf_gguf *g, const saf_model_params *p,
                                       saf_slice_range range, saf_buf *out);
 size_t saf_slice_memory_bytes(const saf_slice *s); /* as packed */
+/* The same without taking any memory for it. Errors: BAD_INPUT, NO_MEMORY. */
+saf_status saf_slice_plan_bytes(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                                size_t *out);
 
 /* ---- the bytes of a slice ----
  * A slice is filled in blocks: what the file has of its tensors, in the order of the file, about
@@ -191,6 +194,10 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
                          const saf_stage_group *group, saf_stage **out);
 void saf_stage_free(saf_stage **s);
 size_t saf_stage_bytes(const saf_stage *s);
+/* The same without making one, for a cache of so many positions; group: as a part of a stage. For
+ * the team that a parallel region gets now. */
+size_t saf_stage_plan_bytes(const saf_model_params *p, saf_slice_range range, int64_t capacity,
+                            int64_t max_tokens, int64_t max_runs, int64_t max_logits, bool group);
 
 /* A value that is not finite leaving a layer: the first of a run. */
 typedef struct {

@@ -127,6 +127,8 @@ saf_status saf_gguf_declare(saf_gguf_writer *w, const char *name, saf_dtype dtyp
  * and reserves the room of the whole file. Errors: IO (disk full, with the bytes needed). */
 saf_status saf_gguf_write_data(saf_gguf_writer *w, const void *bytes, size_t len);
 saf_status saf_gguf_writer_finish(saf_gguf_writer *w);
+/* Before any data: there will be none. The file is as long as it would be, and sparse. */
+void saf_gguf_writer_header_only(saf_gguf_writer *w);
 void saf_gguf_writer_free(saf_gguf_writer **w); /* removes an unfinished file */
 
 /* A loadable model with synthetic weights (mean zero, standard deviation 1 / sqrt(K), so that
@@ -141,6 +143,7 @@ typedef struct {
     saf_dtype dtype;        /* of the matrices; norms and biases are F32; K types fall back to Q8_0
                                where a row is no multiple of 256, all to F16 where none of 32 */
     bool tied;              /* no output.weight */
+    bool header_only;       /* all weights are zeros that take no room: for plans, not for runs */
     uint64_t seed;
 } saf_model_make_options;
 /* "L:D:H:HKV:C:F" into the six numbers; false (and a part of them set) when it is something else.

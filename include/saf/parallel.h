@@ -200,6 +200,23 @@ typedef struct {
     int32_t capacity;    /* positions of a slot */
 } saf_schedule;
 
+/* What a schedule is made for; of the last three 0: saf chooses. */
+typedef struct {
+    int64_t requests, longest; /* positions of the longest one */
+    int32_t stages, replicas;
+    int64_t fit;       /* sequences that every host has room for */
+    int64_t most_rows; /* of a flight, where saf chooses; 0: any */
+    int32_t sequences, micro_batch, chunk;
+} saf_schedule_wish;
+/* Sixteen sequences for each stage, as many as fit, and no replica takes the share of another; a
+ * micro-batch for each stage; prompts in pieces of 128 rows. */
+void saf_schedule_choose(const saf_schedule_wish *wish, saf_schedule *out);
+/* The flights that so many tokens of prompts, and so many to be sampled, will make: good enough to
+ * weigh layers against the output head before there is a layout. `score`: all tokens of prompts
+ * want logits. */
+saf_flight_mix saf_schedule_mix(const saf_schedule_wish *wish, double prompts, double sampled,
+                                bool score);
+
 /* What the head of each replica is told of the requests that it runs, always from saf_engine_run's
  * own thread, for each request in order of its positions. A status other than SAF_OK ends the run.
  * Any callback may be NULL. */

@@ -9,7 +9,8 @@
 
 static const char usage[] =
     "saf model make OUT.gguf --arch llama|qwen2|qwen3 --shape L:D:H:HKV:C:F [--type q8_0]\n"
-    "           [--vocab VOCAB.gguf] [--vocab-size N] [--context N] [--tied] [--seed 1]";
+    "           [--vocab VOCAB.gguf] [--vocab-size N] [--context N] [--tied] [--seed 1]\n"
+    "           [--header]";
 
 static void print_help(void) {
     printf(
@@ -23,7 +24,9 @@ static void print_help(void) {
         "  --vocab-size N  pad the vocabulary with unused tokens up to N\n"
         "  --context N     longest sequence (default 4096)\n"
         "  --tied          the embedding is the output head as well\n"
-        "  --seed N        of the weights (default 1)\n",
+        "  --seed N        of the weights (default 1)\n"
+        "  --header        the header alone, in a sparse file as long as the model: for `saf "
+        "plan`\n",
         usage);
 }
 
@@ -41,11 +44,17 @@ static bool read_whole(const char *text, int64_t *out) {
 /* Exit code, or -1 to go on. */
 static int read_options(int argc, char **argv, saf_model_make_options *o) {
     static const struct option longs[] = {
-        {"arch", required_argument, NULL, 'a'},    {"shape", required_argument, NULL, 's'},
-        {"vocab", required_argument, NULL, 'v'},   {"vocab-size", required_argument, NULL, 'n'},
-        {"type", required_argument, NULL, 't'},    {"seed", required_argument, NULL, 'r'},
-        {"context", required_argument, NULL, 'c'}, {"tied", no_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},          {0},
+        {"arch", required_argument, NULL, 'a'},
+        {"shape", required_argument, NULL, 's'},
+        {"vocab", required_argument, NULL, 'v'},
+        {"vocab-size", required_argument, NULL, 'n'},
+        {"type", required_argument, NULL, 't'},
+        {"seed", required_argument, NULL, 'r'},
+        {"context", required_argument, NULL, 'c'},
+        {"tied", no_argument, NULL, 'i'},
+        {"header", no_argument, NULL, 'e'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     int c;
     int64_t seed;
@@ -78,6 +87,9 @@ static int read_options(int argc, char **argv, saf_model_make_options *o) {
                 break;
             case 'i':
                 o->tied = true;
+                break;
+            case 'e':
+                o->header_only = true;
                 break;
             case 'h':
                 print_help();

@@ -19,7 +19,7 @@ struct saf_gguf_writer {
     uint64_t n_keys, alignment;
     declared_tensor *tensors;
     int64_t n_tensors, cap;
-    bool header_done;
+    bool header_done, sparse;
     int64_t current; /* tensor whose data comes next */
     size_t written;  /* of it */
     uint64_t total_bytes;
@@ -238,7 +238,10 @@ static saf_status write_header(saf_gguf_writer *w) {
     uint64_t header = 4 + 4 + 8 + 8 + w->keys.len + w->infos.len;
     w->total_bytes = ((header + mask) & ~mask) + offset;
     /* A full disk shows now, not after an hour; file systems that cannot reserve do not matter. */
-    if (fallocate(w->fd, 0, 0, (off_t)w->total_bytes) != 0 &&
+    if (w->sparse && ftruncate(w->fd, (off_t)w->total_bytes) != 0)
+        return saf_fail(SAF_IO, "%s: %s (a file of %llu bytes)", w->part_path, strerror(errno),
+                        (unsigned long long)w->total_bytes);
+    if (!w->sparse && fallocate(w->fd, 0, 0, (off_t)w->total_bytes) != 0 &&
         (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
         return saf_fail(SAF_IO, "%s: %s (the file needs %llu bytes)", w->part_path, strerror(errno),
                         (unsigned long long)w->total_bytes);
@@ -288,10 +291,14 @@ out:
     return st;
 }
 
+void saf_gguf_writer_header_only(saf_gguf_writer *w) {
+    w->sparse = true;
+}
+
 saf_status saf_gguf_writer_finish(saf_gguf_writer *w) {
     saf_status st = SAF_OK;
     if (!w->header_done) SAF_TRY(write_header(w));
-    if (w->current != w->n_tensors)
+    if (w->current != w->n_tensors && !w->sparse)
         return saf_fail(SAF_DEFECT, "%s: only %lld of %lld tensors written", w->path,
                         (long long)w->current, (long long)w->n_tensors);
     if (fsync(w->fd) != 0) {

@@ -192,7 +192,10 @@ saf_status saf_model_make(const char *path, const saf_model_make_options *option
     SAF_TRY(saf__make_vocab(m.w, options->vocab_path, options->vocab_size, &p.vocab));
     SAF_TRY(write_arch(m.w, &p));
     SAF_TRY(saf__tensors_each(&p, declare, &m));
-    SAF_TRY(saf__tensors_each(&p, write_values, &m));
+    if (options->header_only)
+        saf_gguf_writer_header_only(m.w);
+    else
+        SAF_TRY(saf__tensors_each(&p, write_values, &m));
     SAF_TRY(saf_gguf_writer_finish(m.w));
 out:
     saf_gguf_writer_free(&m.w);

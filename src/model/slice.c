@@ -25,6 +25,30 @@ out:
     return st;
 }
 
+/* What is no matrix is held as f32. */
+static size_t vectors_bytes(const saf__slice_list *list) {
+    size_t bytes = 0;
+    for (int64_t i = 0; i < list->n; i++)
+        if (!saf__slice_is_matrix(&list->items[i]))
+            bytes += (size_t)list->items[i].cols * sizeof(float);
+    return bytes;
+}
+
+saf_status saf_slice_plan_bytes(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
+                                size_t *out) {
+    saf_status st = SAF_OK;
+    struct saf_slice s = {.params = p, .range = range};
+    saf__slice_list list = {0};
+    SAF_TRY(saf__slice_list_make(g, p, range, &list)); /* checks the range */
+    SAF_TRY(saf_alloc((size_t)(range.layer1 - range.layer0), sizeof *s.layers, &s.layers));
+    SAF_TRY(plan_matrices(g, &s, &list));
+    *out = s.memory_bytes + vectors_bytes(&list);
+out:
+    saf_free(&list.items);
+    saf_free(&s.layers);
+    return st;
+}
+
 saf_status saf_slice_new(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                          saf_slice **out) {
     saf_status st = SAF_OK;
@@ -37,6 +61,7 @@ saf_status saf_slice_new(const saf_gguf *g, const saf_model_params *p, saf_slice
     SAF_TRY(saf_alloc((size_t)(range.layer1 - range.layer0), sizeof *s->layers, &s->layers));
     SAF_TRY(plan_matrices(g, s, &list));
     SAF_TRY(saf_alloc_huge(s->memory_bytes, &s->matrices));
+    s->memory_bytes += vectors_bytes(&list);
     char *at = s->matrices;
     for (int64_t i = 0; i < list.n; i++) {
         saf_weight *w;
@@ -47,7 +72,6 @@ saf_status saf_slice_new(const saf_gguf *g, const saf_model_params *p, saf_slice
             at += saf_round_up((int64_t)w->bytes, ALIGNMENT);
         } else {
             SAF_TRY(saf_alloc((size_t)list.items[i].cols, sizeof **v, v));
-            s->memory_bytes += (size_t)list.items[i].cols * sizeof **v;
         }
     }
     *out = s;

@@ -42,6 +42,7 @@ typedef struct {
 } saf__slice_list;
 saf_status saf__slice_list_make(const saf_gguf *g, const saf_model_params *p, saf_slice_range range,
                                 saf__slice_list *out);
+bool saf__slice_is_matrix(const saf__slice_tensor *x);
 /* Where a tensor of a slice goes: one of the two, the other is NULL. */
 void saf__slice_target(saf_slice *s, const saf__slice_tensor *x, saf_weight **w, float ***v);
 void saf__slice_free_vectors(saf_slice *s);

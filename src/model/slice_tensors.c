@@ -218,6 +218,10 @@ out:
     return st;
 }
 
+bool saf__slice_is_matrix(const saf__slice_tensor *x) {
+    return roles[x->role].matrix;
+}
+
 void saf__slice_target(saf_slice *s, const saf__slice_tensor *x, saf_weight **w, float ***v) {
     const role_entry *r = &roles[x->role];
     char *in = r->per_layer ? (char *)&s->layers[x->layer] : (char *)s;

@@ -2,11 +2,6 @@
  * rows, and logits of those that want them. One parallel region spans all layers. */
 #include "model/stage.h"
 
-static saf_status take(saf_stage *s, int64_t n, size_t size, void *out) {
-    s->bytes += (size_t)n * size;
-    return saf_alloc((size_t)n, size, out);
-}
-
 static int64_t length(saf_span span) {
     return span.end - span.begin;
 }
@@ -28,6 +23,29 @@ static saf_status find_part(saf_stage *s, const saf_stage_group *group) {
     return SAF_OK;
 }
 
+/* Columns of the batches of a stage's own: with a group those of the norms, the others are in the
+ * group's memory. */
+static int64_t widest_batch(const saf_model_params *p, saf_slice_range r, bool group) {
+    int64_t q_width = length(r.heads) * p->head_width;
+    return group ? p->width : saf_i64_max(saf_i64_max(length(r.width), length(r.ff)), q_width);
+}
+
+size_t saf_stage_plan_bytes(const saf_model_params *p, saf_slice_range r, int64_t capacity,
+                            int64_t max_tokens, int64_t max_runs, int64_t max_logits, bool group) {
+    int64_t rows = saf_i64_max(max_tokens, max_logits), layers = r.layer1 - r.layer0;
+    saf_attn_shape shape = {p->heads, p->kv_heads, p->head_width, r.heads,
+                            saf_slice_kv_heads(p, r)};
+    int64_t q_width = length(r.heads) * p->head_width;
+    int64_t kv_width = length(shape.kv) * p->head_width;
+    int64_t floats = (rows + max_logits) * p->width +
+                     2 * max_tokens * (q_width + kv_width + length(r.ff) + p->rope_half);
+    return saf_acts_bytes(rows, widest_batch(p, r, group)) +
+           saf_attn_scratch_bytes(&shape, saf_round_up(capacity, SAF_KV_SEGMENT)) +
+           (size_t)floats * sizeof(float) + (size_t)max_tokens * sizeof(int32_t) +
+           (size_t)(layers * max_tokens) * sizeof(bool) +
+           (size_t)(layers * max_runs) * sizeof(saf_attn_seq);
+}
+
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
                          int64_t max_tokens, int64_t max_runs, int64_t max_logits,
                          const saf_stage_group *group, saf_stage **out) {
@@ -44,23 +62,22 @@ saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cac
     s->max_runs = max_runs;
     s->max_logits = max_logits;
     SAF_TRY(find_part(s, group));
-    int64_t widest = saf_i64_max(saf_i64_max(s->width, s->ff_width), s->q_width);
-    if (group) widest = p->width; /* other batches than norms are in the group's memory */
-    SAF_TRY(saf_acts_new(rows, widest, &s->acts));
+    SAF_TRY(saf_acts_new(rows, widest_batch(p, slice->range, group), &s->acts));
     SAF_TRY(saf_attn_scratch_new(&s->shape, capacity, &s->scratch));
-    s->bytes = saf_acts_bytes(rows, widest) + saf_attn_scratch_bytes(&s->shape, capacity);
-    SAF_TRY(take(s, rows * p->width, sizeof(float), &s->h));
-    SAF_TRY(take(s, max_tokens * s->q_width, sizeof(float), &s->q));
-    SAF_TRY(take(s, max_tokens * s->kv_width, sizeof(float), &s->k));
-    SAF_TRY(take(s, max_tokens * s->kv_width, sizeof(float), &s->v));
-    SAF_TRY(take(s, max_tokens * s->q_width, sizeof(float), &s->a));
-    SAF_TRY(take(s, max_tokens * s->ff_width, sizeof(float), &s->gate));
-    SAF_TRY(take(s, max_tokens * s->ff_width, sizeof(float), &s->up));
-    SAF_TRY(take(s, max_tokens * p->rope_half * 2, sizeof(float), &s->rope));
-    SAF_TRY(take(s, max_logits * p->width, sizeof(float), &s->last));
-    SAF_TRY(take(s, max_tokens, sizeof *s->positions, &s->positions));
-    SAF_TRY(take(s, layers * max_tokens, sizeof *s->finite, &s->finite));
-    SAF_TRY(take(s, layers * max_runs, sizeof *s->seqs, &s->seqs));
+    s->bytes = saf_stage_plan_bytes(p, slice->range, capacity, max_tokens, max_runs, max_logits,
+                                    group != NULL);
+    SAF_TRY(saf_alloc((size_t)(rows * p->width), sizeof(float), &s->h));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * s->q_width), sizeof(float), &s->q));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * s->kv_width), sizeof(float), &s->k));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * s->kv_width), sizeof(float), &s->v));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * s->q_width), sizeof(float), &s->a));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * s->ff_width), sizeof(float), &s->gate));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * s->ff_width), sizeof(float), &s->up));
+    SAF_TRY(saf_alloc((size_t)(max_tokens * p->rope_half * 2), sizeof(float), &s->rope));
+    SAF_TRY(saf_alloc((size_t)(max_logits * p->width), sizeof(float), &s->last));
+    SAF_TRY(saf_alloc((size_t)(max_tokens), sizeof *s->positions, &s->positions));
+    SAF_TRY(saf_alloc((size_t)(layers * max_tokens), sizeof *s->finite, &s->finite));
+    SAF_TRY(saf_alloc((size_t)(layers * max_runs), sizeof *s->seqs, &s->seqs));
     *out = s;
     s = NULL;
 out:

@@ -38,9 +38,8 @@ static void layer_costs(const saf_gguf *g, const saf_model_params *p, const saf_
 
 /* ---- stages ---- */
 
-/* sum[i]: cost of the layers before i. */
-static saf_status sum_costs(const saf_gguf *g, const saf_model_params *p, const saf_flight_mix *mix,
-                            int64_t **sum) {
+saf_status saf__layout_costs(const saf_gguf *g, const saf_model_params *p,
+                             const saf_flight_mix *mix, int64_t **sum) {
     saf_status st = SAF_OK;
     int64_t *cost = NULL;
     SAF_TRY(saf_alloc((size_t)p->layers, sizeof *cost, &cost));
@@ -178,7 +177,7 @@ saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
     SAF_TRY(check_shares(wish));
     SAF_TRY(saf__grid_choose(wish, limits, &layout));
     SAF_TRY(saf_alloc((size_t)wish->ranks, sizeof *layout.ranges, &layout.ranges));
-    SAF_TRY(sum_costs(g, p, &wish->mix, &sum));
+    SAF_TRY(saf__layout_costs(g, p, &wish->mix, &sum));
     for (int32_t i = 0; i < layout.replicas; i++) SAF_TRY(cut_replica(g, p, wish, sum, i, &layout));
     SAF_TRY(check_useful(p, wish, &layout));
     *out = layout;
@@ -242,7 +241,7 @@ saf_status saf_layout_gain(const saf_gguf *g, const saf_model_params *p,
     *out = (saf_layout_gains){0};
     SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *first, &first));
     SAF_TRY(saf_alloc((size_t)stages, sizeof *share, &share));
-    SAF_TRY(sum_costs(g, p, &wish->mix, &sum));
+    SAF_TRY(saf__layout_costs(g, p, &wish->mix, &sum));
     for (int32_t i = 0; i < layout->replicas; i++) {
         stage_shares(layout, wish->share, i, share);
         for (int32_t s = 0; s < stages; s++)

@@ -25,6 +25,14 @@ saf_status saf__cut_choose(const saf__cut *c, int32_t *at);
  */
 void saf__cut_alike(int64_t items, const double *share, int32_t parts, int64_t *at);
 
+/* ---- layout.c ---- */
+
+/* sum[L + 1]: what the layers before one cost a flight of this mix, the head with the last, by
+ * which stages are cut; in quarters of a byte read. To be released by saf_free. Errors: NO_MEMORY.
+ */
+saf_status saf__layout_costs(const saf_gguf *g, const saf_model_params *p,
+                             const saf_flight_mix *mix, int64_t **sum);
+
 /* ---- grid.c ---- */
 
 typedef struct {

@@ -1,0 +1,46 @@
+/* saf/job_plan.h: what a job would take: its model's header, its requests, and hosts that are here,
+ * named or invented, for saf/parallel_plan.h. */
+#ifndef SAF_PUBLIC_JOB_PLAN_H
+#define SAF_PUBLIC_JOB_PLAN_H
+
+#include "saf/job.h"
+#include "saf/parallel_plan.h"
+
+/* A cluster file (libconfig):
+ *
+ *   hosts = ( { name = "big"; count = 8; memory_gb = 256.0; bandwidth_gbs = 200.0; gflops = 2000.0;
+ *               int8_gops = 8000.0; tiles = false; link_gbit = 25.0; latency_us = 20.0; cores = 32;
+ *               ranks = 1; reserve_gb = 16.0; }, ... );
+ *
+ * Needed: memory_gb, bandwidth_gbs, gflops. Others: count 1, int8_gops twice gflops, link_gbit 1,
+ * latency_us 50, cores 1, ranks 1, reserve_gb a tenth of the memory, tiles false. Errors: NO_INPUT,
+ * USAGE with file, line and what was expected. */
+saf_status saf_cluster_read(const char *path, saf_plan_host **out, int32_t *n);
+
+typedef struct {
+    int32_t ranks;                /* at most; 0: what the hosts have */
+    const char *hosts;            /* a hostfile, of hosts like this one; NULL */
+    const char *cluster;          /* a cluster file; NULL */
+    double link_gbit, latency_us; /* between the hosts of a hostfile */
+    int32_t keep;                 /* layouts */
+} saf_job_plan_options;
+
+typedef struct {
+    saf_gguf *gguf;
+    saf_model_params params;
+    saf_plan_model model;
+    saf_plan_host *classes;
+    saf_plan_cluster cluster;
+    bool measured; /* the rates, by this host's yardsticks */
+    saf_plan_work work;
+    saf_plan plan;
+    double seconds; /* that looking at layouts took */
+} saf_job_plan;
+
+/* Local. Errors: those of reading the job's model and prompts, of saf_cluster_read,
+ * saf_hostfile_read and saf_plan_make. */
+saf_status saf_job_plan_make(const saf_job *job, const saf_job_plan_options *options,
+                             saf_job_plan *out);
+void saf_job_plan_free(saf_job_plan *plan);
+
+#endif

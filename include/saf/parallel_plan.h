@@ -1,0 +1,141 @@
+/* saf/parallel_plan.h: what a job would take on some hosts, from the header of a model alone:
+ * memory of every rank, time of a prompt, of a decoded token and of the whole job, for every layout
+ * worth a look, and which is best and why. Pure functions: nothing is measured, read or sent, and
+ * the same arguments give the same answer. doc/plan.md has the formulas, where their constants come
+ * from, and how far off they were.
+ */
+#ifndef SAF_PUBLIC_PARALLEL_PLAN_H
+#define SAF_PUBLIC_PARALLEL_PLAN_H
+
+#include "saf/parallel.h"
+
+/* ---- what there is ---- */
+
+enum { SAF_PLAN_HOSTS_MAX = 100000, SAF_PLAN_CLASSES_MAX = 64, SAF_PLAN_RANKS_MAX = 1024 };
+
+/* Hosts that are alike. Rates are those of a whole host, by the yardsticks of saf/hw.h. */
+typedef struct {
+    char name[64];
+    int32_t count; /* 1 to SAF_PLAN_HOSTS_MAX, of all classes together */
+    int32_t cores;
+    int32_t ranks;        /* of a host at most; one with fewer uses all cores as well */
+    double memory_bytes;  /* of a host */
+    double reserve_bytes; /* of these, what ranks leave alone */
+    double read_bytes_s, int8_ops_s, f32_ops_s;
+    bool tiles;          /* there are tile units (AMX) as well */
+    double link_bytes_s; /* each way */
+    double latency_s;    /* of one message from host to host */
+} saf_plan_host;
+
+typedef struct {
+    int32_t n;
+    const saf_plan_host *classes;
+    int32_t max_ranks; /* of a layout; 0: as many as there are */
+} saf_plan_cluster;
+
+/* The requests, and what the job file says of the schedule (0: saf chooses). */
+typedef struct {
+    int64_t requests;
+    double prompt_tokens, completion_tokens; /* of a request, on average */
+    int64_t longest;                         /* positions of the longest one */
+    saf_kv_type kv_type;
+    int32_t sequences, micro_batch, chunk, threads;
+    int32_t replicas, stages, tensor; /* only such layouts; 0: any */
+} saf_plan_work;
+
+/* ---- the model, from its header ---- */
+
+/* A run of layers, or what lies beside them. */
+typedef struct {
+    double bytes;               /* as in the file, read once a flight */
+    double packed_bytes;        /* as held in memory */
+    double int8_ops, float_ops; /* of a row's products */
+} saf_plan_part;
+
+typedef struct {
+    const saf_gguf *gguf;
+    const saf_model_params *params;
+    saf_plan_part *sums;                                   /* [L + 1] of the layers before */
+    saf_plan_part head;                                    /* output norm and head */
+    double embedding_bytes, embedding_packed, tied_packed; /* tied: of both at once */
+    double file_bytes;
+    double kv_position_bytes; /* of a sequence, all layers */
+    double pair_ops;          /* f32, a layer, of a row for each position that it attends to */
+    double row_values;        /* that a layer's norms, rotation and SiLU touch, of a row */
+    double share_row_bytes;   /* that the meetings of a layer are about, of a row */
+    saf_dtype dtype;          /* of most bytes */
+} saf_plan_model;
+
+/* g and p must outlive it. Errors: NO_MEMORY, BAD_INPUT. */
+saf_status saf_plan_model_new(const saf_gguf *g, const saf_model_params *p, saf_kv_type kv_type,
+                              saf_plan_model *out);
+void saf_plan_model_free(saf_plan_model *m);
+
+/* ---- times ---- */
+
+/* What a rank can do, and what a flight asks of it. */
+typedef struct {
+    double read_bytes_s, int8_ops_s, f32_ops_s;
+    bool tiles;
+    int32_t threads;
+    saf_dtype dtype;
+} saf_plan_rates;
+typedef struct {
+    double weight_bytes, kv_bytes;
+    double int8_ops, float_ops, attention_ops;
+    double rows;           /* of activations, in a flight */
+    double row_values;     /* summed over rows and layers */
+    double sampled_values; /* of logits, looked through by one thread */
+} saf_plan_flight;
+/* Seconds of a flight on one rank, by a roofline for every kind of operation: of reading and
+ * computing the longer, and what of the shorter is not hidden behind it. */
+double saf_plan_flight_s(const saf_plan_rates *rates, const saf_plan_flight *f);
+
+/* Seconds of a meeting of all ranks of a stage, over which `bytes` of rows are shared out evenly:
+ * `here` ranks on each of `hosts` hosts. */
+double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes);
+/* Seconds of a message between hosts, or within one (host NULL). */
+double saf_plan_message_s(const saf_plan_host *host, double bytes);
+
+/* ---- layouts ---- */
+
+typedef struct {
+    int32_t replicas, stages, tensor;
+    int32_t ranks_per_host;
+    int32_t hosts;  /* that hold ranks */
+    int32_t order;  /* of the hosts: by speed, by memory, or one class alone (2 + its number) */
+    bool by_memory; /* stages are cut by the memory of hosts, not by their speed */
+    int32_t *first; /* [stages + 1] layers of the first replica */
+    saf_schedule schedule;
+    bool fits;
+    double short_bytes;  /* what the fullest host lacks */
+    double memory_bytes; /* of the largest rank: weights, cache, buffers */
+    double weight_bytes, cache_bytes, buffer_bytes; /* of that rank */
+    double host_bytes;                              /* of the fullest host, all its ranks */
+    double room_bytes;                              /* that this host has, without the reserve */
+    double first_token_s; /* of a prompt of average length with nothing else on its way */
+    double prefill_tokens_s, decode_tokens_s; /* of all replicas */
+    double token_s;                           /* from one token of a sequence to its next */
+    double job_s;                             /* from the first prompt token to the last result */
+    double network_share;                     /* of job_s */
+    double token_network_share;               /* of token_s */
+} saf_plan_choice;
+
+typedef struct {
+    int32_t n;
+    saf_plan_choice
+        *choices; /* [n] best first; those that do not fit last, the least short first */
+    int64_t looked_at;
+    saf_plan_choice *one_host; /* the best on one host, among choices; NULL: none was looked at */
+    char why[512];             /* one sentence */
+    char rules[2][256];        /* rules of thumb, and whether they say the same */
+} saf_plan;
+
+/* Looks at replicas x stages x tensor over hosts in a few orders, equal hosts counted and not
+ * enumerated, and keeps the best of each number of hosts and each kind, `keep` in all. Errors:
+ * USAGE (no host, numbers out of range, no layout of the numbers asked for), NO_MEMORY. */
+saf_status saf_plan_make(const saf_plan_model *m, const saf_plan_cluster *cluster,
+                         const saf_plan_work *work, int32_t keep, saf_plan *out);
+void saf_plan_free(saf_plan *plan);
+
+#endif

@@ -1,0 +1,59 @@
+/* Between the files of planning: plan_model.c (what the header says), plan_time.c (seconds),
+ * plan_replica.c (one replica on given hosts), plan_search.c (layouts), plan_why.c (words). */
+#ifndef SAF_PARALLEL_PLAN_H
+#define SAF_PARALLEL_PLAN_H
+
+#include "parallel/layout.h"
+#include "saf/parallel_plan.h"
+
+/* What the largest part of a stage has, of all; of a stage on `parts` ranks. */
+typedef struct {
+    int32_t parts;
+    double bytes, packed, ops;                /* of a layer */
+    double head_bytes, head_packed, head_ops; /* of the output head, and of the embedding */
+    double q, kv;                             /* heads, key heads */
+    double values;                            /* of a row's norms (all) and the rest (its own) */
+    saf_slice_range range;                    /* its heads and rows */
+} saf__plan_split;
+
+/* Errors: NO_MEMORY. */
+saf_status saf__plan_split_make(const saf_plan_model *m, int32_t parts, saf__plan_split *out);
+
+/* A replica: what its stages stand on, and how they are cut. */
+typedef struct {
+    int32_t stages, hosts_per_stage, ranks_per_host;
+    const saf__plan_split *split;
+    const saf_plan_host *host; /* [stages] the least of the hosts of each */
+    const int32_t *first;      /* [stages + 1] */
+    saf_schedule schedule;
+    double requests;
+} saf__plan_replica;
+
+typedef struct {
+    bool fits;
+    double short_bytes, memory_bytes, weight_bytes, cache_bytes, buffer_bytes;
+    double host_bytes, room_bytes;
+} saf__plan_memory;
+
+/* The schedule of one of `replicas`, and the memory of the fullest rank and host. Where the job
+ * leaves the number of sequences open it is what saf would take, or fewer where only these fit. */
+void saf__plan_memory_of(const saf_plan_model *m, const saf_plan_work *work, int32_t replicas,
+                         saf__plan_replica *r, saf__plan_memory *out);
+
+typedef struct {
+    double first_token_s, prefill_tokens_s, token_s, decode_tokens_s, job_s;
+} saf__plan_times;
+
+/* networks false: as if links cost nothing. */
+void saf__plan_times_of(const saf_plan_model *m, const saf_plan_work *work,
+                        const saf__plan_replica *r, bool networks, saf__plan_times *out);
+
+/* What one rank of this host can do. */
+saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *work,
+                                  const saf_plan_host *host, int32_t ranks_per_host);
+
+/* plan_why.c: fills plan->why and plan->rules. */
+void saf__plan_explain(const saf_plan_model *m, const saf_plan_cluster *cluster, saf_plan *plan,
+                       const double *short_of, int32_t hosts);
+
+#endif

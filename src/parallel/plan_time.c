@@ -1,0 +1,70 @@
+/* How long things take: a roofline for each kind of operation, meetings, messages. The constants
+ * are shares of the yardsticks that saf's own loops reach; doc/performance.md has the measurements.
+ */
+#include "parallel/plan.h"
+
+/* Rows of a flight from which on the tile units are used, where there are any. */
+enum { TILE_ROWS = 48 };
+
+/* Of the read bandwidth: weights by one thread, by several, and keys and values. */
+#define READ_ONE 0.95
+#define READ_MORE 0.90
+#define READ_CACHE 0.80
+/* Of the longer of reading and computing, this much of the shorter hides behind it. */
+#define HIDDEN (1.0 / 3)
+/* Of the f32 peak: products of float weights, and attention of many rows. */
+#define FLOAT_PRODUCTS 0.80
+#define ATTENTION 0.60
+/* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
+#define VALUE_OPS 320
+/* One thread looks through logits. */
+#define SAMPLED_VALUE_S 2e-9
+/* Between ranks of one host: a meeting of two, of each more; bytes written and read, over the
+ * ranks. */
+#define MEETING_S 0.3e-6
+#define MEETING_RANK_S 0.05e-6
+#define SHARED_BYTES_S 2.4e9
+
+static double longer_and_rest(double a, double b) {
+    return a > b ? a + (1 - HIDDEN) * b : b + (1 - HIDDEN) * a;
+}
+
+/* Of the int8 peak of vector instructions. */
+static double int8_share(saf_dtype dtype, bool tiles) {
+    switch (dtype) {
+        case SAF_DTYPE_Q2_K:
+        case SAF_DTYPE_Q3_K:
+        case SAF_DTYPE_Q6_K:
+            return tiles ? 0.45 : 0.42;
+        case SAF_DTYPE_Q4_K:
+        case SAF_DTYPE_Q5_K:
+        case SAF_DTYPE_Q4_1:
+        case SAF_DTYPE_Q5_1:
+            return tiles ? 0.63 : 0.49;
+        default:
+            return tiles ? 0.86 : 0.57;
+    }
+}
+
+double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
+    double read = r->read_bytes_s * (r->threads > 1 ? READ_MORE : READ_ONE);
+    double int8 = r->int8_ops_s * int8_share(r->dtype, r->tiles && f->rows >= TILE_ROWS);
+    double products = f->int8_ops / int8 + f->float_ops / (r->f32_ops_s * FLOAT_PRODUCTS);
+    double cache = f->kv_bytes / (r->read_bytes_s * READ_CACHE);
+    double attention = f->attention_ops / (r->f32_ops_s * ATTENTION);
+    return longer_and_rest(f->weight_bytes / read, products) +
+           (cache > attention ? cache : attention) + f->row_values * VALUE_OPS / r->f32_ops_s +
+           f->sampled_values * SAMPLED_VALUE_S;
+}
+
+double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes) {
+    double seconds = here > 1 ? MEETING_S + MEETING_RANK_S * here + bytes / SHARED_BYTES_S : 0;
+    if (hosts == 1) return seconds;
+    /* The first rank of each host sends what its host has to those of all others, at once. */
+    return seconds + host->latency_s + bytes * (hosts - 1) / hosts / host->link_bytes_s;
+}
+
+double saf_plan_message_s(const saf_plan_host *host, double bytes) {
+    if (!host) return MEETING_S + bytes / SHARED_BYTES_S;
+    return host->latency_s + bytes / host->link_bytes_s;
+}

@@ -1,0 +1,386 @@
+/* Plans: the roofline against sums worked out by hand, what the header says against a loaded slice
+ * and stage, and what must hold for any cluster: a slower link never makes a split look better,
+ * more memory never makes a fit vanish. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "saf/parallel_plan.h"
+
+#define OK(expr)                                                           \
+    do {                                                                   \
+        if ((expr) != SAF_OK) fail_msg("%s: %s", #expr, saf_error_text()); \
+    } while (0)
+
+static char folder[] = "/tmp/saf-plan-XXXXXX";
+static char path[64];
+
+/* A model and what a plan knows of it. */
+typedef struct {
+    saf_gguf *g;
+    saf_model_params p;
+    saf_plan_model m;
+} model;
+
+#define SHAPE(l, d, h, hkv, c, f) \
+    .layers = l, .width = d, .heads = h, .kv_heads = hkv, .head_width = c, .ff_width = f
+
+static const saf_model_make_options small = {
+    .arch = "qwen3", SHAPE(6, 256, 8, 4, 32, 512), .vocab_size = 1000, .dtype = SAF_DTYPE_Q8_0};
+/* 405 billion parameters */
+static const saf_model_make_options huge = {.arch = "llama",
+                                            SHAPE(126, 16384, 128, 8, 128, 53248),
+                                            .vocab_size = 128256,
+                                            .dtype = SAF_DTYPE_Q8_0,
+                                            .header_only = true};
+
+static void open_model(const saf_model_make_options *options, model *out) {
+    OK(saf_model_make(path, options));
+    OK(saf_gguf_open(path, &out->g));
+    OK(saf_model_params_read(out->g, &out->p));
+    OK(saf_plan_model_new(out->g, &out->p, SAF_KV_F16, &out->m));
+}
+
+static void close_model(model *m) {
+    saf_plan_model_free(&m->m);
+    saf_model_params_free(&m->p);
+    saf_gguf_close(&m->g);
+    unlink(path);
+}
+
+static saf_plan_host host_of(int32_t count, double memory_gb, double link_gbit) {
+    return (saf_plan_host){.name = "h",
+                           .count = count,
+                           .cores = 8,
+                           .ranks = 1,
+                           .memory_bytes = memory_gb * 1e9,
+                           .reserve_bytes = memory_gb * 1e8,
+                           .read_bytes_s = 50e9,
+                           .int8_ops_s = 2000e9,
+                           .f32_ops_s = 500e9,
+                           .link_bytes_s = link_gbit / 8 * 1e9,
+                           .latency_s = 30e-6};
+}
+
+static saf_plan plan_of(const model *m, const saf_plan_host *hosts, int32_t n,
+                        const saf_plan_work *work) {
+    saf_plan plan;
+    saf_plan_cluster cluster = {n, hosts, 0};
+    OK(saf_plan_make(&m->m, &cluster, work, 16, &plan));
+    return plan;
+}
+
+static const saf_plan_work eight = {
+    .requests = 8, .prompt_tokens = 200, .completion_tokens = 100, .longest = 300};
+static const saf_plan_work single = {
+    .requests = 1, .prompt_tokens = 10, .completion_tokens = 100, .longest = 110};
+
+/* ---- by hand ---- */
+
+/* 10 GB/s, 100 Gop/s of int8, 20 of f32, one thread, Q8_0: 0.95 of the bandwidth, 0.57 of int8, and
+ * 0.86 with tiles from 48 rows on; a third of the shorter hides. */
+static void test_plan_roofline(void **state) {
+    (void)state;
+    saf_plan_rates r = {10e9, 100e9, 20e9, false, 1, SAF_DTYPE_Q8_0};
+    saf_plan_flight read = {.weight_bytes = 0.95e9, .rows = 1};
+    assert_float_equal(saf_plan_flight_s(&r, &read), 0.1, 1e-6);
+    saf_plan_flight both = {.weight_bytes = 0.95e9, .int8_ops = 57e9, .rows = 64};
+    assert_float_equal(saf_plan_flight_s(&r, &both), 1 + 0.1 * 2 / 3, 1e-6);
+    r.tiles = true;
+    assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 86.0 + 0.1 * 2 / 3, 1e-6);
+    both.rows = 47;
+    assert_float_equal(saf_plan_flight_s(&r, &both), 1 + 0.1 * 2 / 3, 1e-6);
+    r.threads = 2;
+    assert_float_equal(saf_plan_flight_s(&r, &read), 0.95 / 9, 1e-6);
+    /* the cache at 0.8 of the bandwidth, attention at 0.6 of f32: the longer */
+    saf_plan_flight cache = {.kv_bytes = 8e9, .attention_ops = 6e9, .rows = 1};
+    assert_float_equal(saf_plan_flight_s(&r, &cache), 1, 1e-6);
+    cache.attention_ops = 24e9;
+    assert_float_equal(saf_plan_flight_s(&r, &cache), 2, 1e-6);
+}
+
+static void test_plan_links(void **state) {
+    (void)state;
+    saf_plan_host h = host_of(2, 1, 1); /* 125 MB/s, 30 us */
+    assert_float_equal(saf_plan_message_s(&h, 125e3), 1030e-6, 1e-9);
+    /* of 250 KB each of two hosts sends half */
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 2, 250e3), 1030e-6, 1e-9);
+    /* of four a quarter to three */
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 4, 500e3), 3030e-6, 1e-9);
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 1, 500e3), 0, 1e-12);
+    assert_true(saf_plan_meeting_s(&h, 4, 1, 4096) < saf_plan_meeting_s(&h, 4, 2, 4096));
+}
+
+/* The shape of qwen3 0.6B, as doc/performance.md counts it. */
+static void test_plan_model_numbers(void **state) {
+    (void)state;
+    const saf_model_make_options shape = {.arch = "qwen3",
+                                          SHAPE(28, 1024, 16, 8, 128, 3072),
+                                          .vocab_size = 151936,
+                                          .dtype = SAF_DTYPE_Q8_0,
+                                          .header_only = true};
+    model m;
+    open_model(&shape, &m);
+    const saf_plan_part *all = &m.m.sums[28];
+    assert_float_equal(all->bytes + m.m.head.bytes, 633e6, 1e6);
+    assert_float_equal(all->int8_ops + m.m.head.int8_ops, 1.19e9, 0.01e9);
+    assert_float_equal(m.m.kv_position_bytes, 28 * 2 * 8 * 128 * 2, 0);
+    assert_float_equal(m.m.pair_ops, 4 * 16 * 128, 0);
+    /* 7.6 KB a layer each way, of two */
+    assert_float_equal(m.m.share_row_bytes / 2, 7616, 0);
+    close_model(&m);
+}
+
+/* ---- against what is loaded ---- */
+
+static void test_plan_against_stage(void **state) {
+    (void)state;
+    enum { CAPACITY = 300, TOKENS = 64, RUNS = 4 };
+    model m;
+    saf_slice *slice = NULL;
+    saf_kv_cache *kv = NULL;
+    saf_stage *stage = NULL;
+    size_t packed;
+    open_model(&small, &m);
+    saf_slice_range whole = saf_slice_range_whole(&m.p, 0, 6, true, true);
+    OK(saf_slice_load(m.g, &m.p, whole, &slice));
+    OK(saf_slice_plan_bytes(m.g, &m.p, whole, &packed));
+    assert_int_equal(packed, saf_slice_memory_bytes(slice));
+    assert_float_equal(m.m.sums[6].packed_bytes + m.m.tied_packed, (double)packed, 0);
+    OK(saf_kv_cache_new(&m.p, whole, SAF_KV_F16, RUNS, CAPACITY, &kv));
+    OK(saf_stage_new(&m.p, slice, kv, TOKENS, RUNS, RUNS, NULL, &stage));
+    assert_int_equal(saf_stage_plan_bytes(&m.p, whole, CAPACITY, TOKENS, RUNS, RUNS, false),
+                     saf_stage_bytes(stage));
+    /* one token: what the stage itself counts */
+    const saf_run run = {.tokens = 1, .logits = 1};
+    const int32_t id = 5;
+    const saf_batch batch = {1, 1, &run, &id};
+    saf_cost cost[SAF_STEP_COUNT];
+    int64_t bytes = 0, ops = 0;
+    saf_stage_cost(stage, &batch, cost);
+    for (int i = 0; i < SAF_STEP_COUNT; i++) {
+        if (i != SAF_STEP_EMBED) bytes += cost[i].weight_bytes;
+        ops += cost[i].int8_ops;
+    }
+    assert_float_equal(m.m.sums[6].bytes + m.m.head.bytes, (double)bytes, 0);
+    assert_float_equal(m.m.sums[6].int8_ops + m.m.head.int8_ops, (double)ops, 0);
+    assert_float_equal(m.m.pair_ops * 6, (double)cost[SAF_STEP_ATTENTION].float_ops, 0);
+    saf_stage_free(&stage);
+    saf_kv_cache_free(&kv);
+    saf_slice_free(&slice);
+    close_model(&m);
+}
+
+/* ---- what must hold ---- */
+
+static double job_s(const model *m, saf_plan_work work, saf_plan_host host, int32_t stages,
+                    int32_t tensor) {
+    work.replicas = 1;
+    work.stages = stages;
+    work.tensor = tensor;
+    saf_plan plan = plan_of(m, &host, 1, &work);
+    double s = plan.choices[0].job_s;
+    saf_plan_free(&plan);
+    return s;
+}
+
+static void test_plan_slower_link_is_never_better(void **state) {
+    (void)state;
+    model m;
+    open_model(&huge, &m);
+    const double gbit[] = {100, 25, 10, 1, 0.1, 0.01};
+    const int32_t cuts[][2] = {{4, 1}, {1, 4}, {2, 2}, {8, 1}};
+    for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++)
+        for (int w = 0; w < 2; w++) {
+            double before = 0;
+            for (size_t i = 0; i < sizeof gbit / sizeof gbit[0]; i++) {
+                double now =
+                    job_s(&m, w ? eight : single, host_of(8, 512, gbit[i]), cuts[c][0], cuts[c][1]);
+                assert_true(now >= before);
+                before = now;
+            }
+            saf_plan_host late = host_of(8, 512, 100);
+            late.latency_s = 1;
+            assert_true(
+                job_s(&m, w ? eight : single, late, cuts[c][0], cuts[c][1]) >
+                job_s(&m, w ? eight : single, host_of(8, 512, 100), cuts[c][0], cuts[c][1]));
+        }
+    /* a link as slow as that: one host, and the sentence says so */
+    saf_plan_host slow = host_of(4, 1000, 0.001);
+    saf_plan plan = plan_of(&m, &slow, 1, &single);
+    assert_int_equal(plan.choices[0].hosts, 1);
+    assert_non_null(strstr(plan.why, "one host alone is"));
+    if (!strstr(plan.why, "the link would take")) fail_msg("%s", plan.why);
+    saf_plan_free(&plan);
+    close_model(&m);
+}
+
+static void test_plan_more_memory_never_stops_fitting(void **state) {
+    (void)state;
+    model m;
+    open_model(&huge, &m);
+    for (int32_t hosts = 1; hosts <= 8; hosts *= 2) {
+        bool fitted = false;
+        double short_before = INFINITY;
+        for (double gb = 16; gb < 1200; gb *= 1.15) {
+            saf_plan_host host = host_of(hosts, gb, 10);
+            saf_plan plan = plan_of(&m, &host, 1, &eight);
+            const saf_plan_choice *best = &plan.choices[0];
+            assert_true(best->fits || !fitted);
+            assert_true(best->short_bytes <= short_before);
+            if (best->fits) assert_true(best->host_bytes <= best->room_bytes);
+            if (!best->fits) assert_non_null(strstr(plan.why, "does not fit"));
+            fitted = best->fits;
+            short_before = best->short_bytes;
+            saf_plan_free(&plan);
+        }
+        assert_true(fitted);
+    }
+    close_model(&m);
+}
+
+/* 431 GB: on 512 GB hosts one is enough, on those of 128 GB it takes four. */
+static void test_plan_fewest_hosts(void **state) {
+    (void)state;
+    model m;
+    open_model(&huge, &m);
+    saf_plan_host big = host_of(2, 512, 10), little = host_of(8, 128, 10);
+    saf_plan plan = plan_of(&m, &big, 1, &eight);
+    assert_non_null(plan.one_host);
+    assert_true(plan.one_host->fits);
+    saf_plan_free(&plan);
+    plan = plan_of(&m, &little, 1, &eight);
+    assert_true(plan.choices[0].fits);
+    assert_non_null(strstr(plan.why, "does not fit on fewer than 4 hosts: short of"));
+    saf_plan_free(&plan);
+    close_model(&m);
+}
+
+/* Hosts of unlike memory: equal shares do not fit, those by memory do. */
+static void test_plan_unlike_memory(void **state) {
+    (void)state;
+    model m;
+    open_model(&huge, &m);
+    saf_plan_host hosts[2] = {host_of(1, 460, 10), host_of(1, 60, 10)};
+    saf_plan plan = plan_of(&m, hosts, 2, &eight);
+    const saf_plan_choice *best = &plan.choices[0];
+    assert_true(best->fits);
+    assert_int_equal(best->hosts, 2);
+    assert_true(best->by_memory);
+    assert_true(best->first[1] > 100);
+    saf_plan_free(&plan);
+    close_model(&m);
+}
+
+static void test_plan_thousands_of_hosts(void **state) {
+    (void)state;
+    model m;
+    open_model(&huge, &m);
+    saf_plan_host hosts[3] = {host_of(400, 512, 100), host_of(300, 256, 100),
+                              host_of(300, 128, 100)};
+    hosts[1].read_bytes_s /= 2;
+    hosts[2].read_bytes_s /= 4;
+    saf_plan_work work = eight;
+    work.requests = 1000;
+    double start = saf_clock_s();
+    saf_plan plan = plan_of(&m, hosts, 3, &work);
+    assert_true(saf_clock_s() - start < 5);
+    assert_true(plan.choices[0].fits);
+    double alone = plan.choices[0].job_s;
+    saf_plan_free(&plan);
+    hosts[0].count = 10000;
+    plan = plan_of(&m, hosts, 1, &work);
+    assert_true(plan.choices[0].job_s <= alone);
+    assert_true(plan.choices[0].hosts <= 10000);
+    saf_plan_free(&plan);
+    close_model(&m);
+}
+
+static void refused(const model *m, saf_plan_cluster cluster, saf_plan_work work) {
+    saf_plan plan;
+    assert_int_equal(saf_plan_make(&m->m, &cluster, &work, 8, &plan), SAF_USAGE);
+    assert_null(plan.choices);
+}
+
+static void test_plan_refuses(void **state) {
+    (void)state;
+    model m;
+    open_model(&small, &m);
+    saf_plan_host host = host_of(2, 16, 1);
+    saf_plan_work work = eight;
+    refused(&m, (saf_plan_cluster){0, &host, 0}, work);
+    work.stages = 7; /* of 6 layers */
+    refused(&m, (saf_plan_cluster){1, &host, 0}, work);
+    work = eight;
+    work.tensor = 3; /* of two hosts */
+    refused(&m, (saf_plan_cluster){1, &host, 0}, work);
+    work = eight;
+    work.requests = 0;
+    refused(&m, (saf_plan_cluster){1, &host, 0}, work);
+    host.read_bytes_s = 0;
+    refused(&m, (saf_plan_cluster){1, &host, 0}, eight);
+    host = host_of(2, 16, 1);
+    host.count = SAF_PLAN_HOSTS_MAX + 1;
+    refused(&m, (saf_plan_cluster){1, &host, 0}, eight);
+    close_model(&m);
+}
+
+/* Every layout of what was asked for, and no more ranks than that. */
+static void test_plan_keeps_to_the_numbers(void **state) {
+    (void)state;
+    model m;
+    open_model(&small, &m);
+    saf_plan_host host = host_of(6, 16, 1);
+    host.ranks = 2;
+    saf_plan_cluster cluster = {1, &host, 5};
+    saf_plan plan;
+    OK(saf_plan_make(&m.m, &cluster, &eight, 16, &plan));
+    for (int32_t i = 0; i < plan.n; i++) {
+        const saf_plan_choice *c = &plan.choices[i];
+        assert_true(c->replicas * c->stages * c->tensor <= 5);
+        assert_int_equal(c->first[0], 0);
+        assert_int_equal(c->first[c->stages], 6);
+        for (int32_t s = 0; s < c->stages; s++) assert_true(c->first[s] < c->first[s + 1]);
+        if (i > 0) assert_true(c->job_s >= plan.choices[0].job_s * 0.99);
+        assert_true(c->network_share >= 0 && c->network_share < 1);
+        if (c->hosts == 1) assert_true(c->network_share < 1e-9);
+    }
+    saf_plan_free(&plan);
+    close_model(&m);
+}
+
+static int begin(void **state) {
+    (void)state;
+    if (!mkdtemp(folder)) return -1;
+    snprintf(path, sizeof path, "%s/m.gguf", folder);
+    return saf_kernels_init(NULL) != SAF_OK;
+}
+
+static int end(void **state) {
+    (void)state;
+    return rmdir(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plan_roofline),
+        cmocka_unit_test(test_plan_links),
+        cmocka_unit_test(test_plan_model_numbers),
+        cmocka_unit_test(test_plan_against_stage),
+        cmocka_unit_test(test_plan_slower_link_is_never_better),
+        cmocka_unit_test(test_plan_more_memory_never_stops_fitting),
+        cmocka_unit_test(test_plan_fewest_hosts),
+        cmocka_unit_test(test_plan_unlike_memory),
+        cmocka_unit_test(test_plan_thousands_of_hosts),
+        cmocka_unit_test(test_plan_refuses),
+        cmocka_unit_test(test_plan_keeps_to_the_numbers),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}

@@ -206,7 +206,7 @@ void saf__plan_times_of(const saf_plan_model *m, const saf_plan_work *work,
     *out = (saf__plan_times){0};
     /* one prompt by itself, in pieces */
     double pieces = ceil(P / s->chunk);
-    flight piece = {P / pieces, 1, (P + P / pieces) / 2, score ? P / pieces : 1 / pieces};
+    flight piece = {P / pieces, 1, P / 2, score ? P / pieces : 1 / pieces};
     passage one = pass(m, work, r, &piece, networks);
     out->first_token_s = one.whole_s + (pieces - 1) * one.slowest_s;
     /* all prompts: pieces of several may go together */

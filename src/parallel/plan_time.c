@@ -16,7 +16,7 @@ enum { TILE_ROWS = 48 };
 #define FLOAT_PRODUCTS 0.80
 #define ATTENTION 0.60
 /* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
-#define VALUE_OPS 320
+#define VALUE_OPS 230
 /* One thread looks through logits. */
 #define SAMPLED_VALUE_S 2e-9
 /* Between ranks of one host: a meeting of two, of each more; bytes written and read, over the

@@ -1,0 +1,184 @@
+"""saf plan: models of 0.6 and 400 billion parameters that are headers alone, on hosts that do not exist;
+what it says against counts made here, which choice it makes as links and memory change, and its errors."""
+import json
+import os
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from saftest import STORIES, Tap, job_file, saf, scratch  # noqa: E402
+
+tap = Tap()
+HUGE = ["--arch", "llama", "--shape", "126:16384:128:8:128:53248", "--vocab-size", "128256"]
+SMALL = ["--arch", "qwen3", "--shape", "28:1024:16:8:128:3072", "--vocab-size", "151936"]
+
+
+def header(folder, name, words):
+    path = os.path.join(folder, name)
+    p = saf("model", "make", path, "--header", *words)
+    tap.ok(p.returncode == 0, f"{name}: a header alone", p.stderr)
+    return path
+
+
+def host(**keys):
+    values = dict(memory_gb=512.0, bandwidth_gbs=300.0, gflops=4000.0, int8_gops=16000.0, cores=64, link_gbit=25.0,
+                  latency_us=15.0)
+    values.update(keys)
+    return "{" + "".join(f"{k} = {json.dumps(v)};" for k, v in values.items()) + "}"
+
+
+def cluster(folder, *hosts):
+    return job_file(folder, "hosts = (" + ",".join(hosts) + ");", "cluster.cfg")
+
+
+def job(folder, model, requests=8, prompt=64, tokens=64):
+    with open(os.path.join(folder, "ids.txt"), "w", encoding="utf-8") as f:
+        for i in range(requests):
+            f.write(" ".join(str(65 + (i + k) % 26) for k in range(prompt)) + "\n")
+    return job_file(folder, f'job = "generate"; model: {{ path = "{model}"; }}; input: {{ tokens = "{folder}/ids.txt"; }};'
+                    f'generate: {{ max_tokens = {tokens}; }}; output: {{ file = "{folder}/out.h5"; }};')
+
+
+def plan(name, *words, code=0):
+    p = saf("plan", *words, "--json")
+    if not tap.ok(p.returncode == code, f"{name}: exit {code}", f"{p.returncode} {p.stderr}"):
+        return {}
+    return json.loads(p.stdout)
+
+
+def grid(layout):
+    return [layout["replicas"], layout["pipeline"], layout["tensor"]]
+
+
+def counts(folder):
+    """Bytes and operations of the 0.6 billion shape, counted here: Q8_0 has 34 bytes for 32 weights."""
+    L, D, H, HKV, C, F, V = 28, 1024, 16, 8, 128, 3072, 151936
+    matrices = (H * C + 2 * HKV * C) * D + H * C * D + 3 * F * D
+    layer = matrices * 34 / 32 + (2 * D + 2 * C) * 4
+    got = plan("0.6 billion", job(folder, header(folder, "small.gguf", SMALL)), "--cluster", cluster(folder, host()))
+    if not got:
+        return
+    model = got["model"]
+    tap.equal([len(model["layers"]), model["layers"][3]["bytes"], model["layers"][3]["int8_ops"]],
+              [L, layer, 2 * matrices], "bytes and operations of a layer")
+    tap.equal([model["head"]["bytes"], model["head"]["int8_ops"]], [V * D * 34 / 32 + D * 4, 2 * V * D], "of the head")
+    tap.equal(model["kv_bytes_per_position"], L * 2 * HKV * C * 2, "cache bytes of a position")
+    tap.equal(model["pipeline_bytes_per_row"], 4 * D, "a row between stages")
+    tap.equal(model["tensor_bytes_per_row_and_layer"], 8 * D + (H * C + F) * 44 / 32, "a row of a tensor split")
+    tap.equal(got["work"], {"requests": 8, "prompt_tokens": 64, "completion_tokens": 64, "longest": 128}, "the requests")
+    first = got["layouts"][0]
+    whole = L * model["layers"][0]["packed_bytes"] + 2 * V * D * 34 / 32
+    tap.ok(0 <= first["weight_bytes"] - whole < 1e5, "weights of one rank", f"{first['weight_bytes']} {whole}")
+    tap.equal(first["cache_bytes"], 8 * 256 * L * 2 * HKV * C * 2, "caches: 8 sequences, positions by segments")
+
+
+def what_fits(folder):
+    model = header(folder, "huge.gguf", HUGE)
+    size = os.stat(model)
+    tap.ok(size.st_size > 400e9 and size.st_blocks * 512 < 10e6, "431 GB that take no room", str(size))
+    with open(model, "rb") as f:
+        tap.equal(struct.unpack("<4sI", f.read(8)), (b"GGUF", 3), "a GGUF file")
+    text = job(folder, model)
+    two = plan("2 x 512 GB", text, "--cluster", cluster(folder, host(count=2)))
+    one = [x for x in two["layouts"] if x["hosts"] == 1]
+    tap.ok(two["layouts"][0]["fits"] and one and one[0]["fits"], "each of two hosts of 512 GB is enough", str(two["layouts"]))
+    eight = plan("8 x 128 GB", text, "--cluster", cluster(folder, host(count=8, memory_gb=128.0)))
+    tap.ok(eight["layouts"][0]["fits"], "eight hosts of 128 GB are enough")
+    tap.ok("does not fit on fewer than 4 hosts: short of" in eight["why"], "which is said", eight["why"])
+    three = plan("3 x 128 GB", text, "--cluster", cluster(folder, host(count=3, memory_gb=128.0)), code=1)
+    tap.ok(not three["layouts"][0]["fits"] and three["why"].startswith("does not fit:"), "three are not", three["why"])
+    tap.ok(three["layouts"][0]["short_bytes"] > 1e10, "and lack tens of GB")
+    p = saf("plan", text, "--cluster", cluster(folder, host(count=3, memory_gb=128.0)))
+    tap.ok(p.returncode == 1 and "why        does not fit:" in p.stdout and "GB short" in p.stdout, "as text", p.stdout)
+    start = time.time()
+    many = plan("1,000 hosts", text, "--cluster",
+                cluster(folder, host(count=500), host(count=300, memory_gb=256.0, bandwidth_gbs=150.0),
+                        host(count=200, memory_gb=64.0, gflops=500.0)))
+    tap.ok(time.time() - start < 5, "within 5 seconds", f"{time.time() - start} s")
+    tap.ok(many["layouts"][0]["fits"] and many["looked_at"] > 100, "of many layouts one that fits")
+    big = plan("10,000 hosts", text, "--cluster", cluster(folder, host(count=10000)))
+    tap.ok(big["layouts"][0]["fits"], "fit")
+    for i, x in enumerate(many["layouts"]):
+        tap.equal(sum(x["stages"]), 126, f"layout {i}: all layers")
+
+
+def what_pays(folder):
+    """One sequence of 0.6 billion parameters: several hosts only where the link is fast."""
+    model = os.path.join(folder, "small.gguf")
+    text = job(folder, model, requests=1, prompt=8, tokens=64)
+    slow = plan("100 Mbit/s", text, "--cluster",
+                cluster(folder, host(count=2, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, link_gbit=0.1, latency_us=200.0)))
+    tap.equal(grid(slow["layouts"][0]), [1, 1, 1], "one sequence over a slow link: one host")
+    tap.ok("one host alone is" in slow["why"], "and why", slow["why"])
+    tap.ok(any("so they would not" in r for r in slow["rules"][1:]) or len(slow["rules"]) > 0, "rules are shown")
+    fast = plan("100 Gbit/s", text, "--cluster",
+                cluster(folder, host(count=2, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, link_gbit=100.0, latency_us=3.0)))
+    tap.equal(grid(fast["layouts"][0]), [1, 1, 2], "over a fast one: a tensor split")
+    tap.ok("2 hosts are" in fast["why"], "and why", fast["why"])
+    batch = job(folder, model, requests=16, prompt=8, tokens=64)
+    got = plan("16 sequences", batch, "--cluster",
+               cluster(folder, host(count=2, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, link_gbit=0.1, latency_us=200.0)))
+    tap.equal(got["layouts"][0]["hosts"], 2, "16 sequences take both hosts over a slow link as well")
+    tap.equal(got["layouts"][0]["tensor"], 1, "without splitting layers")
+    kept = plan("as asked", batch, "layout.pipeline=2", "run.sequences=4", "--cluster", cluster(folder, host(count=2)))
+    tap.ok(all(x["pipeline"] == 2 and x["sequences"] <= 4 for x in kept["layouts"]), "a job's own numbers are kept")
+
+
+def here(folder):
+    text = job_file(folder, f'job = "generate"; model: {{ path = "{STORIES}"; }}; input: {{ prompts = "jobs/data/demo.txt"; }};')
+    got = plan("this host", text, "--ranks", "2")
+    tap.ok(got["measured"] and got["hosts"][0]["read_bytes_s"] > 1e8, "measured")
+    tap.ok(got["layouts"][0]["fits"] and max(x["ranks"] for x in got["layouts"]) == 2, "layouts of one and two ranks")
+    tap.ok(not os.path.exists(os.path.join(folder, "results")), "nothing is written")
+    hosts = job_file(folder, "a slots=2\nb slots=2\nc slots=1\n", "three.hosts")
+    got = plan("a hostfile", text, "--hosts", hosts, "--link", "10", "--latency", "20")
+    tap.equal([[h["count"], h["ranks"], h["link_bytes_s"]] for h in got["hosts"]], [[2, 2, 1.25e9], [1, 1, 1.25e9]],
+              "classes of slots, and the link")
+    p = saf("plan", "jobs/bench-model.cfg", "--cluster", "jobs/clusters/office.cfg")
+    tap.ok(p.returncode == 0 and "to run it" in p.stdout, "a bench job's shape needs no model", p.stderr)
+    for name in ("two-big", "eight-small", "thousand"):
+        p = saf("plan", text, "--cluster", f"jobs/clusters/{name}.cfg")
+        tap.ok(p.returncode == 0, f"jobs/clusters/{name}.cfg", p.stderr)
+
+
+def refused(folder, text, code, says, *words):
+    p = saf("plan", text, *words)
+    tap.ok(p.returncode == code and says in p.stderr, f"refused: {says}", f"{p.returncode} {p.stderr}{p.stdout}")
+
+
+def errors(folder):
+    text = job(folder, os.path.join(folder, "small.gguf"))
+    with_cluster = [
+        ("hosts = ();", "expected a list"), ("hosts = 3;", "expected a list"), ("host = ();", "unknown key"),
+        ("hosts = ( { memory_gb = 1.0; } );", "is missing"), ("hosts = ( 1 );", "expected hosts as groups"),
+        ("hosts = ( " + host(count=0) + ");", "expected an integer from 1"),
+        ("hosts = ( " + host(count=2.5) + ");", "expected an integer from 1"),
+        ("hosts = ( " + host(memory_gb=-1.0) + ");", "expected a number from"),
+        ("hosts = ( " + host(name="") + ");", "expected a name"), ("hosts = ( " + host(tiles=1) + ");", "true or false"),
+        ("hosts = ( " + host(speed=1) + ");", 'unknown key "speed"'), ("hosts = ( {", "cluster.cfg:"),
+        ("hosts = ( " + ",".join([host(count=60000)] * 2) + ");", "hosts, expected at most"),
+    ]
+    for body, says in with_cluster:
+        refused(folder, text, 2, says, "--cluster", job_file(folder, body, "cluster.cfg"))
+    good = cluster(folder, host(count=2))
+    refused(folder, text, 2, "no layout of", "--cluster", good, "layout.tensor=3")
+    refused(folder, text, 2, "is not understood", "--cluster", good, "--ranks", "two")
+    refused(folder, text, 2, "a cluster file says all", "--cluster", good, "--hosts", "x")
+    refused(folder, text, 2, "unknown or incomplete option", "--fast")
+    refused(folder, text, 66, "nowhere.cfg", "--cluster", "nowhere.cfg")
+    refused(folder, text, 66, "nowhere.hosts", "--hosts", "nowhere.hosts")
+    refused(folder, text, 66, "nowhere.gguf", "model.path=nowhere.gguf", "--cluster", good)
+
+
+with scratch() as folder:
+    counts(folder)
+    what_fits(folder)
+    what_pays(folder)
+    here(folder)
+    errors(folder)
+    p = saf("plan", "--help")
+    tap.ok(p.returncode == 0 and "--cluster FILE" in p.stdout, "help")
+    p = saf("--help")
+    tap.ok("saf plan" in p.stdout, "saf --help names it")
+tap.exit()

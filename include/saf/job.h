@@ -73,8 +73,8 @@ typedef struct {
         int32_t n_suites;
         int32_t repeats, prompt_tokens, decode_tokens, context, sequences, read_mib;
         int32_t message_bytes, file_mib;
-        int32_t *touch_mib, *products; /* n_touch, n_products of them */
-        int32_t n_touch, n_products;
+        int32_t *touch_mib, *products, *completions; /* n_touch, n_products, n_completions */
+        int32_t n_touch, n_products, n_completions;
     } bench;
     struct {
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;

@@ -95,6 +95,26 @@ typedef struct {
     double bytes_per_s, bytes_per_s_min, bytes_per_s_max;
 } saf_suite_file;
 
+/* The same requests by replicas x stages ranks. */
+typedef struct {
+    int32_t replicas, stages, requests, tokens, repeats;
+    double seconds, seconds_min, seconds_max;
+    double tokens_per_s, tokens_per_s_min, tokens_per_s_max;
+    double first_token_s, first_token_s_min, first_token_s_max;
+} saf_suite_scale;
+
+typedef struct {
+    int32_t replicas, stages, tokens, rank;
+    char host[SAF_SUITE_HOST_BYTES];
+    double busy, busy_min, busy_max, waiting; /* shares of the time */
+} saf_suite_busy;
+
+/* What bounds a model's phases on a rank. */
+typedef struct {
+    int32_t rank;
+    char host[SAF_SUITE_HOST_BYTES], words[640];
+} saf_suite_roofline;
+
 typedef enum {
     SAF_SUITE_PAIRS,
     SAF_SUITE_COLLECTIVES,
@@ -104,6 +124,9 @@ typedef enum {
     SAF_SUITE_PEAKS,
     SAF_SUITE_PRODUCTS,
     SAF_SUITE_FILES,
+    SAF_SUITE_SCALE,
+    SAF_SUITE_BUSY,
+    SAF_SUITE_ROOFLINE,
     SAF_SUITE_TABLES
 } saf_suite_table;
 

@@ -77,12 +77,34 @@ static saf_status cell(saf__grid *g, const saf_suite_column *c, const char *row)
     return saf__grid_cell(g, "%.63s", row + c->offset);
 }
 
+/* Rows whose point is a text longer than a cell. */
+static saf_status print_words(FILE *out, const saf_buf *rows) {
+    saf_status st = SAF_OK;
+    saf_buf text = {0};
+    for (int64_t i = 0; i < saf_suite_rows(SAF_SUITE_ROOFLINE, rows); i++) {
+        saf_suite_roofline row;
+        memcpy(&row, rows->data + (size_t)i * sizeof row, sizeof row);
+        saf_buf_clear(&text);
+        SAF_TRY(saf_buf_printf(&text, "rank %d on ", row.rank));
+        SAF_TRY(saf__show_text(&text, row.host, SAF_SUITE_HOST_BYTES));
+        SAF_TRY(saf_buf_printf(&text, " "));
+        SAF_TRY(saf__show_text(&text, row.words, sizeof row.words));
+        fprintf(out, "%s\n", text.data);
+    }
+    fputc('\n', out);
+out:
+    saf_buf_free(&text);
+    return st;
+}
+
 saf_status saf__report_suite(FILE *out, saf_suite_table table, const saf_buf *rows) {
     saf_status st = SAF_OK;
     saf__grid g = {0};
     saf_buf head = {0};
     saf_suite_table_about about = saf_suite_table_info(table);
     int64_t n = saf_suite_rows(table, rows);
+    fprintf(out, "%s: %s\n\n", about.path, about.description);
+    if (table == SAF_SUITE_ROOFLINE) return print_words(out, rows);
     for (int c = 0; c < about.n_columns; c++) {
         saf_suite_column column = saf_suite_column_info(table, c);
         SAF_TRY(head_word(&column, c == 0, &head));
@@ -93,7 +115,6 @@ saf_status saf__report_suite(FILE *out, saf_suite_table table, const saf_buf *ro
             saf_suite_column column = saf_suite_column_info(table, c);
             SAF_TRY(cell(&g, &column, rows->data + (size_t)i * about.row_bytes));
         }
-    fprintf(out, "%s: %s\n\n", about.path, about.description);
     SAF_TRY(saf__grid_print(&g, out));
     fputc('\n', out);
 out:

@@ -28,6 +28,12 @@ saf_status saf__suite_model_check(const saf__session *s) {
     saf__bench_shape shapes[SAF__BENCH_PHASES_MAX];
     int32_t n = shapes_of(s->job, shapes);
     int64_t most = saf_i64_min(s->params.context, INT32_MAX);
+    for (int32_t i = 0; i < s->job->bench.n_completions; i++)
+        if (s->job->bench.completions[i] > most - SAF__SUITE_PROMPT)
+            return saf_fail(
+                SAF_USAGE,
+                "%s: bench.completions: %d tokens after %d positions, the model has %lld",
+                s->job->path, s->job->bench.completions[i], SAF__SUITE_PROMPT, (long long)most);
     for (int32_t i = 0; i < n; i++) {
         const saf__bench_shape *h = &shapes[i];
         int64_t longest = (int64_t)h->context + (int64_t)h->tokens * h->passes;
@@ -161,5 +167,7 @@ out:
     saf_free(&b.load_s);
     saf_free(&b.copies_s);
     saf_free(&b.samples);
-    return saf_comm_agree(s->world, st);
+    st = saf_comm_agree(s->world, st);
+    if (st == SAF_OK) st = saf__suite_roofline(w);
+    return st == SAF_OK ? saf__suite_scale(w) : st;
 }

@@ -29,6 +29,10 @@ saf_status saf__suite_storage(saf__suites *w); /* bench_storage.c */
 saf_status saf__suite_model_check(const saf__session *s);
 void saf__suite_model_plan(const saf__session *s);
 
+/* Parts of suite model, after its phases: bench_roofline.c, bench_scale.c. */
+saf_status saf__suite_roofline(saf__suites *w);
+saf_status saf__suite_scale(saf__suites *w);
+
 /* Parts of suite comm: bench_pairs.c, bench_collectives.c, bench_tensors.c. */
 saf_status saf__suite_pairs(saf__suites *w);
 saf_status saf__suite_collectives(saf__suites *w);
@@ -47,7 +51,7 @@ typedef struct {
 saf_status saf__suite_figures(const double *samples, int64_t n, double amount, saf__figures *out);
 
 /* 1, 4, 16, ... and `most` itself: how many, at most SAF__SIZES_MAX. */
-enum { SAF__SIZES_MAX = 32 };
+enum { SAF__SIZES_MAX = 32, SAF__SUITE_PROMPT = 16 /* tokens before a completion */ };
 int saf__suite_sizes(int64_t most, int64_t sizes[SAF__SIZES_MAX]);
 /* How often something of so many bytes is done between two looks at the clock. */
 int32_t saf__suite_rounds(int64_t bytes);

@@ -140,6 +140,48 @@ static const saf__column file_columns[] = {
 };
 static const saf__table files_table =
     TABLE("/bench/storage/files", saf_suite_file, "HDF5 files beside the results, by rank 0: written until they are checked and durable, read from where they lie (mostly the page cache)", file_columns);
+
+#define SCALE(member, k, units, text) COLUMN(saf_suite_scale, member, k, units, text)
+static const saf__column scale_columns[] = {
+    SCALE(replicas, I32, "copies", "copies of the model, each on ranks of its own"),
+    SCALE(stages, I32, "stages", "stages of each copy, a rank each"),
+    SCALE(requests, I32, "requests", "how many, the same for every row"),
+    SCALE(tokens, I32, "tokens", "that each of them completes"),
+    SCALE(repeats, I32, "1", "how often it was measured"),
+    TIMES(saf_suite_scale),
+    SCALE(tokens_per_s, F64, "tokens/s", "completed tokens of all requests by seconds, the median"),
+    SCALE(tokens_per_s_min, F64, "tokens/s", "the least of all repetitions"),
+    SCALE(tokens_per_s_max, F64, "tokens/s", "the most of all repetitions"),
+    SCALE(first_token_s, F64, "s", "from the start to a request's first token, the mean of all requests; the median"),
+    SCALE(first_token_s_min, F64, "s", "the least of all repetitions"),
+    SCALE(first_token_s_max, F64, "s", "the most of all repetitions"),
+};
+static const saf__table scale_table =
+    TABLE("/bench/model/scaling", saf_suite_scale, "the same requests by more and more ranks, as copies of the model and as stages of one", scale_columns);
+
+#define BUSY(member, k, units, text) COLUMN(saf_suite_busy, member, k, units, text)
+static const saf__column busy_columns[] = {
+    BUSY(replicas, I32, "copies", "row of /bench/model/scaling that it belongs to,"),
+    BUSY(stages, I32, "stages", "by its copies, stages"),
+    BUSY(tokens, I32, "tokens", "and tokens"),
+    BUSY(rank, I32, "rank", "whose time"),
+    BUSY(host, CHARS, "text", "its host"),
+    BUSY(busy, F64, "1", "share of the time that it computed, the median"),
+    BUSY(busy_min, F64, "1", "the least of all repetitions"),
+    BUSY(busy_max, F64, "1", "the most of all repetitions"),
+    BUSY(waiting, F64, "1", "share that it waited for others, the median"),
+};
+static const saf__table busy_table =
+    TABLE("/bench/model/busy", saf_suite_busy, "how busy each rank was", busy_columns);
+
+#define ROOFLINE(member, k, units, text) COLUMN(saf_suite_roofline, member, k, units, text)
+static const saf__column roofline_columns[] = {
+    ROOFLINE(rank, I32, "rank", "which rank"),
+    ROOFLINE(host, CHARS, "text", "its host"),
+    ROOFLINE(words, CHARS, "text", "what it reads and computes at best while all ranks do, and what bounds each phase of /bench/phases there"),
+};
+static const saf__table roofline_table =
+    TABLE("/bench/model/roofline", saf_suite_roofline, "what bounds the phases of the model on each rank", roofline_columns);
 /* clang-format on */
 
 const saf__table *const saf__suite_tables[SAF_SUITE_TABLES] = {
@@ -147,4 +189,6 @@ const saf__table *const saf__suite_tables[SAF_SUITE_TABLES] = {
     [SAF_SUITE_TENSORS] = &tensors_table,   [SAF_SUITE_BANDWIDTH] = &bandwidth_table,
     [SAF_SUITE_TOUCH] = &touch_table,       [SAF_SUITE_PEAKS] = &peaks_table,
     [SAF_SUITE_PRODUCTS] = &products_table, [SAF_SUITE_FILES] = &files_table,
+    [SAF_SUITE_SCALE] = &scale_table,       [SAF_SUITE_BUSY] = &busy_table,
+    [SAF_SUITE_ROOFLINE] = &roofline_table,
 };

@@ -148,7 +148,7 @@ typedef struct {
 /* The parts that this rank holds, between two steps (before the first, what it is to go on from).
  * A state is what all ranks hold after the same number of steps. Local; valid until the next step.
  */
-int64_t saf_product_held(const saf_product *product);
+int64_t saf_product_held(saf_product *product);
 /* The data of part `index`, [rows, cols] contiguous (NULL where there is none), stays until the
  * next call of this room. Errors: those of the reader of saf_product_resume. */
 saf_status saf_product_held_at(saf_product *product, int64_t index, saf_product_part *out,

@@ -17,15 +17,17 @@ saf__share saf__share_of(const saf_product_plan *p, int32_t place) {
     return s;
 }
 
-static int64_t longest(const int64_t *begins, int32_t n) {
+int64_t saf__longest_share(const saf_product_plan *p, int factor) {
+    const int64_t *begins = factor == SAF__A ? p->row0 : p->col0;
+    int32_t n = factor == SAF__A ? p->grid_m : p->grid_n;
     int64_t most = 0;
     for (int32_t x = 0; x < n; x++) most = saf_i64_max(most, begins[x + 1] - begins[x]);
     return most;
 }
 
 int64_t saf__rounds_of(const saf_product_plan *p, int factor) {
-    int64_t most = factor == SAF__A ? longest(p->row0, p->grid_m) : longest(p->col0, p->grid_n);
-    return saf_i64_max(1, saf_ceil_div(most, factor == SAF__A ? p->round_m : p->round_n));
+    int64_t each = factor == SAF__A ? p->round_m : p->round_n;
+    return saf_i64_max(1, saf_ceil_div(saf__longest_share(p, factor), each));
 }
 
 saf_span saf__round_lines(const saf_product_plan *p, int factor, saf_span lines, int64_t u) {

@@ -178,30 +178,22 @@ out:
     return st;
 }
 
-saf_status saf__plan_fit(saf_product_plan *p, int64_t cap, saf__host_room *room, bool *fits) {
+saf_status saf__plan_fit(saf_product_plan *p, int64_t cap, bool resident, saf__host_room *room,
+                         bool *fits) {
     saf_status st = SAF_OK;
-    *fits = false;
-    for (int streamed = 0; streamed < 2 && !*fits; streamed++) {
-        p->resident = !streamed;
-        p->batch = 1;
-        p->round_m = saf_i64_max(1, p->tiles.tiles_m);
-        p->round_n = saf_i64_max(1, p->tiles.tiles_n);
-        for (int32_t a = 0; a < p->grid_m; a++)
-            p->round_m = a ? saf_i64_max(p->round_m, p->row0[a + 1] - p->row0[a])
-                           : saf_i64_max(1, p->row0[1] - p->row0[0]);
-        for (int32_t b = 0; b < p->grid_n; b++)
-            p->round_n = b ? saf_i64_max(p->round_n, p->col0[b + 1] - p->col0[b])
-                           : saf_i64_max(1, p->col0[1] - p->col0[0]);
-        for (;;) {
-            SAF_TRY(saf__plan_model(p, room));
-            *fits = keeps(p, cap);
-            if (*fits || (p->round_m == 1 && p->round_n == 1)) break;
-            if (p->round_n == 1 ||
-                (p->round_m > 1 && p->round_m * p->tiles.tile_m >= p->round_n * p->tiles.tile_n))
-                p->round_m = saf_ceil_div(p->round_m, 2);
-            else
-                p->round_n = saf_ceil_div(p->round_n, 2);
-        }
+    p->resident = resident;
+    p->batch = 1;
+    p->round_m = saf_i64_max(1, saf__longest_share(p, SAF__A));
+    p->round_n = saf_i64_max(1, saf__longest_share(p, SAF__B));
+    for (;;) {
+        SAF_TRY(saf__plan_model(p, room));
+        *fits = keeps(p, cap);
+        if (*fits || (p->round_m == 1 && p->round_n == 1)) break;
+        bool taller = p->round_m * p->tiles.tile_m >= p->round_n * p->tiles.tile_n;
+        if (p->round_n == 1 || (p->round_m > 1 && taller))
+            p->round_m = saf_ceil_div(p->round_m, 2);
+        else
+            p->round_n = saf_ceil_div(p->round_n, 2);
     }
     p->rounds = saf__rounds_of(p, SAF__A) * saf__rounds_of(p, SAF__B);
     if (*fits) SAF_TRY(choose_batch(p, cap, room));

@@ -68,6 +68,7 @@ saf_status saf_product_resume(saf_product *p, const saf_product_part *parts, int
                               saf_product_read read, void *ctx) {
     p->past.read = read;
     p->past.ctx = ctx;
+    p->held = -1;
     saf_status st = take_all(p, parts, n);
     if (st == SAF_OK) st = saf__schedule(p);
     st = saf_comm_agree(p->comm, st);
@@ -177,12 +178,12 @@ static bool find_held(const saf_product *p, saf__walk *walk, int64_t index, held
     return false;
 }
 
-int64_t saf_product_held(const saf_product *p) {
+int64_t saf_product_held(saf_product *p) {
     saf__walk walk = {.index = 0};
     held unused;
-    if (p->pool.place < 0) return 0;
-    (void)find_held(p, &walk, -1, &unused);
-    return walk.index;
+    if (p->held < 0 && p->pool.place >= 0) (void)find_held(p, &walk, -1, &unused);
+    if (p->held < 0) p->held = walk.index;
+    return p->held;
 }
 
 saf_status saf_product_held_at(saf_product *p, int64_t index, saf_product_part *out,

@@ -167,37 +167,56 @@ static double again_s(const choice *c, const saf_product_plan *p) {
     return (p->rounds > 1 ? received / c->link : 0) + (p->resident ? 0 : read / READ_BYTES_S);
 }
 
-/* The first in order that keeps the cap without rounds, or the cheapest of the others. */
+/* One grid with the factors in memory or read again; remembered if it is the cheapest so far. */
+typedef struct {
+    int64_t index;
+    bool resident;
+    double seconds;
+    int64_t least; /* bytes that the smallest needs */
+} cheapest;
+
+static saf_status try_grid(const choice *c, saf_product_plan *p, int64_t index, bool resident,
+                           saf__host_room *room, cheapest *best) {
+    saf_status st = SAF_OK;
+    bool fits = false;
+    int64_t most = 0;
+    set_grid(c, &c->list[index], p);
+    SAF_TRY(saf__plan_fit(p, c->ranks->memory_bytes, resident, room, &fits));
+    for (int32_t r = 0; r < p->ranks; r++) most = saf_i64_max(most, p->memory_bytes[r]);
+    best->least = saf_i64_min(best->least, most);
+    double s = c->list[index].seconds + again_s(c, p);
+    if (!fits || s >= best->seconds) goto out;
+    best->index = index;
+    best->resident = resident;
+    best->seconds = s;
+out:
+    return st;
+}
+
+/* Later grids of the list cost more even where they keep the cap at once. */
 static saf_status take_cheapest(choice *c, saf_product_plan *p) {
     saf_status st = SAF_OK;
     saf__host_room *room = NULL;
-    int64_t best = -1, least = INT64_MAX, cap = c->ranks->memory_bytes;
-    double best_s = INFINITY;
+    cheapest best = {.index = -1, .seconds = INFINITY, .least = INT64_MAX};
     bool fits = false;
+    int64_t cap = c->ranks->memory_bytes;
     SAF_TRY(saf_alloc((size_t)saf__hosts(p), sizeof *room, &room));
     qsort(c->list, (size_t)c->n, sizeof *c->list, by_seconds);
-    for (int64_t i = 0; i < c->n && c->list[i].seconds < best_s; i++) {
-        int64_t most = 0;
-        set_grid(c, &c->list[i], p);
-        SAF_TRY(saf__plan_fit(p, cap, room, &fits));
-        for (int32_t r = 0; r < p->ranks; r++) most = saf_i64_max(most, p->memory_bytes[r]);
-        least = saf_i64_min(least, most);
-        double s = c->list[i].seconds + again_s(c, p);
-        if (!fits || s >= best_s) continue;
-        best = i;
-        best_s = s;
+    for (int64_t i = 0; i < c->n && c->list[i].seconds < best.seconds; i++) {
+        SAF_TRY(try_grid(c, p, i, true, room, &best));
+        if (cap > 0) SAF_TRY(try_grid(c, p, i, false, room, &best));
     }
-    if (best < 0) {
+    if (best.index < 0) {
         st = saf_fail(SAF_USAGE,
                       "a product of %lld x %lld by %lld x %lld takes %.1f MiB a rank at least, and "
                       "%.1f MiB is all it may take",
                       (long long)p->shape.m, (long long)p->shape.k, (long long)p->shape.k,
-                      (long long)p->shape.n, (double)least / 1048576, (double)cap / 1048576);
+                      (long long)p->shape.n, (double)best.least / 1048576, (double)cap / 1048576);
         goto out;
     }
-    set_grid(c, &c->list[best], p);
-    SAF_TRY(saf__plan_fit(p, cap, room, &fits));
-    p->seconds = best_s;
+    set_grid(c, &c->list[best.index], p);
+    SAF_TRY(saf__plan_fit(p, cap, best.resident, room, &fits));
+    p->seconds = best.seconds;
 out:
     saf_free(&room);
     return st;

@@ -20,6 +20,8 @@ typedef struct {
 saf__share saf__share_of(const saf_product_plan *p, int32_t place);
 /* The part of a span of lines that comes in round u of those of its factor. */
 saf_span saf__round_lines(const saf_product_plan *p, int factor, saf_span lines, int64_t u);
+/* Lines of the largest share. */
+int64_t saf__longest_share(const saf_product_plan *p, int factor);
 /* Rounds over the rows (A) or columns (B) of the largest share; rounds = their product, rows first.
  */
 int64_t saf__rounds_of(const saf_product_plan *p, int factor);
@@ -59,9 +61,11 @@ enum {
 /* Sums of a share's segments: the fewest whole subtrees of the tree of all segments. */
 int64_t saf__subtrees(saf_span segments);
 
-/* Of a grid: chooses whether A and B stay in memory, rounds and batch, the first way that keeps the
- * cap (0: none), and counts it; where none does, what the smallest needs. Errors: NO_MEMORY. */
-saf_status saf__plan_fit(saf_product_plan *p, int64_t cap, saf__host_room *room, bool *fits);
+/* Of a grid, whether A and B stay in memory or not: chooses the fewest rounds that keep the cap (0:
+ * none) and a batch, and counts what that moves and keeps; where none does, what the smallest
+ * needs. Errors: NO_MEMORY. */
+saf_status saf__plan_fit(saf_product_plan *p, int64_t cap, bool resident, saf__host_room *room,
+                         bool *fits);
 
 /* As saf_product_plan_new, of one grid of at most ranks->ranks places: in tests only. */
 saf_status saf__plan_grid(const saf_product_shape *shape, const saf_product_ranks *ranks, int32_t m,

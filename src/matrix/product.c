@@ -146,6 +146,7 @@ saf_status saf_product_new(saf_comm *comm, const saf_product_plan *plan, double 
     p->alpha = rounded(plan->shape.dtype, alpha);
     p->beta = rounded(plan->shape.dtype, beta);
     p->threads = threads;
+    p->held = -1;
     p->io = *io;
     SAF_TRY(saf_comm_agree(comm, saf_comm_dup(comm, &p->comm)));
     SAF_TRY(saf_comm_agree(comm, prepare(p)));
@@ -286,6 +287,7 @@ out:
 saf_status saf_product_step(saf_product *p, bool *done) {
     saf_status st = p->failed;
     p->walk = (saf__walk){.index = 0};
+    p->held = -1;
     if (st == SAF_OK) st = enter(p);
     if (st == SAF_OK) st = work(p);
     if (st == SAF_OK) st = settle(p);

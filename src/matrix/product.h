@@ -61,6 +61,7 @@ struct saf_product {
     int64_t most_tiles; /* of a rank in a round */
     bool entered;       /* the first round, or the end */
     saf__walk walk;
+    int64_t held; /* parts; -1: not counted since the last step */
     saf_status failed;
 };
 

@@ -267,6 +267,24 @@ static inline void case_clear(matrix_case *x) {
     memset(x->times, 0, (size_t)(x->shape.m * x->shape.n));
 }
 
+/* ---- host tables ------------------------------------------------------------------------------*/
+
+enum { HOST_TABLES = 3 };
+
+/* The ranks' hosts as they are, each rank alone, or at most two together. Collective. */
+static inline void host_table(saf_comm *world, int which, int32_t *out) {
+    int32_t real[64], pair[64];
+    int ranks = saf_comm_size(world);
+    if (!CHECK_OK(saf_comm_hosts(world, real))) return;
+    for (int r = 0, hosts = 0; r < ranks; r++) {
+        pair[r] = which == 0 ? real[r] : which == 1 ? r : real[r] * 64 + r / 2;
+        out[r] = -1;
+        for (int q = 0; q < r && out[r] < 0; q++)
+            if (pair[q] == pair[r]) out[r] = out[q];
+        if (out[r] < 0) out[r] = hosts++;
+    }
+}
+
 /* ---- running ----------------------------------------------------------------------------------*/
 
 /* `steps` steps (< 0: all, and the end). */

@@ -88,8 +88,7 @@ static saf_status any_plan(saf_comm *world, const matrix_case *x, uint64_t seed,
     int32_t hosts[64];
     int size = saf_comm_size(world);
     saf_product_ranks ranks = {.ranks = size, .host = hosts};
-    for (int r = 0; r < size; r++)
-        hosts[r] = (int32_t)(seed % 3 == 0 ? 0 : seed % 3 == 1 ? r : r / 2);
+    host_table(world, (int)(seed % HOST_TABLES), hosts);
     if (seed % 4 == 3) ranks.memory_bytes = (int64_t)68 << 20; /* in rounds */
     int32_t m = 1 + (int32_t)(seed / 3 % 3), n = 1 + (int32_t)(seed / 9 % 2),
             k = 1 + (int32_t)(seed / 18 % 3);

@@ -1,0 +1,17 @@
+#!/bin/bash
+# Products over hosts: their bits, and that as many bytes travel as the plan says.
+# shellcheck disable=SC2317 # functions are called by ok
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/cluster/tap.sh
+. tests/cluster/tap.sh
+
+[ "${1:-}" = inside ] || enter "hosts on this machine" tests/cluster/hosts 3
+build=${BUILD:-build}/tests/mpi
+
+multiply() { # multiply PROGRAM RANKS, dealt out to the hosts one by one
+    mpirun -x SAF_TEST_EVERY=23 -np "$2" --hostfile "$HOSTFILE" --map-by node --oversubscribe "$build/$1"
+}
+for ranks in 2 4; do ok "$ranks ranks on hosts" multiply test_matrix $ranks; done
+ok "a product goes on from one grid to another" multiply test_matrix_resume 3
+tap_exit

@@ -1,0 +1,207 @@
+/* How products are cut, and who is to compute what. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "matrix/plan.h"
+
+static const saf_dtype F32 = SAF_DTYPE_F32, F64 = SAF_DTYPE_F64;
+
+static saf_product_plan *plan_of(int64_t m, int64_t n, int64_t k, saf_dtype dtype,
+                                 const saf_product_ranks *ranks) {
+    saf_product_shape shape = {m, n, k, dtype};
+    saf_product_plan *p = NULL;
+    saf_status st = saf_product_plan_new(&shape, ranks, &p);
+    if (st != SAF_OK) print_message("# %s\n", saf_error_text());
+    assert_int_equal(st, SAF_OK);
+    return p;
+}
+
+static int32_t places(const saf_product_plan *p) {
+    return p->grid_m * p->grid_n * p->grid_k;
+}
+
+/* Tiles and segments cover everything once, and are no smaller than they must be. */
+static void check_tiles(int64_t m, int64_t n, int64_t k, saf_dtype dtype) {
+    saf_product_shape s = {m, n, k, dtype};
+    saf_product_tiles t;
+    assert_int_equal(saf_product_tiles_of(&s, &t), SAF_OK);
+    assert_true(t.tile_m >= 1 && t.tile_n >= 1 && t.tile_k >= 1);
+    assert_true(t.tile_m <= 1024 && t.tile_n <= 1024 && t.tile_k <= 4096);
+    assert_true(t.tiles_m * t.tile_m >= m && (t.tiles_m - 1) * t.tile_m < saf_i64_max(m, 1));
+    assert_true(t.tiles_n * t.tile_n >= n && (t.tiles_n - 1) * t.tile_n < saf_i64_max(n, 1));
+    assert_true(t.panels * t.tile_k >= k && (t.panels - 1) * t.tile_k < saf_i64_max(k, 1));
+    assert_int_equal(t.segments & (t.segments - 1), 0);
+    assert_true(t.segments <= SAF__SUMS_MOST);
+    assert_true((t.segments == 0) == (k == 0));
+    int64_t at = 0;
+    for (int64_t g = 0; g < t.segments; g++) {
+        saf_span span = saf_product_segment(&t, g);
+        assert_int_equal(span.begin, at);
+        assert_true(span.end > span.begin);
+        for (int64_t p = span.begin; p < span.end; p++) assert_int_equal(saf__segment_of(&t, p), g);
+        at = span.end;
+    }
+    assert_int_equal(at, t.panels);
+}
+
+static void test_matrix_tiles_cover(void **unused) {
+    static const int64_t lengths[] = {0,   1,    2,    15,   16,   17,   255,   256,
+                                      257, 1009, 1023, 1024, 1025, 4096, 100000};
+    enum { N = sizeof lengths / sizeof lengths[0] };
+    (void)unused;
+    for (int a = 0; a < N; a++)
+        for (int b = 0; b < N; b++)
+            for (int c = 0; c < N; c++)
+                check_tiles(lengths[a], lengths[b], lengths[c], (a + b + c) % 2 ? F32 : F64);
+}
+
+/* What makes results the same from one version to the next: a change here is a change of numbers.
+ */
+static void test_matrix_tiles_stay(void **unused) {
+    static const struct {
+        saf_product_shape shape;
+        saf_product_tiles tiles;
+    } known[] = {
+        {{1024, 1024, 1024, SAF_DTYPE_F32}, {512, 256, 512, 2, 4, 2, 1}},
+        {{1024, 1024, 1024, SAF_DTYPE_F64}, {256, 512, 512, 4, 2, 2, 1}},
+        {{4096, 4096, 4096, SAF_DTYPE_F32}, {1024, 1024, 512, 4, 4, 8, 2}},
+        {{256, 256, 100000, SAF_DTYPE_F32}, {256, 256, 512, 1, 1, 196, 32}},
+        {{50000, 128, 128, SAF_DTYPE_F64}, {1024, 128, 128, 49, 1, 1, 1}},
+        {{1, 5000, 9000, SAF_DTYPE_F32}, {1, 1008, 3008, 1, 5, 3, 1}},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        saf_product_tiles t;
+        assert_int_equal(saf_product_tiles_of(&known[i].shape, &t), SAF_OK);
+        assert_memory_equal(&t, &known[i].tiles, sizeof t);
+    }
+}
+
+/* Every place has one rank; spans cover all tiles. */
+static void check_plan(const saf_product_plan *p) {
+    assert_true(places(p) >= 1 && places(p) <= p->ranks);
+    for (int32_t x = 0; x < places(p); x++) assert_int_equal(p->place[p->rank[x]], x);
+    int32_t idle = 0;
+    for (int32_t r = 0; r < p->ranks; r++) idle += p->place[r] < 0;
+    assert_int_equal(idle, p->ranks - places(p));
+    assert_int_equal(p->row0[0], 0);
+    assert_int_equal(p->col0[0], 0);
+    assert_int_equal(p->seg0[0], 0);
+    assert_int_equal(p->row0[p->grid_m], p->tiles.tiles_m);
+    assert_int_equal(p->col0[p->grid_n], p->tiles.tiles_n);
+    assert_int_equal(p->seg0[p->grid_k], p->tiles.segments);
+}
+
+static void test_matrix_grid_follows_shape(void **unused) {
+    static const int32_t one_host[16] = {0};
+    saf_product_ranks near = {.ranks = 16, .host = one_host}, far = {.ranks = 16};
+    (void)unused;
+    saf_product_plan *p = plan_of(256, 256, 1000000, F32, &near);
+    check_plan(p);
+    assert_int_equal(p->grid_m * p->grid_n, 1);
+    assert_int_equal(p->grid_k, 16);
+    saf_product_plan_free(&p);
+    p = plan_of(500000, 128, 128, F32, &near);
+    check_plan(p);
+    assert_int_equal(p->grid_m, 16);
+    saf_product_plan_free(&p);
+    /* A square over a network: the grid is one, so that rows and columns travel less. */
+    p = plan_of(16384, 16384, 16384, F64, &far);
+    check_plan(p);
+    assert_int_equal(p->grid_m, 4);
+    assert_int_equal(p->grid_n, 4);
+    assert_int_equal(p->grid_k, 1);
+    saf_product_plan_free(&p);
+    /* Too little work to be worth a network: everybody else is idle. */
+    p = plan_of(200, 200, 200, F32, &far);
+    check_plan(p);
+    assert_int_equal(places(p), 1);
+    saf_product_plan_free(&p);
+}
+
+static void test_matrix_shares_follow_speed(void **unused) {
+    static const double speed[3] = {60e9, 20e9, 20e9};
+    saf_product_ranks ranks = {.ranks = 3, .speed = speed, .link_bytes_s = 1e12};
+    (void)unused;
+    saf_product_plan *p = plan_of(20480, 1000, 2000, F32, &ranks);
+    check_plan(p);
+    assert_int_equal(p->grid_m, 3);
+    assert_int_equal(p->row0[1], 12);
+    assert_int_equal(p->row0[2], 16);
+    saf_product_plan_free(&p);
+}
+
+/* Primes, and more ranks than there are tiles. */
+static void test_matrix_any_ranks(void **unused) {
+    (void)unused;
+    for (int32_t n = 1; n <= 40; n++) {
+        saf_product_ranks ranks = {.ranks = n, .link_bytes_s = 1e10};
+        saf_product_plan *p = plan_of(3000, 2000, 5000, F64, &ranks);
+        check_plan(p);
+        saf_product_plan_free(&p);
+        p = plan_of(n, 0, 7, F64, &ranks);
+        check_plan(p);
+        saf_product_plan_free(&p);
+    }
+}
+
+static void test_matrix_keeps_the_cap(void **unused) {
+    saf_product_ranks ranks = {.ranks = 4};
+    bool streamed = false, rounds = false;
+    (void)unused;
+    double before = 0;
+    for (int64_t mib = 2048; mib >= 100; mib = mib * 3 / 4) {
+        ranks.memory_bytes = mib << 20;
+        saf_product_plan *p = plan_of(8192, 8192, 8192, F64, &ranks);
+        check_plan(p);
+        for (int r = 0; r < 4; r++) assert_true(p->memory_bytes[r] <= ranks.memory_bytes);
+        int64_t read = 0;
+        for (int r = 0; r < 4; r++) read += p->bytes_read[r];
+        if (p->resident) assert_int_equal(read, 2 * 8192LL * 8192 * 8); /* each once */
+        assert_true(p->seconds >= before);                              /* less memory is no gain */
+        before = p->seconds;
+        streamed = streamed || !p->resident;
+        rounds = rounds || p->rounds > 1;
+        saf_product_plan_free(&p);
+    }
+    assert_true(streamed && rounds);
+}
+
+/* Panels of a 2 x 2 grid on four hosts: each rank receives half of its rows of A and columns of B.
+ */
+static void test_matrix_models_panels(void **unused) {
+    saf_product_shape shape = {4096, 4096, 4096, SAF_DTYPE_F32};
+    saf_product_ranks ranks = {.ranks = 4};
+    saf_product_plan *p = NULL;
+    (void)unused;
+    assert_int_equal(saf__plan_grid(&shape, &ranks, 2, 2, 1, &p), SAF_OK);
+    for (int r = 0; r < 4; r++) {
+        assert_int_equal(p->bytes_received[r], 2 * 2048LL * 4096 * 4 / 2);
+        assert_int_equal(p->bytes_read[r], 2 * 2048LL * 4096 * 4 / 2);
+    }
+    saf_product_plan_free(&p);
+    static const int32_t rows[4] = {0, 0, 1, 1}; /* A stays on a host, B does not */
+    ranks.host = rows;
+    assert_int_equal(saf__plan_grid(&shape, &ranks, 2, 2, 1, &p), SAF_OK);
+    int64_t sum = 0;
+    for (int r = 0; r < 4; r++) sum += p->bytes_received[r];
+    assert_int_equal(sum, 2 * 4096LL * 4096 * 4 / 2);
+    saf_product_plan_free(&p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_matrix_tiles_cover),
+        cmocka_unit_test(test_matrix_tiles_stay),
+        cmocka_unit_test(test_matrix_grid_follows_shape),
+        cmocka_unit_test(test_matrix_shares_follow_speed),
+        cmocka_unit_test(test_matrix_any_ranks),
+        cmocka_unit_test(test_matrix_keeps_the_cap),
+        cmocka_unit_test(test_matrix_models_panels),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -19,8 +19,8 @@ static const char *self;
 
 /* ---- the ranks ------------------------------------------------------------------------------- */
 
-/* The thread sanitizer makes the end of a rank so slow that its neighbour, who grants it a third of this
- * time more, would speak as well. */
+/* The thread sanitizer makes the end of a rank so slow that its neighbour, who grants it a third of
+ * this time more, would speak as well. */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define SLOW

@@ -90,7 +90,9 @@ typedef struct saf_checkpoint saf_checkpoint;
 /* The newest good checkpoint of this results file; *out is NULL when there is none at all. One
  * that is damaged, cannot be read or is no regular file is named in a warning and the one before is
  * tried. Errors: BAD_INPUT (there are checkpoints and none is good; the newest good one is of a
- * newer schema), IO (the folder cannot be listed), NO_MEMORY. */
+ * newer schema), IO (the folder cannot be listed; none is good and one could not be read),
+ * NO_MEMORY.
+ */
 saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out);
 /* Its path alone, unread (saf_free); NULL when there is none. Errors: IO, NO_MEMORY. */
 saf_status saf_checkpoint_newest(const char *output, char **path);

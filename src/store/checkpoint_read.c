@@ -77,7 +77,7 @@ saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out) 
     saf_status st = SAF_OK;
     saf__checkpoint_list list = {0};
     int64_t bad = 0;
-    bool newer = false;
+    bool newer = false, unread = false;
     *out = NULL;
     SAF_TRY(saf__checkpoint_list_read(output, &list));
     for (int64_t i = list.n - 1; i >= 0; i--) {
@@ -87,10 +87,14 @@ saf_status saf_checkpoint_open_newest(const char *output, saf_checkpoint **out) 
         if (st == SAF_OK || !may_go_back(st, newer)) goto out;
         if (access(file->path, F_OK) != 0 && errno == ENOENT) continue; /* removed meanwhile */
         saf_log(SAF_LOG_WARNING, "checkpoint %s cannot be used: %s", file->path, saf_error_text());
+        unread = unread || st == SAF_IO;
         bad++;
     }
     st = SAF_OK;
-    if (bad > 0)
+    if (unread) /* they may be good: nobody should be told to give them up */
+        st = saf_fail(SAF_IO, "%s: none of its %lld checkpoints can be read (%s.ckpt-*)", output,
+                      (long long)bad, output);
+    else if (bad > 0)
         st = saf_fail(SAF_BAD_INPUT,
                       "%s: none of its %lld checkpoints can be used (%s.ckpt-*); --fresh removes "
                       "them and starts over",

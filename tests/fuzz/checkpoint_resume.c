@@ -1,5 +1,6 @@
 #include "checkpoint_resume.h"
 
+#include <sanitizer/lsan_interface.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -20,8 +21,12 @@ int32_t resume_make(const char *model) {
     (void)unlink(model);
     FUZZ_CHECK(saf_model_shape_read("1:32:2:1:16:32", &o));
     FUZZ_CHECK(saf_model_make(model, &o) == SAF_OK);
+    /* Its list of merges is empty: saf's pointer to it is one behind its block, which looks lost.
+     */
+    __lsan_disable();
     FUZZ_CHECK(saf_gguf_open(model, &gguf) == SAF_OK);
     FUZZ_CHECK(saf_tokenizer_new(gguf, &tokenizer) == SAF_OK);
+    __lsan_enable();
     (void)unlink(model);
     FUZZ_CHECK(atexit(forget) == 0);
     return saf_tokenizer_vocab(tokenizer);

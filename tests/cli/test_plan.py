@@ -2,16 +2,23 @@
 what it says against counts made here, which choice it makes as links and memory change, and its errors."""
 import json
 import os
+import resource
 import struct
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
 from saftest import STORIES, Tap, job_file, saf, scratch  # noqa: E402
 
 tap = Tap()
+# of the processor, whatever else runs; more where the compiler checks what the program does
+LIMIT_S = 5 if os.environ.get("BUILD", "build") == "build" else 50
 HUGE = ["--arch", "llama", "--shape", "126:16384:128:8:128:53248", "--vocab-size", "128256"]
 SMALL = ["--arch", "qwen3", "--shape", "28:1024:16:8:128:3072", "--vocab-size", "151936"]
+
+
+def spent():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def header(folder, name, words):
@@ -91,11 +98,12 @@ def what_fits(folder):
     tap.ok(three["layouts"][0]["short_bytes"] > 1e10, "and lack tens of GB")
     p = saf("plan", text, "--cluster", cluster(folder, host(count=3, memory_gb=128.0)))
     tap.ok(p.returncode == 1 and "why        does not fit:" in p.stdout and "GB short" in p.stdout, "as text", p.stdout)
-    start = time.time()
+    many_s = spent()
     many = plan("1,000 hosts", text, "--cluster",
                 cluster(folder, host(count=500), host(count=300, memory_gb=256.0, bandwidth_gbs=150.0),
                         host(count=200, memory_gb=64.0, gflops=500.0)))
-    tap.ok(time.time() - start < 5, "within 5 seconds", f"{time.time() - start} s")
+    many_s = spent() - many_s
+    tap.ok(many_s < LIMIT_S, f"within {LIMIT_S} seconds", f"{many_s} s")
     tap.ok(many["layouts"][0]["fits"] and many["looked_at"] > 100, "of many layouts one that fits")
     big = plan("10,000 hosts", text, "--cluster", cluster(folder, host(count=10000)))
     tap.ok(big["layouts"][0]["fits"], "fit")
@@ -111,7 +119,7 @@ def what_pays(folder):
                 cluster(folder, host(count=2, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, link_gbit=0.1, latency_us=200.0)))
     tap.equal(grid(slow["layouts"][0]), [1, 1, 1], "one sequence over a slow link: one host")
     tap.ok("one host alone is" in slow["why"], "and why", slow["why"])
-    tap.ok(any("so they would not" in r for r in slow["rules"][1:]) or len(slow["rules"]) > 0, "rules are shown")
+    tap.ok(len(slow["rules"]) == 2 and all("this plan says" in r for r in slow["rules"]), "rules are shown", slow["rules"])
     fast = plan("100 Gbit/s", text, "--cluster",
                 cluster(folder, host(count=2, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, link_gbit=100.0, latency_us=3.0)))
     tap.equal(grid(fast["layouts"][0]), [1, 1, 2], "over a fast one: a tensor split")

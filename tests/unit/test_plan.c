@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,6 +19,13 @@
     do {                                                                   \
         if ((expr) != SAF_OK) fail_msg("%s: %s", #expr, saf_error_text()); \
     } while (0)
+
+/* A plan for a thousand hosts: five seconds, more where the compiler checks what it does. */
+#ifdef __SANITIZE_ADDRESS__
+enum { LIMIT_S = 50 };
+#else
+enum { LIMIT_S = 5 };
+#endif
 
 static char folder[] = "/tmp/saf-plan-XXXXXX";
 static char path[64];
@@ -289,9 +297,9 @@ static void test_plan_thousands_of_hosts(void **state) {
     hosts[2].read_bytes_s /= 4;
     saf_plan_work work = eight;
     work.requests = 1000;
-    double start = saf_clock_s();
+    clock_t start = clock(); /* of this process: others may keep the cores busy */
     saf_plan plan = plan_of(&m, hosts, 3, &work);
-    assert_true(saf_clock_s() - start < 5);
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < LIMIT_S);
     assert_true(plan.choices[0].fits);
     double alone = plan.choices[0].job_s;
     saf_plan_free(&plan);

@@ -197,6 +197,9 @@ saf_status saf_job_plan_make(const saf_job *job, const saf_job_plan_options *o, 
     saf_run_options options = {.quiet = true, .command_line = ""};
     saf__session s = {.job = job, .options = &options, .ranks = 1};
     *out = (saf_job_plan){0};
+    if (!job->model.shape && !job->model.path)
+        return saf_fail(SAF_USAGE, "%s: a job without a model: there is no layout to plan",
+                        job->path);
     if (job->model.shape)
         SAF_TRY(open_made(job, &s.gguf));
     else

@@ -171,6 +171,8 @@ def errors(folder):
         refused(folder, text, 2, says, "--cluster", job_file(folder, body, "cluster.cfg"))
     good = cluster(folder, host(count=2))
     refused(folder, text, 2, "no layout of", "--cluster", good, "layout.tensor=3")
+    no_model = job_file(folder, f'job = "bench"; bench: {{ suites = ["comm"]; }}; output: {{ file = "{folder}/x.h5"; }};', "b.cfg")
+    refused(folder, no_model, 2, "a job without a model", "--cluster", good)
     refused(folder, text, 2, "is not understood", "--cluster", good, "--ranks", "two")
     refused(folder, text, 2, "a cluster file says all", "--cluster", good, "--hosts", "x")
     refused(folder, text, 2, "unknown or incomplete option", "--fast")

@@ -267,6 +267,12 @@ static inline void case_clear(matrix_case *x) {
     memset(x->times, 0, (size_t)(x->shape.m * x->shape.n));
 }
 
+/* Of many cases every one, or as many as SAF_TEST_EVERY says where ranks meet slowly. */
+static inline int every(void) {
+    const char *n = getenv("SAF_TEST_EVERY");
+    return n && atoi(n) > 0 ? atoi(n) : 1;
+}
+
 /* ---- host tables ------------------------------------------------------------------------------*/
 
 enum { HOST_TABLES = 3 };

@@ -26,12 +26,6 @@ static void run_shape(saf_comm *world, saf_dtype dtype, int64_t m, int64_t n, in
     case_free(&x);
 }
 
-/* Of many cases every one, or as many as SAF_TEST_EVERY says where ranks meet slowly. */
-static int every(void) {
-    const char *n = getenv("SAF_TEST_EVERY");
-    return n && atoi(n) > 0 ? atoi(n) : 1;
-}
-
 static void test_matrix_small_sizes(saf_comm *world) {
     static const int64_t sizes[] = {0, 1, 3, 31, 32, 33};
     static const double factors[][2] = {{1, 0}, {1, 1}, {0, 0.5}, {-0.75, 0}, {2.5, -1.25}, {0, 0}};

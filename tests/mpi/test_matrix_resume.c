@@ -132,7 +132,7 @@ out:
 static void test_matrix_resumes_elsewhere(saf_comm *world) {
     matrix_case x;
     if (CHECK_OK(case_new(&x, SAF_DTYPE_F32, 530, 520, 8200, 1.5, 0.25)))
-        for (uint64_t seed = 0; seed < 24; seed++)
+        for (uint64_t seed = 0; seed < 24; seed += (uint64_t)every())
             stop_twice(world, &x, seed, (int64_t)(seed % 7 * 3), (int64_t)(seed % 5 * 3));
     case_free(&x);
 }
@@ -141,7 +141,7 @@ static void test_matrix_resumes_elsewhere(saf_comm *world) {
 static void test_matrix_resumes_in_rounds(saf_comm *world) {
     matrix_case x;
     if (CHECK_OK(case_new(&x, SAF_DTYPE_F64, 1500, 1100, 1300, 1, 0)))
-        for (uint64_t seed = 3; seed < 27; seed += 4)
+        for (uint64_t seed = 3; seed < 27; seed += 4 * (uint64_t)every())
             stop_twice(world, &x, seed, (int64_t)seed * 2, (int64_t)seed);
     case_free(&x);
 }

@@ -78,7 +78,7 @@ static bool forget_peak(void) {
  * at their first use, which has been before. Each rank by itself, as shared memory counts in full
  * for all that use it. */
 static void test_matrix_memory(saf_comm *world) {
-    static const size_t ALREADY = (size_t)48 << 20, MESSAGES = (size_t)8 << 20;
+    static const size_t ALREADY = (size_t)48 << 20, MESSAGES = (size_t)16 << 20;
     matrix_case x;
     int32_t hosts[64];
     saf_product_plan *plan = NULL;

@@ -75,14 +75,15 @@ out:
 }
 
 static saf_status make_work(const saf_job *job, saf__session *s, saf_plan_work *work) {
-    *work = (saf_plan_work){.kv_type = job->model.kv_type,
-                            .sequences = job->run.sequences,
-                            .micro_batch = job->run.micro_batch,
-                            .chunk = job->run.chunk,
-                            .threads = job->layout.threads,
-                            .replicas = job->layout.replicas,
-                            .stages = job->layout.pipeline,
-                            .tensor = job->layout.tensor};
+    *work = (saf_plan_work){
+        .kv_type = job->model.kv_type,
+        .sequences = job->run.sequences,
+        .micro_batch = job->run.micro_batch,
+        .chunk = job->run.chunk,
+        .threads = job->layout.threads,
+        .replicas = job->layout.replicas,
+        .stages = job->layout.n_stages > 0 ? job->layout.n_stages : job->layout.pipeline,
+        .tensor = job->layout.tensor};
     if (job->kind != SAF_JOB_BENCH) return read_requests(job, s, work);
     bench_work(job, work);
     return SAF_OK;

@@ -6,6 +6,31 @@
 static saf_comm_request *oldest, *newest;
 static uint64_t events;
 
+/* Requests that are over, to be used again: most of one is room for a header, which need not be
+ * cleared for every message. */
+enum { SPARE_MOST = 64 };
+static saf_comm_request *spare;
+static int n_spare;
+
+static saf_status request_new(saf_comm_request **out) {
+    saf_comm_request *r = spare;
+    if (!r) return saf_alloc(1, sizeof *r, out);
+    spare = r->next;
+    n_spare--;
+    memset(r, 0, offsetof(saf_comm_request, header) + SAF__HEADER_BYTES);
+    *out = r;
+    return SAF_OK;
+}
+
+static void free_spares(void) {
+    while (spare) {
+        saf_comm_request *r = spare;
+        spare = r->next;
+        saf_free(&r);
+    }
+    n_spare = 0;
+}
+
 static void enlist(saf_comm_request *r) {
     r->before = newest;
     *(newest ? &newest->next : &oldest) = r;
@@ -20,6 +45,12 @@ static void request_free(saf_comm_request **request) {
         if (listed) *(r->next ? &r->next->before : &newest) = r->before;
         saf_free(&r->scratch);
         saf_free(&r->error);
+    }
+    if (r && n_spare < SPARE_MOST) {
+        r->next = spare;
+        spare = r;
+        n_spare++;
+        *request = NULL;
     }
     saf_free(request);
 }
@@ -53,7 +84,7 @@ static saf_status start_send(saf_comm *comm, int dest, saf_tag tag, const saf_te
         st = saf__comm_fail(comm, SAF_DEFECT, "sends a tensor without data");
         goto out;
     }
-    SAF_TRY(saf_alloc(1, sizeof *r, &r));
+    SAF_TRY(request_new(&r));
     r->comm = comm;
     r->tag = tag;
     r->peer = dest;
@@ -82,7 +113,7 @@ static saf_status start_recv(saf_comm *comm, int source, saf_tag tag, size_t cap
                             (int)t->dtype, t->data, capacity_bytes);
         goto out;
     }
-    SAF_TRY(saf_alloc(1, sizeof *r, &r));
+    SAF_TRY(request_new(&r));
     r->comm = comm;
     r->tag = tag;
     r->peer = source;
@@ -131,6 +162,7 @@ void saf_comm_progress(void) {
 }
 
 void saf__drop_requests(const saf_comm *comm) {
+    free_spares();
     for (saf_comm_request *r = oldest; r; r = r->next) {
         if (r->comm != comm || r->complete) continue;
         set_failed(r, saf__comm_fail(comm, SAF_DEFECT,
@@ -182,17 +214,29 @@ saf_status saf_comm_irecv(saf_comm *comm, int source, saf_tag tag, size_t capaci
     return st;
 }
 
+/* Started and waited for under one look at the clock. */
+static saf_status finish_started(saf_comm_request **request, saf_count_kind kind, double t0) {
+    saf_comm_request *r = *request;
+    saf_status st = r->complete ? SAF_OK : saf__wait_until(r->comm, is_complete, r);
+    if (st != SAF_OK) set_failed(r, st); /* it can never complete */
+    st = finish(request);
+    saf__count(kind, 0, 0, saf_clock_s() - t0);
+    return st;
+}
+
 saf_status saf_comm_send(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t) {
     saf_comm_request *r = NULL;
-    saf_status st = saf_comm_isend(comm, dest, tag, t, &r);
-    return st != SAF_OK ? st : saf_comm_wait(&r);
+    double t0 = saf_clock_s();
+    saf_status st = start_send(comm, dest, tag, t, &r);
+    return st != SAF_OK ? st : finish_started(&r, SAF_COUNT_SEND, t0);
 }
 
 saf_status saf_comm_recv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
                          saf_tensor *t) {
     saf_comm_request *r = NULL;
-    saf_status st = saf_comm_irecv(comm, source, tag, capacity_bytes, t, &r);
-    return st != SAF_OK ? st : saf_comm_wait(&r);
+    double t0 = saf_clock_s();
+    saf_status st = start_recv(comm, source, tag, capacity_bytes, t, &r);
+    return st != SAF_OK ? st : finish_started(&r, SAF_COUNT_RECV, t0);
 }
 
 saf_status saf_comm_test(saf_comm_request **request, bool *done) {
@@ -204,15 +248,7 @@ saf_status saf_comm_test(saf_comm_request **request, bool *done) {
 }
 
 saf_status saf_comm_wait(saf_comm_request **request) {
-    saf_comm_request *r = *request;
-    if (!r) return SAF_OK;
-    saf_count_kind kind = kind_of(r);
-    double t0 = saf_clock_s();
-    saf_status st = r->complete ? SAF_OK : saf__wait_until(r->comm, is_complete, r);
-    if (st != SAF_OK) set_failed(r, st); /* it can never complete */
-    st = finish(request);
-    saf__count(kind, 0, 0, saf_clock_s() - t0);
-    return st;
+    return *request ? finish_started(request, kind_of(*request), saf_clock_s()) : SAF_OK;
 }
 
 typedef struct {

@@ -13,8 +13,9 @@
 static const double POLL_S = 1e-3;       /* before the first sleep */
 static const double EARNED_SHARE = 2;    /* or for this much of what it has worked, */
 static const double EARNED_MOST_S = 0.1; /* up to this */
-static const double RUNG_S = 100e-6;     /* and after somebody rang */
-static const double MOVED_S = 50e-6;     /* a poll that computes for longer has moved data */
+static const double FREE_S = 5e-6;   /* shorter waits ask for no processor time: that takes long */
+static const double RUNG_S = 100e-6; /* and after somebody rang */
+static const double MOVED_S = 50e-6; /* a poll that computes for longer has moved data */
 static const double SLEEP_SHARE = 0.01, SLEEP_LEAST_S = 20e-6, SLEEP_MOST_S = 5e-3;
 static const double CORE_SHARE = 0.025; /* of a core, for one that sleeps and polls by turns */
 
@@ -36,6 +37,12 @@ static double allowance_s(const saf_comm *comm) {
 static void spend(double polled_s) {
     earned_s = earned_s > polled_s ? earned_s - polled_s : 0;
     ended_core_s = core_s();
+}
+
+/* A wait that was over before its allowance was looked up: polling all the time, it took as much of
+ * the processor, and that was no work. */
+static void spend_briefly(double polled_s) {
+    ended_core_s += polled_s;
 }
 
 /* Sleeping and looking by turns. */
@@ -86,7 +93,7 @@ static void stop_turns(turns *t) {
 }
 
 static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, void *what) {
-    double start = 0, busy_until = 0, allowed_s = 0;
+    double start = 0, now = 0, busy_until = 0, allowed_s = 0;
     uint64_t moved = 0;
     for (;;) {
         bool done = false;
@@ -94,7 +101,10 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
         uint64_t now_moved = saf__progress();
         saf_status st = poll(what, &done);
         if (st != SAF_OK || done) {
-            if (start != 0) spend(fmin(saf_clock_s() - start, allowed_s));
+            if (allowed_s > 0)
+                spend(fmin(saf_clock_s() - start, allowed_s));
+            else
+                spend_briefly(now - start);
             return st;
         }
         if (comm->transport->alone) {
@@ -104,12 +114,15 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
             moved = now_moved;
             continue;
         }
-        double now = saf_clock_s();
+        now = saf_clock_s();
         if (start == 0) {
             start = now;
-            allowed_s = allowance_s(comm);
-            busy_until = now + allowed_s;
+            busy_until = start + FREE_S;
             saf__watch_waiting(true);
+        }
+        if (allowed_s == 0 && now >= start + FREE_S) {
+            allowed_s = allowance_s(comm);
+            busy_until = start + allowed_s;
         }
         /* MPI moves data only inside its calls: while a large message flows, keep calling. */
         if (moved_data(t)) busy_until = now + POLL_S;

@@ -76,6 +76,8 @@ typedef enum {
     SAF_TAG_PANEL,       /* a tile of a factor of a matrix product */
     SAF_TAG_SUM,         /* what a rank's segments of a tile of a product add up to */
     SAF_TAG_BENCH,       /* messages that are only measured */
+    SAF_TAG_REGION,      /* what a rank wants of a matrix that another one has the file of */
+    SAF_TAG_VALUES,      /* its values */
     SAF_TAG_COUNT
 } saf_tag;
 
@@ -118,6 +120,11 @@ saf_status saf_comm_test_any(saf_comm_request **requests, int n, int *index);
  * long while it sends calls this now and then, between two layers say. It also tells the watchdog
  * that this rank gets on. */
 void saf_comm_progress(void);
+/* Local. From now on this rank calls `what` whenever it waits for others, at every look, and in
+ * saf_comm_progress: so it can answer requests of ranks that it does not know to wait for. `what`
+ * is quick or does somebody's work, sends and receives without blocking (saf_comm_isend, irecv,
+ * test, test_any), and waits for nothing. NULL: nothing is called, as at first. */
+void saf_comm_serve(void (*what)(void *ctx), void *ctx);
 /* Local. Gives up a receive that will never be matched; one that has been is used up. A send is
  * waited for. */
 void saf_comm_cancel(saf_comm_request **request);

@@ -156,9 +156,28 @@ uint64_t saf__progress(void) {
     return events;
 }
 
+/* ---- what is done for others while this rank waits ---- */
+
+static void (*service)(void *ctx);
+static void *service_ctx;
+
+void saf_comm_serve(void (*what)(void *ctx), void *ctx) {
+    service = what;
+    service_ctx = ctx;
+}
+
+void saf__serve(void) {
+    void (*what)(void *ctx) = service;
+    if (!what) return;
+    service = NULL; /* it may call what looks for messages */
+    what(service_ctx);
+    service = what;
+}
+
 void saf_comm_progress(void) {
     saf__watch_moved();
     (void)saf__progress();
+    saf__serve();
 }
 
 void saf__drop_requests(const saf_comm *comm) {

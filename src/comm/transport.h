@@ -102,6 +102,8 @@ saf_status saf__wait_until(const saf_comm *comm, saf__poll poll, void *what);
 /* Moves every message under way on, as far as it goes without waiting. The value changes when
  * something has moved. */
 uint64_t saf__progress(void);
+/* Calls what saf_comm_serve set, unless it is that which calls. */
+void saf__serve(void);
 /* The requests of a communicator that ends: they fail instead of being waited for. */
 void saf__drop_requests(const saf_comm *comm);
 /* Waits for all of n operations; the first error is returned when none is left pending. */

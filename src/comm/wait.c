@@ -99,6 +99,7 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
         bool done = false;
         prepare(t);
         uint64_t now_moved = saf__progress();
+        saf__serve();
         saf_status st = poll(what, &done);
         if (st != SAF_OK || done) {
             if (allowed_s > 0)

@@ -136,7 +136,7 @@ typedef struct {
     int64_t ldy;
     float *sum; /* NULL, or what y is added to */
     int64_t ldsum;
-} saf_product;
+} saf_row_product;
 
 /* Of each of n products, y[t, r] = sum_k x[t, k] * w[r, k], every t of the batch and r in [0, R);
  * then, where there is a sum, sum[t, r] += y[t, r]. The products read the same x, and the threads
@@ -161,7 +161,7 @@ typedef struct {
  *          float weights: acc = fma(x[t,k], w[r,k], acc), k ascending, acc starts at 0
  * Errors   none: shapes are checked where they are made
  * Source   the GGUF type definitions; DESIGN "Numbers" */
-void saf_matmul(const saf_product *products, int n, const saf_acts *x);
+void saf_matmul(const saf_row_product *products, int n, const saf_acts *x);
 
 /* finite[t] becomes false where a value of row t is not finite, and stays as it is elsewhere. Team.
  */

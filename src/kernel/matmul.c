@@ -10,13 +10,13 @@
 
 typedef struct {
     const saf__kernels *kernels;
-    const saf_product *p;
+    const saf_row_product *p;
     const saf__acts_view *a;
     size_t tile_bytes;
     int64_t tiles, cost; /* of a tile */
 } product;
 
-static product product_of(const saf_product *p, const saf__acts_view *a) {
+static product product_of(const saf_row_product *p, const saf__acts_view *a) {
     size_t tile_bytes = saf__tile_bytes(p->w->dtype, p->w->cols);
     return (product){.kernels = saf__kernels_get(),
                      .p = p,
@@ -108,7 +108,7 @@ static int64_t tiles_before(const product *m, int64_t at) {
     return saf_i64_min((at + m->cost / 2) / m->cost, m->tiles);
 }
 
-void saf_matmul(const saf_product *products, int n, const saf_acts *x) {
+void saf_matmul(const saf_row_product *products, int n, const saf_acts *x) {
     const saf__acts_view *a = saf__acts_view_of(x);
     int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), total = 0, start = 0;
     for (int i = 0; i < n; i++) {

@@ -181,7 +181,7 @@ saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits
     const saf_span vocab = s->slice->range.vocab;
     int64_t D = s->p->width, V = s->p->vocab;
     saf__meetings *m = s->meetings;
-    const saf_product product = {head, logits + vocab.begin, V, NULL, 0};
+    const saf_row_product product = {head, logits + vocab.begin, V, NULL, 0};
     bool *mine = finite;
     if (row0 < 0 || n < 0 || n > s->max_logits - row0)
         return saf_fail(SAF_DEFECT, "rows %lld of logits, from %lld on, of %lld", (long long)n,

@@ -44,10 +44,10 @@ static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_se
     const saf_slice_range *r = &s->slice->range;
     int64_t T = batch->tokens, D = p->width, C = p->head_width;
     saf_kv_type type = saf__kv_cache_type(s->kv);
-    const saf_product qkv[] = {{&l->q, s->q, s->q_width, NULL, 0},
-                               {&l->k, s->k, s->kv_width, NULL, 0},
-                               {&l->v, s->v, s->kv_width, NULL, 0}};
-    const saf_product o = {&l->o, s->h, s->width, x + r->width.begin, D};
+    const saf_row_product qkv[] = {{&l->q, s->q, s->q_width, NULL, 0},
+                                   {&l->k, s->k, s->kv_width, NULL, 0},
+                                   {&l->v, s->v, s->kv_width, NULL, 0}};
+    const saf_row_product o = {&l->o, s->h, s->width, x + r->width.begin, D};
     const saf_attn_heads heads = {.q_bias = l->q_bias,
                                   .k_bias = l->k_bias,
                                   .v_bias = l->v_bias,
@@ -87,8 +87,9 @@ static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batc
     const saf_model_params *p = s->p;
     const saf_slice_range *r = &s->slice->range;
     int64_t T = batch->tokens, D = p->width, F = s->ff_width;
-    const saf_product gate_up[] = {{&l->gate, s->gate, F, NULL, 0}, {&l->up, s->up, F, NULL, 0}};
-    const saf_product down = {&l->down, s->h, s->width, x + r->width.begin, D};
+    const saf_row_product gate_up[] = {{&l->gate, s->gate, F, NULL, 0},
+                                       {&l->up, s->up, F, NULL, 0}};
+    const saf_row_product down = {&l->down, s->h, s->width, x + r->width.begin, D};
     saf_acts *acts = s->meetings ? s->meetings->acts : s->acts;
     bool quantise = quantised(&l->down);
     saf_acts_set_norm(s->acts, x, D, l->ffn_norm, p->norm_eps, T, D,

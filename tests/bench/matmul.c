@@ -71,7 +71,7 @@ static double product_s(bench *b, bool quantise_each) {
             if (quantise_each)
                 saf_acts_set(b->acts, b->x, b->cols, b->tokens, b->cols,
                              saf_dtype_is_quantised(b->dtype));
-            const saf_product product = {.w = &b->w[i % b->n], .y = b->y, .ldy = b->rows + 16};
+            const saf_row_product product = {.w = &b->w[i % b->n], .y = b->y, .ldy = b->rows + 16};
             saf_matmul(&product, 1, b->acts);
         }
     }

@@ -92,7 +92,7 @@ static void product(const saf_weight *w, saf_acts *acts, const float *x, int64_t
 #pragma omp parallel num_threads(threads)
     {
         saf_acts_set(acts, x, ldx, tokens, w->cols, quantise);
-        saf_matmul(&(saf_product){w, y, ldy, NULL, 0}, 1, acts);
+        saf_matmul(&(saf_row_product){w, y, ldy, NULL, 0}, 1, acts);
     }
 }
 
@@ -239,7 +239,7 @@ static void test_matmul_does_not_depend_on_threads_or_company(void **state) {
             bool quantise = saf_dtype_is_quantised(w.dtype);
             /* outside of a parallel region */
             saf_acts_set(acts, x, COLS, TOKENS, COLS, quantise);
-            saf_matmul(&(saf_product){&w, together, ROWS, NULL, 0}, 1, acts);
+            saf_matmul(&(saf_row_product){&w, together, ROWS, NULL, 0}, 1, acts);
             for (int n = 2; n <= 3; n++) {
                 product(&w, acts, x, COLS, TOKENS, threads, ROWS, n);
                 assert_memory_equal(together, threads, sizeof together);
@@ -271,7 +271,7 @@ static void test_matmul_takes_several_products_at_once(void **state) {
         int64_t T = tokens[i % 3];
         uint8_t *raw[N];
         saf_weight w[N];
-        saf_product products[N];
+        saf_row_product products[N];
         if (saf_kernels_init(kernel_names[i % KERNEL_NAMES]) != SAF_OK)
             assert_int_equal(saf_kernels_init(NULL), SAF_OK);
         memset(want, 0, sizeof want);
@@ -279,7 +279,7 @@ static void test_matmul_takes_several_products_at_once(void **state) {
             saf_dtype dtype = weight_types[(i / 3 + m * 2) % WEIGHT_TYPES];
             raw[m] = util_weights(dtype, rows[m], COLS, FILL_USUAL);
             w[m] = util_pack(dtype, rows[m], COLS, raw[m]);
-            products[m] = (saf_product){&w[m], y[m], LD, m == 1 ? sum : NULL, LD};
+            products[m] = (saf_row_product){&w[m], y[m], LD, m == 1 ? sum : NULL, LD};
             product(&w[m], acts, x, COLS, T, want[m], LD, 1);
         }
         for (int threads = 1; threads <= MOST_THREADS; threads++) {

@@ -95,7 +95,7 @@ static void test_rows_are_quantised_as_they_are_made(void **state) {
     assert_int_equal(saf_acts_new(ROWS, WIDE, &acts), SAF_OK);
     util_fill(x, ROWS * WIDE, 1);
     util_fill(weight, WIDE, 1);
-    const saf_product product = {&w, got, 5, NULL, 0};
+    const saf_row_product product = {&w, got, 5, NULL, 0};
     EACH_SET(set) {
         for (int64_t rows = 1; rows <= ROWS; rows += rows < 3 ? 1 : 10) {
             for (int gated = 0; gated < 2; gated++) {

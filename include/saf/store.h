@@ -9,6 +9,7 @@
 
 #include "saf/core.h"
 #include "saf/store_checkpoint.h"
+#include "saf/store_product.h"
 #include "saf/store_suites.h"
 
 enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };
@@ -133,11 +134,10 @@ typedef struct {
     int64_t n_entries;
     saf_result_entry *timeline; /* rank by rank, as they ended; where it was recorded */
     saf_result_bench bench;     /* bench jobs; empty elsewhere */
+    saf_result_product product; /* matmul jobs */
 } saf_results;
 
 void saf_results_free(saf_results *r); /* the members; leaves {0} */
-
-typedef struct saf_results_writer saf_results_writer;
 
 /* Creates PATH.part, so that a folder that is missing or cannot be written shows before anything
  * is computed. Errors: CANNOT_CREATE. */

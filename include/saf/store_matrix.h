@@ -41,6 +41,8 @@ saf_status saf_matrix_read(saf_matrix *m, bool transposed, int64_t row0, int64_t
 /* XXH3-128 of shape, type and all values, in an order that follows from shape and chunks: reads
  * everything once, some MiB at a time. Errors: as reading. */
 saf_status saf_matrix_fingerprint(saf_matrix *m, char hex[33]);
+/* The same of 16 pieces of rows: tells one matrix from another without reading all of it. */
+saf_status saf_matrix_sample(saf_matrix *m, char hex[33]);
 void saf_matrix_close(saf_matrix **m);
 
 /* ---- writing ---- */
@@ -56,6 +58,9 @@ saf_status saf_matrix_create(const char *name, const saf_matrix_shape *shape,
  * (beyond the matrix). */
 saf_status saf_matrix_put(saf_matrix_writer *w, int64_t row0, int64_t rows, int64_t col0,
                           int64_t cols, const void *in, int64_t ld);
+/* A region that was put is read back. Errors: IO, DEFECT. */
+saf_status saf_matrix_back(saf_matrix_writer *w, int64_t row0, int64_t rows, int64_t col0,
+                           int64_t cols, void *out, int64_t ld);
 /* Durable under its name when this returns. Errors: IO, CANNOT_CREATE, DEFECT (some elements were
  * never put). */
 saf_status saf_matrix_commit(saf_matrix_writer *w);

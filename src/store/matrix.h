@@ -26,6 +26,9 @@ saf_status saf__matrix_out_create(saf__h5 *f, const char *path, const saf_matrix
                                   const char *description, saf__matrix_out *out);
 saf_status saf__matrix_out_put(const saf__h5 *f, saf__matrix_out *out, int64_t row0, int64_t rows,
                                int64_t col0, int64_t cols, const void *in, int64_t ld);
+/* What was put is read back. Errors: IO. */
+saf_status saf__matrix_out_back(const saf__h5 *f, const saf__matrix_out *out, int64_t row0,
+                                int64_t rows, int64_t col0, int64_t cols, void *to, int64_t ld);
 /* Closes it. Errors: IO, DEFECT (some elements are missing). */
 saf_status saf__matrix_out_end(const saf__h5 *f, saf__matrix_out *out);
 /* That the file at `path`, closed, holds all of it. Errors: IO. */

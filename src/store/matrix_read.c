@@ -162,3 +162,25 @@ out:
     saf_free(&hash);
     return st;
 }
+
+saf_status saf_matrix_sample(saf_matrix *m, char hex[33]) {
+    enum { PIECES = 16, MOST = 4096 };
+    saf_status st = SAF_OK;
+    XXH128_canonical_t bytes;
+    XXH3_state_t *hash = NULL;
+    double piece[MOST];
+    int64_t cols = saf_i64_min(m->shape.cols, MOST), size = saf_dtype_block_bytes(m->shape.dtype);
+    SAF_TRY(saf_alloc(1, sizeof *hash, &hash));
+    XXH3_128bits_reset(hash);
+    for (int64_t i = 0; i < PIECES && m->shape.rows > 0 && cols > 0; i++) {
+        int64_t row = (m->shape.rows - 1) * i / (PIECES - 1);
+        int64_t col = (m->shape.cols - cols) * i / (PIECES - 1);
+        SAF_TRY(read_region(m, row, 1, col, cols, piece, cols));
+        XXH3_128bits_update(hash, piece, (size_t)(cols * size));
+    }
+    XXH128_canonicalFromHash(&bytes, XXH3_128bits_digest(hash));
+    saf_hex(bytes.digest, sizeof bytes.digest, hex);
+out:
+    saf_free(&hash);
+    return st;
+}

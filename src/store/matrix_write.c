@@ -80,10 +80,13 @@ out:
     return st;
 }
 
-saf_status saf__matrix_out_put(const saf__h5 *f, saf__matrix_out *out, int64_t row0, int64_t rows,
-                               int64_t col0, int64_t cols, const void *in, int64_t ld) {
+/* Either way. */
+static saf_status move_region(const saf__h5 *f, const saf__matrix_out *out, int64_t row0,
+                              int64_t rows, int64_t col0, int64_t cols, const void *in, void *to,
+                              int64_t ld) {
     saf_status st = SAF_OK;
-    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
+    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID,
+          type = saf__matrix_memory_type(out->shape.dtype);
     if (out->dataset < 0 || row0 < 0 || rows < 0 || col0 < 0 || cols < 0 || ld < cols ||
         row0 > out->shape.rows - rows || col0 > out->shape.cols - cols)
         return saf_fail(SAF_DEFECT,
@@ -94,15 +97,25 @@ saf_status saf__matrix_out_put(const saf__h5 *f, saf__matrix_out *out, int64_t r
     SAF_TRY(saf__h5_room());
     SAF_TRY(saf__matrix_select(f, out->dataset, row0, rows, col0, cols, ld, &file_space,
                                &memory_space));
-    SAF_TRY(saf__h5_check(f,
-                          H5Dwrite(out->dataset, saf__matrix_memory_type(out->shape.dtype),
-                                   memory_space, file_space, H5P_DEFAULT, in),
-                          "a region of a matrix"));
-    out->put += rows * cols;
+    herr_t rc = in ? H5Dwrite(out->dataset, type, memory_space, file_space, H5P_DEFAULT, in)
+                   : H5Dread(out->dataset, type, memory_space, file_space, H5P_DEFAULT, to);
+    SAF_TRY(saf__h5_check(f, rc, "a region of a matrix"));
 out:
     saf__h5_close(&memory_space);
     saf__h5_close(&file_space);
     return st;
+}
+
+saf_status saf__matrix_out_put(const saf__h5 *f, saf__matrix_out *out, int64_t row0, int64_t rows,
+                               int64_t col0, int64_t cols, const void *in, int64_t ld) {
+    saf_status st = move_region(f, out, row0, rows, col0, cols, in, NULL, ld);
+    if (st == SAF_OK) out->put += rows * cols;
+    return st;
+}
+
+saf_status saf__matrix_out_back(const saf__h5 *f, const saf__matrix_out *out, int64_t row0,
+                                int64_t rows, int64_t col0, int64_t cols, void *to, int64_t ld) {
+    return move_region(f, out, row0, rows, col0, cols, NULL, to, ld);
 }
 
 saf_status saf__matrix_out_end(const saf__h5 *f, saf__matrix_out *out) {
@@ -185,6 +198,15 @@ saf_status saf_matrix_put(saf_matrix_writer *w, int64_t row0, int64_t rows, int6
     w->broken = true;
     saf_status st = saf__matrix_out_put(&w->h5, &w->out, row0, rows, col0, cols, in, ld);
     w->broken = st != SAF_OK;
+    saf__h5_leave();
+    return st;
+}
+
+saf_status saf_matrix_back(saf_matrix_writer *w, int64_t row0, int64_t rows, int64_t col0,
+                           int64_t cols, void *out, int64_t ld) {
+    if (w->broken) return saf_fail(SAF_IO, "cannot write %s: an earlier write failed", w->file);
+    saf__h5_enter();
+    saf_status st = saf__matrix_out_back(&w->h5, &w->out, row0, rows, col0, cols, out, ld);
     saf__h5_leave();
     return st;
 }

@@ -20,6 +20,10 @@ void saf_results_free(saf_results *r) {
     for (int i = 0; i < saf__n_result_attributes; i++)
         if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
             saf_free((char *)r + saf__result_attributes[i].offset);
+    for (int i = 0; i < saf__n_product_attributes; i++)
+        if (saf__product_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
+            saf_free((char *)r + saf__product_attributes[i].offset);
+    saf_free(&r->product.shares);
     saf_identity_free(&r->identity);
     saf_free(&r->ranks);
     saf_free(&r->timeline);
@@ -44,10 +48,11 @@ static saf_status check_schema(const saf__h5 *f) {
     return SAF_OK;
 }
 
-static saf_status read_attributes(const saf__h5 *f, saf_results *r) {
+static saf_status read_attributes(const saf__h5 *f, const saf__attribute *table, int n_attributes,
+                                  saf_results *r) {
     saf_status st = SAF_OK;
-    for (int i = 0; i < saf__n_result_attributes; i++) {
-        const saf__attribute *a = &saf__result_attributes[i];
+    for (int i = 0; i < n_attributes; i++) {
+        const saf__attribute *a = &table[i];
         void *member = (char *)r + a->offset;
         if (a->optional && H5Aexists(f->id, a->name) == 0) continue;
         switch (a->kind) {
@@ -259,6 +264,18 @@ out:
     return st;
 }
 
+static saf_status read_product(const saf__h5 *f, saf_results *r) {
+    saf_status st = SAF_OK;
+    bool there = false;
+    SAF_TRY(read_attributes(f, saf__product_attributes, saf__n_product_attributes, r));
+    r->product.there = r->product.core != NULL;
+    SAF_TRY(saf__h5_has(f, saf__shares_table.path, &there));
+    if (there)
+        SAF_TRY(saf__table_read(f, &saf__shares_table, &r->product.shares, &r->product.n_shares));
+out:
+    return st;
+}
+
 saf_status saf_results_read(const char *path, saf_results *out) {
     saf_results r = {0};
     saf__h5 f = SAF__H5_EMPTY;
@@ -266,7 +283,8 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     saf__h5_enter();
     SAF_TRY(saf__h5_open_file(path, &f));
     SAF_TRY(check_schema(&f));
-    SAF_TRY(read_attributes(&f, &r));
+    SAF_TRY(read_attributes(&f, saf__result_attributes, saf__n_result_attributes, &r));
+    SAF_TRY(read_product(&f, &r));
     SAF_TRY(saf__identity_read(&f, &r.identity));
     SAF_TRY(read_ranks(&f, &r));
     SAF_TRY(read_calls(&f, &r));

@@ -8,7 +8,7 @@ saf_status saf_results_create(const char *path, saf_results_writer **out) {
     SAF_TRY(saf_alloc(1, sizeof *w, &w));
     w->part = (saf__part)SAF__PART_EMPTY;
     w->h5 = (saf__h5)SAF__H5_EMPTY;
-    w->logits = H5I_INVALID_HID;
+    w->logits = w->product.dataset = H5I_INVALID_HID;
     SAF_TRY(saf__part_open(path, 0666, &w->part));
     SAF_TRY(saf__h5_create_file(w->part.part, 0, &w->h5));
     *out = w;
@@ -23,8 +23,9 @@ out:
  * until the process ends, empty and without a name. */
 static void abandon(saf_results_writer *w) {
     saf__h5_enter();
-    if (w->broken) w->logits = w->h5.id = H5I_INVALID_HID;
+    if (w->broken) w->logits = w->product.dataset = w->h5.id = H5I_INVALID_HID;
     saf__h5_close(&w->logits);
+    saf__h5_close(&w->product.dataset);
     saf__h5_close(&w->h5.id);
     saf__h5_leave();
     saf__part_abandon(&w->part);
@@ -63,11 +64,11 @@ saf_status saf__results_check_requests(const saf_results_writer *w, const saf_re
 
 /* ---- attributes and tables ---- */
 
-static saf_status write_attributes(const saf__h5 *f, const saf_results *r) {
+static saf_status write_table(const saf__h5 *f, const saf_results *r, const saf__attribute *table,
+                              int n) {
     saf_status st = SAF_OK;
-    SAF_TRY(saf__h5_put_i64(f, f->id, "schema_version", SAF_RESULTS_SCHEMA));
-    for (int i = 0; i < saf__n_result_attributes; i++) {
-        const saf__attribute *a = &saf__result_attributes[i];
+    for (int i = 0; i < n; i++) {
+        const saf__attribute *a = &table[i];
         const char *member = (const char *)r + a->offset;
         const char *text;
         int64_t whole;
@@ -86,6 +87,18 @@ static saf_status write_attributes(const saf__h5 *f, const saf_results *r) {
                 SAF_TRY(saf__h5_put_f64(f, f->id, a->name, number));
                 break;
         }
+    }
+out:
+    return st;
+}
+
+static saf_status write_attributes(const saf__h5 *f, const saf_results *r) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf__h5_put_i64(f, f->id, "schema_version", SAF_RESULTS_SCHEMA));
+    SAF_TRY(write_table(f, r, saf__result_attributes, saf__n_result_attributes));
+    if (r->product.there) {
+        SAF_TRY(write_table(f, r, saf__product_attributes, saf__n_product_attributes));
+        return SAF_OK;
     }
     double prompt = (double)r->prompt_tokens, completion = (double)r->completion_tokens;
     if (r->run_s > 0) {
@@ -134,6 +147,7 @@ static int64_t text_bytes(const char *text) {
 /* What the file holds at least, for the message about a full disk. */
 static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
     int64_t n = w->rows * w->vocab * (int64_t)sizeof(float);
+    n += w->product.put * saf_dtype_block_bytes(w->product.shape.dtype);
     n += r->n_ranks * (int64_t)sizeof(saf_result_rank);
     n += r->n_entries * (int64_t)sizeof *r->timeline;
     n += saf__bench_bytes(&r->bench);
@@ -191,6 +205,8 @@ static saf_status verify(const saf_results_writer *w, const saf_results *r) {
                 back.n_entries == r->n_entries && saf__bench_alike(&back.bench, &r->bench) &&
                 back.identity.n == r->identity.n;
     if (w->rows > 0) SAF_TRY(logits_complete(w, &complete));
+    if (w->product_begun)
+        SAF_TRY(saf__matrix_out_verify(w->part.part, saf__product_path, &w->product.shape));
     if (!same || !complete)
         st = saf_fail(SAF_IO, "%s reads back other than it was written", w->part.part);
 out:
@@ -205,7 +221,10 @@ static saf_status write_all(saf_results_writer *w, const saf_results *r) {
     w->h5.needed_bytes = least_bytes(w, r);
     w->broken = true;
     SAF_TRY(saf__h5_check(f, saf__h5_close(&w->logits), saf__logits.path));
+    SAF_TRY(saf__matrix_out_end(f, &w->product));
     SAF_TRY(write_attributes(f, r));
+    if (r->product.there)
+        SAF_TRY(saf__table_write(f, &saf__shares_table, r->product.shares, r->product.n_shares));
     SAF_TRY(saf__identity_write(f, &r->identity));
     SAF_TRY(saf__table_write(f, &saf__ranks_table, r->ranks, r->n_ranks));
     SAF_TRY(write_calls(f, r));

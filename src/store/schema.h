@@ -16,6 +16,9 @@ typedef struct {
 
 extern const saf__attribute saf__result_attributes[];
 extern const int saf__n_result_attributes;
+/* Of jobs that multiplied matrices; the last one is there if any is. */
+extern const saf__attribute saf__product_attributes[];
+extern const int saf__n_product_attributes;
 
 /* A row of /calls: one kind of one rank. */
 typedef struct {
@@ -25,6 +28,7 @@ typedef struct {
 
 extern const saf__table saf__ranks_table, saf__calls_table, saf__requests_table;
 /* Of bench jobs. */
+extern const saf__table saf__shares_table;
 extern const saf__table saf__phases_table, saf__samples_table, saf__steps_table;
 extern const saf__table *const saf__suite_tables[SAF_SUITE_TABLES];
 

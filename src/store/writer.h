@@ -2,6 +2,7 @@
 #ifndef SAF_STORE_WRITER_H
 #define SAF_STORE_WRITER_H
 
+#include "store/matrix.h"
 #include "store/part.h"
 #include "store/schema.h"
 
@@ -12,6 +13,8 @@ struct saf_results_writer {
     int64_t vocab, rows;        /* rows: the highest one written, plus 1 */
     int64_t chunk_rows, chunks; /* of /logits; how many of them were written to */
     saf_buf touched;            /* a byte per chunk: 1 when written to */
+    bool product_begun;
+    saf__matrix_out product; /* /C */
     /* Set while HDF5 writes, and for ever when that failed: it may have lost data and call the
      * next write a success, and closing the file may crash it (1.10.8). */
     bool broken;
@@ -23,6 +26,8 @@ saf_status saf__results_check_usable(const saf_results_writer *w);
 saf_status saf__results_read_rows(const saf_results_writer *w, int64_t row0, int64_t rows,
                                   float *logits);
 int64_t saf__results_block_rows(const saf_results_writer *w);
+/* Where the product is. */
+extern const char saf__product_path[];
 /* Requests come from other rooms: counts and rows that do not fit are a DEFECT of theirs. */
 saf_status saf__results_check_requests(const saf_results_writer *w, const saf_results *r);
 /* /tokens, and /logprobs where there are any. */

@@ -190,6 +190,8 @@ test-cluster: all $(patsubst %,$(BUILD)/tests/mpi/%,test_comm_shared test_matrix
 	@KINDS=cluster $(RUN)
 test-resume: all ## a job that is stopped and goes on: from every layout to every other
 	@LIMIT=14400 SAF_TEST_RESUME_LONG=1 KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_resume
+test-matmul: all ## a product killed N times (50) at random moments, on other ranks each time
+	@LIMIT=14400 SAF_TEST_MATMUL_LONG=1 SAF_TEST_KILLS=$(or $(N),50) KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_matmul_resume
 test-signals: all ## a job that is asked to stop, from its first line on in steps of 10 ms
 	@LIMIT=14400 SAF_TEST_SIGNALS=long KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_signals
 test-crash: all ## a job that is killed N times (600), a third of them while it writes a checkpoint

@@ -13,7 +13,13 @@
 #include "saf/core.h"
 #include "saf/model.h"
 
-typedef enum { SAF_JOB_GENERATE, SAF_JOB_SCORE, SAF_JOB_BENCH, SAF_JOB_KINDS } saf_job_kind;
+typedef enum {
+    SAF_JOB_GENERATE,
+    SAF_JOB_SCORE,
+    SAF_JOB_BENCH,
+    SAF_JOB_MATMUL,
+    SAF_JOB_KINDS
+} saf_job_kind;
 const char *saf_job_kind_name(saf_job_kind kind);
 bool saf_job_kind_from_name(const char *name, saf_job_kind *out);
 
@@ -77,6 +83,15 @@ typedef struct {
         int32_t n_touch, n_products, n_completions;
     } bench;
     struct {
+        char *a, *b, *c; /* FILE.h5:/DATASET; a and b NULL: made from the seed */
+        double alpha, beta;
+        bool transpose_a, transpose_b;
+        int32_t m, n, k; /* of matrices that are made; -1: not given */
+        int32_t type;    /* of those: 0 f32, 1 f64 */
+        uint64_t seed;
+    } matmul;
+    struct {
+        int32_t memory_mib; /* of a rank's matrices; 0: saf chooses */
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
         bool trace;       /* the ranks' timelines go to the results */
         char *time_limit; /* "": what a walltime of Slurm leaves */
@@ -87,6 +102,8 @@ typedef struct {
     } checkpoint;
     struct {
         char *file;
+        char *product; /* FILE.h5:/DATASET; NULL: /C of the results */
+        bool store;    /* the product is kept */
     } output;
 } saf_job;
 

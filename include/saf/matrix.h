@@ -150,7 +150,7 @@ typedef struct {
  */
 int64_t saf_product_held(saf_product *product);
 /* The data of part `index`, [rows, cols] contiguous (NULL where there is none), stays until the
- * next call of this room. Errors: those of the reader of saf_product_resume. */
+ * next call of this room; `data` may be NULL. Errors: those of the reader of saf_product_resume. */
 saf_status saf_product_held_at(saf_product *product, int64_t index, saf_product_part *out,
                                const void **data);
 /* Before the first step: all parts of all ranks of an earlier run, of the same shape, alpha and

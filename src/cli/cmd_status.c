@@ -118,18 +118,27 @@ static void print_times(int64_t resumes) {
 
 static void print_done(const status *s) {
     const saf_results *r = &s->results;
-    printf("  %s job, %lld request%s, %lld failed; %lld tokens generated\n", or_empty(r->kind),
-           (long long)r->n_requests, r->n_requests == 1 ? "" : "s", (long long)r->failed_requests,
-           (long long)r->completion_tokens);
+    if (r->product.there)
+        printf("  %s job, a product of %lld x %lld x %lld\n", or_empty(r->kind),
+               (long long)r->product.m, (long long)r->product.k, (long long)r->product.n);
+    else
+        printf("  %s job, %lld request%s, %lld failed; %lld tokens generated\n", or_empty(r->kind),
+               (long long)r->n_requests, r->n_requests == 1 ? "" : "s",
+               (long long)r->failed_requests, (long long)r->completion_tokens);
     printf("  finished %s, %.1f s of work", or_empty(r->end_time), r->run_s);
     print_times(r->resumes);
-    printf("\n  model: %s\n", or_empty(r->model_name));
+    printf("\n");
+    if (r->model_name) printf("  model: %s\n", r->model_name);
 }
 
 static void print_resumable(const status *s) {
     const saf_checkpoint_head *h = saf_checkpoint_head_of(s->checkpoint);
-    printf("  %s job, %lld of %lld requests done, %lld tokens\n", h->kind, (long long)h->done,
-           (long long)h->total, (long long)h->tokens);
+    if (strcmp(h->kind, "matmul") == 0)
+        printf("  %s job, %.1f %% done\n", h->kind,
+               h->total > 0 ? 100 * (double)h->done / (double)h->total : 0);
+    else
+        printf("  %s job, %lld of %lld requests done, %lld tokens\n", h->kind, (long long)h->done,
+               (long long)h->total, (long long)h->tokens);
     printf("  started %s, %.1f s of work", h->start_time, h->seconds);
     print_times(h->resumes);
     printf("\n  written %s: %s, %lld bytes\n", h->written, saf_checkpoint_path(s->checkpoint),

@@ -40,7 +40,7 @@ static saf_status print_header(FILE *out, const char *path, const saf_results *r
     if (r->model_path) SAF_TRY(saf_buf_printf(&text, " (%s)", r->model_path));
     if (r->model_sha256)
         SAF_TRY(saf_buf_printf(&text, " sha256 %s", short_hash(r->model_sha256, a)));
-    SAF_TRY(print_field(out, "model", text.data));
+    if (text.len) SAF_TRY(print_field(out, "model", text.data));
     SAF_TRY(print_field(out, "layout", r->layout));
     saf_buf_clear(&text);
     SAF_TRY(saf_buf_printf(&text, "%s to %s; loading %.2f s, running %.2f s",
@@ -234,6 +234,10 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
     }
     SAF_TRY(print_header(out, path, r));
     fputc('\n', out);
+    if (r->product.there) {
+        SAF_TRY(saf__report_product(out, r));
+        return saf__report_flush(out);
+    }
     SAF_TRY(saf__report_ranks(out, r));
     fputc('\n', out);
     if (r->n_entries > 0) {

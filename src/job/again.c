@@ -20,7 +20,7 @@ static saf_status say_again(const saf__session *s, const saf_results *r) {
 }
 
 /* What cannot be read, of an older saf or of something else, is replaced only when asked for. */
-static saf_status read_results(const char *file, saf_results *r) {
+saf_status saf__results_read(const char *file, saf_results *r) {
     char why[512];
     saf_status st = saf_results_read(file, r);
     if (st != SAF_BAD_INPUT) return st;
@@ -28,9 +28,8 @@ static saf_status read_results(const char *file, saf_results *r) {
     return saf_fail(st, "%s; --fresh replaces the file, or choose another output.file", why);
 }
 
-static saf_status check_results(const saf__session *s, const saf_results *r) {
-    const char *file = s->job->output.file;
-    if (r->identity.n > 0) return saf_identity_check(&s->results.identity, &r->identity, file);
+saf_status saf__results_check(const saf_identity *now, const saf_results *r, const char *file) {
+    if (r->identity.n > 0) return saf_identity_check(now, &r->identity, file);
     return saf_fail(SAF_BAD_INPUT,
                     "%s is there already and does not say of which job it is (a %s job%s); --fresh "
                     "replaces it, or choose another output.file",
@@ -77,8 +76,8 @@ saf_status saf__again_look(saf__session *s) {
     SAF_TRY(saf__identity_make(s, &s->results.identity));
     if (s->options->fresh) return SAF_OK;
     bool exists = access(file, F_OK) == 0;
-    if (exists) SAF_TRY(read_results(file, &r));
-    if (exists && check_results(s, &r) == SAF_OK) {
+    if (exists) SAF_TRY(saf__results_read(file, &r));
+    if (exists && saf__results_check(&s->results.identity, &r, file) == SAF_OK) {
         s->over = true;
         remove_left_over(s);
         st = say_again(s, &r);
@@ -92,7 +91,7 @@ saf_status saf__again_look(saf__session *s) {
         if (st == SAF_OK) st = go_on(s, &c);
         if (st != SAF_BAD_INPUT || !exists) goto out;
     }
-    if (exists) st = check_results(s, &r);
+    if (exists) st = saf__results_check(&s->results.identity, &r, file);
 out:
     saf_checkpoint_free(&c);
     saf_results_free(&r);

@@ -4,9 +4,10 @@
 #include <stdlib.h>
 
 /* In order of saf_job_kind, saf_kv_type and saf_arch. */
-static const char *const kind_names[] = {"generate", "score", "bench", NULL};
+static const char *const kind_names[] = {"generate", "score", "bench", "matmul", NULL};
 static const char *const kv_types[] = {"f16", "f32", "q8_0", NULL};
 static const char *const archs[] = {"llama", "qwen2", "qwen3", NULL};
+static const char *const matrix_types[] = {"f32", "f64", NULL};
 static const char *const made_types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
                                          "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", NULL};
 
@@ -18,7 +19,10 @@ enum {
     BOTH = SAF__FOR_GENERATE | SAF__FOR_SCORE,
     GENERATE = SAF__FOR_GENERATE,
     BENCH = SAF__FOR_BENCH,
-    ALL = BOTH | BENCH
+    MATMUL = SAF__FOR_MATMUL,
+    MODELS = BOTH | BENCH,
+    LONG = BOTH | MATMUL, /* may be stopped, and go on */
+    ALL = MODELS | MATMUL
 };
 
 #define AT(member) .offset = offsetof(saf_job, member)
@@ -48,7 +52,7 @@ const saf__field saf__fields[] = {
     {"model.vocab", BENCH, INT(0, 1 << 21), AT(model.vocab), .initial = "0", .unit = "tokens",
      .help = "size of its vocabulary; 0: the 256 bytes and an end of text"},
     {"model.tied", BENCH, BOOL, AT(model.tied), .help = "its embedding is the output head as well"},
-    {"model.kv_type", ALL, SAME, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
+    {"model.kv_type", MODELS, SAME, .type = SAF__FIELD_ENUM, AT(model.kv_type), .choices = kv_types, .initial = "f16",
      .help = "number type of the key-value cache; f32 takes twice the memory of f16, q8_0 little more than half"},
     {"layout.pipeline", BOTH, INT(0, SAF_MAX_STAGES), AT(layout.pipeline), .initial = "0", .unit = "stages",
      .help = "pipeline stages, each a run of layers; 0: saf chooses"},
@@ -59,7 +63,7 @@ const saf__field saf__fields[] = {
     {"layout.stages", BOTH, .type = SAF__FIELD_INTS, .min = 1, .max = INT32_MAX,
      LIST_AT(layout.stages, layout.n_stages), .max_count = SAF_MAX_STAGES, .initial = "[]", .unit = "layers",
      .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by what they cost"},
-    {"layout.share", BOTH, .type = SAF__FIELD_FLOATS, .min = 0.001, .max = 1e9,
+    {"layout.share", LONG, .type = SAF__FIELD_FLOATS, .min = 0.001, .max = 1e9,
      LIST_AT(layout.share, layout.n_share), .max_count = SAF_MAX_SHARES, .initial = "[]",
      .help = "what each host, in the order of their first ranks, can hold or do against the others (memory or speed), shared by its ranks; or what each rank can; []: all alike"},
     {"layout.threads", ALL, INT(0, 1024), AT(layout.threads), .initial = "0", .unit = "threads",
@@ -134,6 +138,29 @@ const saf__field saf__fields[] = {
      .help = "lengths of completions, [50, 100, 200] say, that suite model measures with 1 to all ranks, as copies of the model and as stages; []: this is left out"},
     {"bench.file_mib", BENCH, INT(1, 1 << 20), AT(bench.file_mib), .initial = "256", .unit = "MiB",
      .help = "length of the files of suite storage"},
+    {"matmul.a", MATMUL, STRING, AT(matmul.a), .absent = "made from the seed",
+     .help = "A of C = alpha op(A) op(B) + beta C: FILE.h5:/DATASET of float32 or float64; only rank 0 needs the file"},
+    {"matmul.b", MATMUL, STRING, AT(matmul.b), .absent = "made from the seed", .help = "B, likewise; of A's type"},
+    {"matmul.c", MATMUL, STRING, AT(matmul.c), .absent = "made from the seed, where beta is not 0",
+     .help = "C before the product, likewise; only read where beta is not 0"},
+    {"matmul.transpose_a", MATMUL, SAME, BOOL, AT(matmul.transpose_a), .help = "op(A) is the transpose of A"},
+    {"matmul.transpose_b", MATMUL, SAME, BOOL, AT(matmul.transpose_b), .help = "op(B) is the transpose of B"},
+    {"matmul.alpha", MATMUL, SAME, FLOAT(-1e300, 1e300), AT(matmul.alpha), .initial = "1.0",
+     .help = "factor of the product"},
+    {"matmul.beta", MATMUL, SAME, FLOAT(-1e300, 1e300), AT(matmul.beta), .initial = "0.0",
+     .help = "factor of C; where it is 0, C is not read"},
+    {"matmul.m", MATMUL, INT(-1, INT32_MAX), AT(matmul.m), .initial = "-1", .unit = "rows",
+     .help = "rows of op(A) and C, of matrices that are made; -1: those of the files"},
+    {"matmul.n", MATMUL, INT(-1, INT32_MAX), AT(matmul.n), .initial = "-1", .unit = "columns",
+     .help = "columns of op(B) and C, likewise"},
+    {"matmul.k", MATMUL, INT(-1, INT32_MAX), AT(matmul.k), .initial = "-1",
+     .help = "columns of op(A) and rows of op(B), likewise"},
+    {"matmul.type", MATMUL, .type = SAF__FIELD_ENUM, AT(matmul.type), .choices = matrix_types, .initial = "f32",
+     .help = "number type of matrices that are made"},
+    {"matmul.seed", MATMUL, SAME, .type = SAF__FIELD_INT64, .min = 0, .max = 9223372036854775807.0,
+     AT(matmul.seed), .initial = "1", .help = "key of the random numbers of matrices that are made, even from -1 to 1"},
+    {"run.memory_mib", MATMUL, INT(0, 1 << 24), AT(run.memory_mib), .initial = "0", .unit = "MiB",
+     .help = "memory that each rank may take for matrices, beside some 100 MiB of program and buffers; what does not fit is read or received again, piece by piece; 0: half of what its host has for it"},
     {"run.context", BOTH, SAME, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",
@@ -144,16 +171,20 @@ const saf__field saf__fields[] = {
      .help = "a long prompt goes through the stages in pieces of this length (alone in a pipeline, the first and the last of half of it); 0: saf chooses"},
     {"run.trace", BOTH, BOOL, AT(run.trace),
      .help = "store what each rank did when, for `saf report` and `saf report --trace`"},
-    {"run.watchdog_seconds", BOTH, INT(0, 86400), AT(run.watchdog_seconds), .initial = "300", .unit = "seconds",
+    {"run.watchdog_seconds", LONG, INT(0, 86400), AT(run.watchdog_seconds), .initial = "300", .unit = "seconds",
      .help = "a rank that is stopped, hangs or cannot be reached for so long ends the job with exit code 124; 0: off"},
-    {"run.time_limit", BOTH, STRING, AT(run.time_limit), .initial = "\"\"", .may_be_empty = true,
+    {"run.time_limit", LONG, STRING, AT(run.time_limit), .initial = "\"\"", .may_be_empty = true,
      .help = "stop in time before so long after the start, with a checkpoint: 90s, MM, MM:SS, HH:MM:SS or D-HH:MM:SS; none: no limit; empty: under Slurm (or slurm) the walltime of its job"},
-    {"checkpoint.every_seconds", BOTH, FLOAT(0, 1e9), AT(checkpoint.every_seconds), .initial = "60.0", .unit = "seconds",
+    {"checkpoint.every_seconds", LONG, FLOAT(0, 1e9), AT(checkpoint.every_seconds), .initial = "60.0", .unit = "seconds",
      .help = "how often the state of the job is written beside output.file, from which the same command goes on; stretched where it would take more than 2 % of the time; 0: only when the job is stopped"},
     {"checkpoint.kv", GENERATE, BOOL, AT(checkpoint.kv),
      .help = "when the job is stopped in order (USR1, time limit) the caches of the requests on their way are written as well, and taken up again: for long contexts, on disks faster than their computing"},
     {"output.file", ALL, STRING, AT(output.file), .absent = "results/NAME.h5 for a job file NAME.cfg",
      .help = "the results file (HDF5)"},
+    {"output.store", MATMUL, SAME, .type = SAF__FIELD_BOOL, .initial = "true", AT(output.store),
+     .help = "the product is kept; otherwise its checksum and how it was reached are all that is"},
+    {"output.product", MATMUL, SAME, STRING, AT(output.product), .absent = "/C of the results file",
+     .help = "a file of its own for the product: FILE.h5:/DATASET"},
 };
 /* clang-format on */
 _Static_assert(sizeof saf__fields / sizeof saf__fields[0] <= SAF__FIELDS_MAX, "raise the limit");

@@ -39,7 +39,8 @@ typedef enum {
 enum {
     SAF__FOR_GENERATE = 1 << SAF_JOB_GENERATE,
     SAF__FOR_SCORE = 1 << SAF_JOB_SCORE,
-    SAF__FOR_BENCH = 1 << SAF_JOB_BENCH
+    SAF__FOR_BENCH = 1 << SAF_JOB_BENCH,
+    SAF__FOR_MATMUL = 1 << SAF_JOB_MATMUL
 };
 
 typedef struct {
@@ -65,7 +66,7 @@ static inline bool saf__field_is_list(const saf__field *f) {
            f->type == SAF__FIELD_FLOATS;
 }
 
-enum { SAF__FIELDS_MAX = 64 };
+enum { SAF__FIELDS_MAX = 96 };
 extern const saf__field saf__fields[];
 extern const int saf__field_count;
 
@@ -107,5 +108,12 @@ saf_status saf__field_expected(const saf__field *f, saf_buf *out);
 /* For the manual: "integer", "list of strings", ... and the range alone ("" when there is none). */
 const char *saf__field_type_name(saf__field_type type);
 saf_status saf__field_range(const saf__field *f, saf_buf *out);
+
+/* ---- matmul_keys.c ---- */
+
+/* Names of matrices; two files, or lengths from which both are made. given[]: where each field's
+ * value came from. Errors: USAGE. */
+saf_status saf__matmul_keys_check(const saf_job *job, const saf__where *given,
+                                  const saf__where *whole);
 
 #endif

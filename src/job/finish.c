@@ -10,7 +10,7 @@
 
 _Static_assert((int)SAF_COUNT_KINDS <= (int)SAF_CALL_KINDS_MAX, "raise the limit");
 
-static void fill_calls(saf_result_rank *r) {
+void saf__calls_fill(saf_result_rank *r) {
     saf_comm_counter counters[SAF_COUNT_KINDS];
     saf_comm_counters(counters);
     r->n_calls = SAF_COUNT_KINDS;
@@ -67,7 +67,7 @@ static saf_status fill_rank(saf__session *s, double run_s, saf_result_rank *r) {
     r->compute_s = s->times.compute_s;
     r->wait_s = s->times.wait_s;
     r->busy = run_s > 0 ? s->times.compute_s / run_s : 0;
-    fill_calls(r);
+    saf__calls_fill(r);
     return fill_weights(s, r);
 }
 
@@ -97,24 +97,31 @@ out:
     return st;
 }
 
+saf_status saf__header_fill(saf_results *r, const saf_job *job, const saf_run_options *options) {
+    saf_status st = SAF_OK;
+    char now[32];
+    SAF_TRY(saf_strdup(SAF_VERSION, &r->version));
+    SAF_TRY(saf_strdup(SAF_COMMIT, &r->commit));
+    SAF_TRY(saf_strdup(saf_job_kind_name(job->kind), &r->kind));
+    SAF_TRY(saf_strdup(job->text, &r->job_text));
+    SAF_TRY(saf_strdup(options->command_line, &r->command_line));
+    saf_clock_iso8601(now);
+    SAF_TRY(saf_strdup(now, &r->end_time));
+    st = saf_strdup("done", &r->exit_state);
+out:
+    return st;
+}
+
 /* The root attributes that do not come from the run itself. */
 static saf_status fill_header(saf__session *s) {
     saf_status st = SAF_OK;
     saf_results *r = &s->results;
     saf_buf layout = {0};
-    char now[32];
     if (saf_layout_ranks(&s->layout) > 0)
         SAF_TRY(saf_layout_text(&s->layout, &layout));
     else
         SAF_TRY(saf_buf_printf(&layout, "%d rank%s", s->ranks, s->ranks == 1 ? "" : "s"));
-    SAF_TRY(saf_strdup(SAF_VERSION, &r->version));
-    SAF_TRY(saf_strdup(SAF_COMMIT, &r->commit));
-    SAF_TRY(saf_strdup(saf_job_kind_name(s->job->kind), &r->kind));
-    SAF_TRY(saf_strdup(s->job->text, &r->job_text));
-    SAF_TRY(saf_strdup(s->options->command_line, &r->command_line));
-    saf_clock_iso8601(now);
-    SAF_TRY(saf_strdup(now, &r->end_time));
-    SAF_TRY(saf_strdup("done", &r->exit_state));
+    SAF_TRY(saf__header_fill(r, s->job, s->options));
     SAF_TRY(saf_strdup(layout.data, &r->layout));
     if (s->gguf) {
         if (!s->job->model.shape) SAF_TRY(saf_strdup(s->model_path, &r->model_path));

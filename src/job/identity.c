@@ -56,12 +56,13 @@ out:
 
 /* The settings come before the input, which holds those of each request: what differs first is what
  * a message names. */
-static saf_status add_settings(const saf_job *job, saf_identity *id) {
+saf_status saf__identity_settings(const saf_job *job, saf_identity *id) {
     saf_status st = SAF_OK;
     saf_buf value = {0};
     for (int i = 0; i < saf__field_count; i++) {
         const saf__field *f = &saf__fields[i];
         if (!f->identity || !(f->kinds & 1u << job->kind)) continue;
+        if (!saf__field_is_list(f) && !saf__field_has_value(job, f)) continue;
         saf_buf_clear(&value);
         SAF_TRY(saf__field_write(job, f, &value));
         SAF_TRY(saf_identity_add(id, f->key, value.data));
@@ -83,7 +84,7 @@ saf_status saf__identity_make(const saf__session *s, saf_identity *id) {
     model[64] = '-';
     saf_hex(fingerprint, sizeof fingerprint, model + 65);
     SAF_TRY(saf_identity_add(id, "model", model));
-    SAF_TRY(add_settings(s->job, id));
+    SAF_TRY(saf__identity_settings(s->job, id));
     SAF_TRY(input_hash(s, input));
     st = saf_identity_add(id, "input", input);
 out:

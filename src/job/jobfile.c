@@ -122,7 +122,8 @@ static saf_status find_kind(reader *r, int n, const char *const *words) {
         SAF_TRY(saf__field_set_text(r->job, f, o.value, &command_line));
         found = true;
     }
-    if (!found) st = saf__fail_at(&r->whole, "job", "missing, expected generate, score or bench");
+    if (!found)
+        st = saf__fail_at(&r->whole, "job", "missing, expected generate, score, bench or matmul");
 out:
     return st;
 }
@@ -275,6 +276,7 @@ static saf_status check_whole(reader *r) {
     }
     SAF_TRY(check_inputs(r));
     if (job->kind == SAF_JOB_BENCH) SAF_TRY(check_bench(r));
+    if (job->kind == SAF_JOB_MATMUL) SAF_TRY(saf__matmul_keys_check(job, r->given, &r->whole));
     if (job->layout.n_stages > 0 && job->layout.pipeline > 0 &&
         job->layout.n_stages != job->layout.pipeline) {
         const saf__field *f = saf__field_find(job->kind, "layout.stages");

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "job/caches.h"
+#include "job/matmul.h"
 #include "job/saver.h"
 #include "job/state.h"
 #include "saf/core_signals.h"
@@ -136,7 +137,7 @@ static void say_checkpoints(const saf__session *s) {
             (long long)r->checkpoints, run_s > 0 ? 100 * r->checkpoint_s / run_s : 0);
 }
 
-saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options) {
+static saf_status run_model(saf_comm *world, const saf_job *job, const saf_run_options *options) {
     saf_status st = SAF_OK;
     saf__session s = {.world = world,
                       .job = job,
@@ -146,7 +147,8 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
                       .start_s = saf_clock_s()};
     SAF_TRY(saf__session_open(&s));
     if (s.over) goto out;
-    if (s.rank == 0) saf__stop_limit(&s);
+    if (s.rank == 0)
+        saf__stop_limit(job, options->start_s > 0 ? options->start_s : s.start_s, &s.stop);
     bool bench = s.settings.kind == SAF_JOB_BENCH;
     if (s.settings.dry_run) {
         st = saf__plan_print(&s);
@@ -159,5 +161,16 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
     say_checkpoints(&s);
 out:
     saf__session_close(&s);
+    return st;
+}
+
+saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_options *options) {
+    saf_status st = SAF_OK;
+    int32_t kind = job->kind; /* rank 0's */
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &kind, 1);
+    SAF_TRY(saf_comm_bcast(world, 0, &t));
+    st = kind == SAF_JOB_MATMUL ? saf__matmul_run(world, job, options)
+                                : run_model(world, job, options);
+out:
     return st;
 }

@@ -11,6 +11,12 @@ saf_status saf__again_look(saf__session *s);
 /* identity.c: of this job. Errors: IO (the model), NO_MEMORY. */
 saf_status saf__identity_make(const saf__session *s, saf_identity *id);
 
+/* Adds the settings of the job's kind that make it another job. */
+saf_status saf__identity_settings(const saf_job *job, saf_identity *id);
+/* again.c: results that are there; whether they are of this job. Errors: BAD_INPUT. */
+saf_status saf__results_read(const char *file, saf_results *out);
+saf_status saf__results_check(const saf_identity *now, const saf_results *r, const char *file);
+
 /* saver.c. From begin to end checkpoints are written at intervals and, when the process is told to
  * end now, at once, whereupon it ends. Rank 0; elsewhere begin only grants rank 0 its time. */
 saf_status saf__saver_begin(saf__session *s);
@@ -28,8 +34,9 @@ void saf__state_unlock(saf__session *s);
 
 /* stop.c: whether this head wants the run to stop; an event of the engine. */
 bool saf__stop_wanted(void *ctx);
-/* Rank 0: finds out until when the job may run. A limit that cannot be found is a warning. */
-void saf__stop_limit(saf__session *s);
+/* Rank 0: finds out until when the job, which started at start_s, may run. A limit that cannot be
+ * found is a warning. */
+void saf__stop_limit(const saf_job *job, double start_s, saf__stop *stop);
 /* A limit in words ("90s", "MM", "HH:MM:SS", "D-HH:MM:SS") in seconds, above 0. */
 bool saf__time_limit_read(const char *text, double *seconds);
 

@@ -2,6 +2,7 @@
 #ifndef SAF_JOB_SESSION_H
 #define SAF_JOB_SESSION_H
 
+#include "job/hosts.h"
 #include "saf/hw.h"
 #include "saf/job.h"
 #include "saf/parallel.h"
@@ -153,9 +154,6 @@ saf_status saf__model_open(saf__session *s);
 saf_status saf__layout_make(saf__session *s);
 /* What is wanted of the layout, with pointers into the session. */
 saf_layout_wish saf__layout_wish(const saf__session *s);
-/* What each rank can do, from what the job says of hosts or ranks: share[ranks]. Errors: USAGE. */
-saf_status saf__shares_spread(const double *given, int32_t n, const int32_t *host, int32_t ranks,
-                              double *share);
 
 /* requests.c: prompts to requests and rows of the results. Rank 0. */
 saf_status saf__requests_make(saf__session *s);
@@ -220,7 +218,10 @@ void saf__bench_unlink_model(saf__session *s);
 saf_status saf__timeline_begin(saf__session *s);
 saf_status saf__timeline_gather(saf__session *s);
 
-/* finish.c: the table of ranks, and the results file. Collective. */
+/* finish.c: what a rank's row and the root attributes say whatever the kind of job. */
+void saf__calls_fill(saf_result_rank *r);
+saf_status saf__header_fill(saf_results *r, const saf_job *job, const saf_run_options *options);
+/* The table of ranks, and the results file. Collective. */
 saf_status saf__ranks_gather(saf__session *s);
 saf_status saf__results_write(saf__session *s);
 

@@ -1,9 +1,8 @@
 /* From a job file to a loaded stage on every rank. */
-#include <assert.h>
-#include <omp.h>
 #include <stdlib.h>
 
 #include "job/caches.h"
+#include "job/hosts.h"
 #include "job/saver.h"
 
 /* A list of rank 0's reaches everybody; the others have room for it. */
@@ -62,67 +61,15 @@ out:
     return st;
 }
 
-/* What a rank shares with others. */
-typedef struct {
-    int32_t host;             /* number of its host, in the order of the hosts' first ranks */
-    int32_t on_host, on_cpus; /* ranks on its host, and on the very same processors of it */
-} neighbours;
-
-/* places[ranks]: "HOST CPUS" */
-static void find_places(const saf_buf *places, int ranks, neighbours *out) {
-    int32_t hosts = 0;
-    for (int i = 0; i < ranks; i++) {
-        size_t host = strcspn(places[i].data, " ") + 1;
-        int first = i;
-        for (int j = ranks - 1; j >= 0; j--) {
-            bool same = strncmp(places[i].data, places[j].data, host) == 0;
-            if (same) first = j;
-            out[i].on_host += same;
-            out[i].on_cpus += strcmp(places[i].data, places[j].data) == 0;
-        }
-        out[i].host = first < i ? out[first].host : hosts++;
-    }
-}
-
-/* Everybody learns where everybody is. */
-static saf_status find_neighbours(saf__session *s, neighbours *out) {
-    saf_status st = SAF_OK;
-    saf_buf mine = {0}, *places = NULL;
-    neighbours *all = NULL;
-    size_t ranks = (size_t)s->ranks;
-    st = saf_hw_binding_read(&s->binding);
-    if (st == SAF_OK) st = saf_buf_printf(&mine, "%s %s", saf_comm_host(s->world), s->binding.cpus);
-    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *places, &places);
-    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
-    if (st == SAF_OK) st = saf_alloc(ranks, sizeof *s->host, &s->host);
-    SAF_TRY(saf_comm_agree(s->world, st));
-    assert(places && all && s->host); /* or all would have failed */
-    SAF_TRY(saf_comm_gather_buf(s->world, 0, &mine, places));
-    if (s->rank == 0) find_places(places, s->ranks, all);
-    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, all, (int64_t)(ranks * sizeof *all));
-    SAF_TRY(saf_comm_bcast(s->world, 0, &t));
-    for (size_t i = 0; i < ranks; i++) s->host[i] = all[i].host;
-    *out = all[s->rank];
-out:
-    for (size_t i = 0; places && i < ranks; i++) saf_buf_free(&places[i]);
-    saf_free(&places);
-    saf_free(&all);
-    saf_buf_free(&mine);
-    return st;
-}
-
-/* What each rank may take of its host. Threads: as asked, or the cores it may run on, shared fairly
- * with the ranks that may run on the very same ones (no binding, or more ranks than cores).
- * Memory: the least that a rank has, for all have the same number of sequences. */
+/* What each rank may take of its host. Memory: the least that a rank has, for all have the same
+ * number of sequences. */
 static saf_status share_hosts(saf__session *s) {
     saf_status st = SAF_OK;
-    neighbours on = {0, 1, 1};
-    SAF_TRY(find_neighbours(s, &on));
-    int32_t n = s->settings.threads;
-    if (n == 0) n = (int32_t)saf_i64_max(1, s->binding.cores / on.on_cpus);
-    s->settings.threads = n;
-    omp_set_num_threads(n);
-    s->memory_bytes = s->binding.memory_bytes / on.on_host;
+    saf__host_share mine;
+    SAF_TRY(saf__hosts_share(s->world, s->settings.threads, &mine, &s->host));
+    s->settings.threads = mine.threads;
+    s->binding = mine.binding;
+    s->memory_bytes = mine.memory_bytes;
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &s->memory_bytes, 1);
     SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_MIN, &t));
 out:

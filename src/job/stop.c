@@ -129,14 +129,14 @@ static bool slurm_left(double *seconds) {
     return true;
 }
 
-void saf__stop_limit(saf__session *s) {
-    const char *limit = s->job->run.time_limit;
-    double seconds = 0, start_s = s->options->start_s > 0 ? s->options->start_s : s->start_s;
+void saf__stop_limit(const saf_job *job, double start_s, saf__stop *stop) {
+    const char *limit = job->run.time_limit;
+    double seconds = 0;
     bool slurm = !limit || !*limit || strcmp(limit, "slurm") == 0;
     if (!slurm) {
         if (strcmp(limit, "none") == 0 || !saf__time_limit_read(limit, &seconds)) return;
-        s->stop.at_s = start_s + seconds;
-        s->stop.limit_s = seconds;
+        stop->at_s = start_s + seconds;
+        stop->limit_s = seconds;
         return;
     }
     if (!getenv("SLURM_JOB_ID")) {
@@ -149,8 +149,8 @@ void saf__stop_limit(saf__session *s) {
         return;
     }
     if (seconds == 0) return;
-    s->stop.at_s = saf_clock_s() + seconds;
-    s->stop.limit_s = s->stop.at_s - start_s;
+    stop->at_s = saf_clock_s() + seconds;
+    stop->limit_s = stop->at_s - start_s;
 }
 
 /* ---- asking ---- */

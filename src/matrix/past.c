@@ -193,12 +193,12 @@ saf_status saf_product_held_at(saf_product *p, int64_t index, saf_product_part *
     if (index < p->walk.index) p->walk = (saf__walk){.index = 0};
     if (p->pool.place < 0 || index < 0 || !find_held(p, &p->walk, index, &h))
         return saf_fail(SAF_DEFECT, "no part %lld of a product", (long long)index);
-    if (h.past >= 0 && h.part.elements > 0) {
+    if (data && h.past >= 0 && h.part.elements > 0) {
         SAF_TRY(p->past.read(p->past.ctx, h.past, p->scratch));
         h.data = p->scratch;
     }
     *out = h.part;
-    *data = h.data;
+    if (data) *data = h.data;
 out:
     return st;
 }

@@ -1,0 +1,108 @@
+/* A matmul job on its way: what the files matmul_*.c share. It has nothing of a model in it. */
+#ifndef SAF_JOB_MATMUL_H
+#define SAF_JOB_MATMUL_H
+
+#include "job/hosts.h"
+#include "job/regions.h"
+#include "job/session.h"
+#include "saf/matrix.h"
+#include "saf/store.h"
+
+/* What regions are of: three matrices that are read, the data of a checkpoint's parts (a row), and
+ * the product. */
+enum { SAF__MATRIX_A, SAF__MATRIX_B, SAF__MATRIX_C, SAF__MATRIX_KEPT, SAF__MATRIX_PRODUCT };
+enum { SAF__OPERANDS = 3 };
+
+/* A matrix that is read, in the form that the product wants: transposed where it is. */
+typedef struct {
+    bool wanted, here; /* this rank can read it itself */
+    bool transposed;
+    saf_matrix *file;   /* NULL: made, or another rank's */
+    int64_t rows, cols; /* of op() */
+} saf__operand;
+
+/* A tile of the product that is done. */
+typedef struct {
+    int64_t i, j;
+    int64_t sums_at; /* of its rows, in `sums` */
+    uint8_t sha256[32];
+} saf__done_tile;
+
+typedef struct {
+    saf_comm *world;
+    const saf_job *job; /* everybody's own copy of rank 0's */
+    saf_job given_job;
+    const saf_run_options *options;
+    int rank, ranks;
+    double start_s, run_start_s;
+    int32_t dry_run;
+    saf__host_share host_share;
+    int32_t *host; /* [ranks] */
+    double *share; /* [ranks] NULL: all alike */
+    int64_t memory_bytes;
+    saf__operand operands[SAF__OPERANDS];
+    saf_product_shape shape;
+    saf_product_plan *plan;
+    saf__regions *regions;
+    saf_product *product;
+    saf_buf tiles; /* saf__done_tile each: those of this rank, and at rank 0 those restored */
+    saf_buf sums;  /* doubles: of each row of these, its values with the signs of the check */
+    saf__stop stop;
+    double read_s, write_s;
+    /* what an earlier run left, known everywhere */
+    bool over, goes_on;
+    saf_product_part *parts; /* [n_parts] */
+    int64_t *part_at;        /* [n_parts] where each one's data begins */
+    int64_t n_parts;
+    /* rank 0 */
+    saf_results results;
+    saf_results_writer *writer;
+    saf_matrix_writer *own; /* of a product in a file of its own */
+    saf_checkpoint *restored;
+    double before_s;
+    int64_t written; /* checkpoints */
+    double stalled_s;
+    double next_s; /* the next checkpoint is due; 0: never */
+    double took_s; /* the last one */
+    double log_after_s;
+    bool watched;
+} saf__matmul;
+
+/* Of tiles of the product in this row; in this column. */
+static inline int64_t saf__tile_rows(const saf__matmul *x, int64_t i) {
+    return saf_i64_min(x->plan->tiles.tile_m, x->shape.m - i * x->plan->tiles.tile_m);
+}
+static inline int64_t saf__tile_cols(const saf__matmul *x, int64_t j) {
+    return saf_i64_min(x->plan->tiles.tile_n, x->shape.n - j * x->plan->tiles.tile_n);
+}
+
+/* matmul_open.c: the job on every rank, its matrices, the plan. Collective. */
+saf_status saf__matmul_open(saf__matmul *x);
+/* matmul_source.c: a region of A, B or C, or of kept data; what the product reads and writes. */
+saf_status saf__matmul_region(void *ctx, int32_t what, const saf__region *r, void *out);
+saf_status saf__matmul_store(void *ctx, int32_t what, const saf__region *r, const void *in);
+saf_product_io saf__matmul_io(saf__matmul *x);
+saf_status saf__matmul_get(saf__matmul *x, int32_t what, int64_t row0, int64_t rows, int64_t col0,
+                           int64_t cols, void *out, int64_t ld);
+/* The signs that columns [col0, col0 + n) of the product are added with: 1 or -1. */
+void saf__matmul_signs(int64_t col0, int64_t n, double *out);
+/* matmul_again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
+saf_status saf__matmul_again(saf__matmul *x);
+/* matmul_keep.c: a checkpoint of what all ranks hold. Collective. */
+enum { SAF__PART_WORDS = 6 }; /* of a part in /state/parts */
+saf_status saf__matmul_keep(saf__matmul *x);
+/* matmul_restore.c: what one holds goes to the ranks. Collective. */
+saf_status saf__matmul_restore(saf__matmul *x);
+/* matmul_check.c: the product against another way to its rows' sums. Collective. Errors: DEFECT
+ * (it is wrong). */
+saf_status saf__matmul_check(saf__matmul *x);
+/* matmul_finish.c: the results. Collective. */
+saf_status saf__matmul_finish(saf__matmul *x);
+/* matmul_plan.c: --dry-run; the grid in words. */
+void saf__matmul_print(const saf__matmul *x);
+saf_status saf__matmul_grid_text(const saf_product_plan *plan, saf_buf *out);
+
+/* matmul.c: the whole job. Collective; every rank gives the same kind. */
+saf_status saf__matmul_run(saf_comm *world, const saf_job *job, const saf_run_options *options);
+
+#endif

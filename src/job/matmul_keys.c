@@ -1,0 +1,45 @@
+/* The keys of a matmul job against each other. */
+#include "job/fields.h"
+#include "saf/store_matrix.h"
+
+saf_status saf__matmul_keys_check(const saf_job *job, const saf__where *given,
+                                  const saf__where *whole) {
+    const struct {
+        const char *key, *name;
+    } names[] = {{"matmul.a", job->matmul.a},
+                 {"matmul.b", job->matmul.b},
+                 {"matmul.c", job->matmul.c},
+                 {"output.product", job->output.product}};
+    const struct {
+        const char *key;
+        int32_t length;
+    } lengths[] = {
+        {"matmul.m", job->matmul.m}, {"matmul.n", job->matmul.n}, {"matmul.k", job->matmul.k}};
+    char quoted[SAF__QUOTE_BYTES];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const saf__field *f = saf__field_find(job->kind, names[i].key);
+        if (names[i].name && !saf_matrix_is_name(names[i].name))
+            return saf__fail_at(&given[f - saf__fields], f->key,
+                                "expected FILE.h5:/DATASET, got %s",
+                                saf__quote(names[i].name, quoted));
+    }
+    if (!job->matmul.a != !job->matmul.b)
+        return saf__fail_at(whole, job->matmul.a ? "matmul.b" : "matmul.a",
+                            "missing, expected FILE.h5:/DATASET as the other one has");
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        const saf__field *f = saf__field_find(job->kind, lengths[i].key);
+        if (job->matmul.a && lengths[i].length >= 0)
+            return saf__fail_at(&given[f - saf__fields], f->key,
+                                "the files say how long the matrices are");
+        if (!job->matmul.a && lengths[i].length < 0)
+            return saf__fail_at(whole, f->key,
+                                "missing, expected the lengths m, n and k of matrices to make, or "
+                                "files in matmul.a and matmul.b");
+    }
+    if (job->output.product && !job->output.store) {
+        const saf__field *f = saf__field_find(job->kind, "output.product");
+        return saf__fail_at(&given[f - saf__fields], f->key,
+                            "given as well as output.store = false");
+    }
+    return SAF_OK;
+}

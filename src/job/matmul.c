@@ -55,6 +55,13 @@ out:
     return st;
 }
 
+/* What cannot be agreed on ends all ranks: others may be waiting in a step. */
+static saf_status alone(const saf__matmul *x, saf_status st) {
+    if (st == SAF_OK || x->ranks == 1) return st;
+    saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
+    saf_comm_abort(x->world, saf_status_exit_code(st));
+}
+
 /* Between steps; *steps: how many until the next time. */
 static saf_status between(saf__matmul *x, double each_s, int32_t *steps) {
     saf_status st = SAF_OK;
@@ -73,10 +80,9 @@ static saf_status between(saf__matmul *x, double each_s, int32_t *steps) {
     if (words[0] == KEEP) {
         st = saf__matmul_keep(x);
         plan_next(x);
-        if ((st == SAF_IO || st == SAF_CANNOT_CREATE) &&
-            saf__regions_status(x->regions) == SAF_OK) {
+        if (st == SAF_IO || st == SAF_CANNOT_CREATE) { /* everybody's, and no reason to end */
             if (x->rank == 0) saf_log(SAF_LOG_WARNING, "no checkpoint: %s", saf_error_text());
-            st = SAF_OK;
+            st = alone(x, saf__regions_status(x->regions));
         }
     }
 out:
@@ -84,13 +90,6 @@ out:
 }
 
 /* ---- multiplying ---- */
-
-/* What cannot be agreed on ends all ranks: others may be waiting in a step. */
-static saf_status alone(const saf__matmul *x, saf_status st) {
-    if (st == SAF_OK || x->ranks == 1) return st;
-    saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
-    saf_comm_abort(x->world, saf_status_exit_code(st));
-}
 
 static saf_status multiply(saf__matmul *x) {
     saf_status st = SAF_OK;

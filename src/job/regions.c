@@ -79,6 +79,7 @@ static void begin(saf__regions *g, int rank) {
     }
     if (bytes_of(g, &c->wish.region) > PIECE_BYTES)
         st = saf_fail(SAF_DEFECT, "rank %d asks for a region that is too large", rank);
+    if (g->failed != SAF_OK) st = g->failed; /* whoever asks is told, and nobody waits */
     if (st == SAF_OK) st = g->read(g->ctx, (int32_t)c->wish.what, &c->wish.region, g->buffers[b]);
     fail(g, st);
     c->values = saf_tensor_1d(SAF_DTYPE_U8, g->buffers[b],
@@ -106,8 +107,9 @@ static void look_at(saf__regions *g, int rank) {
     client *c = &g->clients[rank];
     bool done = false;
     if (c->at == ASKS && c->asking) {
-        fail(g, saf_comm_test(&c->asking, &done));
-        if (done && g->failed == SAF_OK) {
+        saf_status st = saf_comm_test(&c->asking, &done);
+        fail(g, st);
+        if (done && st == SAF_OK) {
             c->at = c->wish.kind == OVER ? WENT : WAITS_FOR_BUFFER;
             g->gone += c->at == WENT;
         }

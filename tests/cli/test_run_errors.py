@@ -68,9 +68,10 @@ def help_pages():
     tap.ok(p.returncode == 0 and "generate" in p.stdout and "score" in p.stdout, "saf help")
     with open(os.path.join(ROOT, "doc", "job-file.md"), encoding="utf-8") as f:
         page = f.read()
-    for kind in "generate", "score", "bench":
+    for kind in "generate", "score", "bench", "matmul":
         p = saf("help", kind)
-        tap.ok(p.returncode == 0 and "\n  model.path\n" in p.stdout, f"saf help {kind}", p.stdout)
+        key = "matmul.a" if kind == "matmul" else "model.path"
+        tap.ok(p.returncode == 0 and f"\n  {key}\n" in p.stdout, f"saf help {kind}", p.stdout)
         tap.ok(all(len(line) <= 90 for line in p.stdout.splitlines()), f"saf help {kind} is narrow")
         p = saf("help", kind, "--markdown")
         tap.ok(p.stdout != "" and p.stdout in page, f"doc/job-file.md has the keys of {kind}")

@@ -192,8 +192,8 @@ def twice(folder, whole):
 
 
 def unreadable(folder, whole, kv_type, before, after):
-    """Files that were good when they were looked at and cannot be read when they are needed: one read fails, one
-    after the other until it is one of these, on every rank that comes so far."""
+    """Files that were good when they were looked at and cannot be read when they are needed: the last
+    read of such a file fails on the rank that reads most, or one shortly before."""
     name = f"{kv_type}, {before} -> {after}, unreadable"
     if watched():
         tap.skip(name, "the address sanitizer wants to be loaded first")
@@ -205,6 +205,7 @@ def unreadable(folder, whole, kv_type, before, after):
 
     def command(k):
         words = ["env", "LD_PRELOAD=" + INJECTOR, "GOMP_SPINCOUNT=1000", "SAF_INJECT_KIND=read", f"SAF_INJECT_K={k}",
+                 "SAF_INJECT_FILE=.kv",
                  "SAF_INJECT_ERROR=EIO", "SAF_INJECT_REPORT=" + report]
 
         def with_fault(ranks=0, more=()):
@@ -219,7 +220,7 @@ def unreadable(folder, whole, kv_type, before, after):
         reads = max(int(line.split()[2]) for line in f if line.startswith("count read"))
     tap.ok(code == 0 and restored(said)[0] > 0 and job.results() == whole, f"{name}: all is read", said)
     line = re.compile(r"the caches of request \d+ are computed again: ")
-    for k in range(reads, 0, -15):  # one request has 16 pieces on a rank, or more
+    for k in range(reads, max(0, reads - 30), -3):
         job.set_state(state)
         job.command = command(k)
         code, said = job.run(ranks, words)

@@ -5,6 +5,7 @@
  *   SAF_INJECT_ERROR    EIO ENOSPC ENOMEM EMFILE EINTR; SHORT: half the bytes are read or written
  *   SAF_INJECT_STICKY   1: all from the k-th on fail, as on a disk that stays full
  *   SAF_INJECT_STOP     KIND K: that call also sends the process USR1, which asks a job to stop
+ *   SAF_INJECT_FILE     of reads, only those from a file with this in its path count
  *   SAF_INJECT_REPORT   a file that gets "hit KIND K MODULE+0xOFFSET ..." (the stack) when a call
  *                       fails, and "count KIND N" for every kind at the end of main or at _exit
  *
@@ -72,7 +73,7 @@ static struct {
 static int n_ranges, victim = -1, stop_kind = -1, error = EIO;
 static long victim_k, stop_k;
 static bool sticky;
-static const char *report_path;
+static const char *report_path, *part_of_path;
 static atomic_bool ready;
 static atomic_long counts[N_KINDS];
 
@@ -179,6 +180,7 @@ __attribute__((constructor)) static void start(void) {
     void *warm[1];
     backtrace(warm, 1); /* loads what it needs now, and not inside of a malloc */
     report_path = getenv("SAF_INJECT_REPORT");
+    part_of_path = getenv("SAF_INJECT_FILE");
     victim = kind_of(kind, kind ? strlen(kind) : 0);
     stop_kind = kind_of(stop, stop ? strcspn(stop, " ") : 0);
     stop_k = stop_kind >= 0 ? strtol(stop + strcspn(stop, " "), NULL, 10) : 0;
@@ -303,19 +305,29 @@ DIR *opendir(const char *path) {
     return STRIKES(open) ? NULL : NEXT(opendir)(path);
 }
 
+static bool is_of_file(int fd) {
+    char link[32], path[4096];
+    if (!part_of_path) return true;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, path, sizeof path - 1);
+    path[len > 0 ? len : 0] = 0;
+    return strstr(path, part_of_path) != NULL;
+}
+#define STRIKES_READ(fd) (is_of_file(fd) && STRIKES(read))
+
 /* -1, or with SHORT fewer bytes than were asked for. */
 static bool shortened(bool struck, size_t *len) {
     if (struck && error == SHORT && *len > 1) *len = (*len + 1) / 2;
     return struck && error != SHORT;
 }
 ssize_t read(int fd, void *bytes, size_t len) {
-    return shortened(STRIKES(read), &len) ? -1 : NEXT(read)(fd, bytes, len);
+    return shortened(STRIKES_READ(fd), &len) ? -1 : NEXT(read)(fd, bytes, len);
 }
 ssize_t pread(int fd, void *bytes, size_t len, off_t at) {
-    return shortened(STRIKES(read), &len) ? -1 : NEXT(pread)(fd, bytes, len, at);
+    return shortened(STRIKES_READ(fd), &len) ? -1 : NEXT(pread)(fd, bytes, len, at);
 }
 ssize_t pread64(int fd, void *bytes, size_t len, off_t at) {
-    return shortened(STRIKES(read), &len) ? -1 : NEXT(pread)(fd, bytes, len, at);
+    return shortened(STRIKES_READ(fd), &len) ? -1 : NEXT(pread)(fd, bytes, len, at);
 }
 ssize_t write(int fd, const void *bytes, size_t len) {
     return shortened(STRIKES(write), &len) ? -1 : NEXT(write)(fd, bytes, len);

@@ -14,7 +14,7 @@ from saftest import Tap, saf, scratch  # noqa: E402
 
 tap = Tap()
 LONG = bool(os.environ.get("SAF_TEST_MATMUL_LONG"))
-KILLS = int(os.environ.get("SAF_TEST_KILLS", "50")) if LONG else 4
+KILLS = int(os.environ.get("SAF_TEST_KILLS", "50")) if LONG else 2
 # Some hundred steps; C in rounds, so that tiles are done on the way; segments of k.
 SHAPES = {"square": ('m = 2600; n = 2500; k = 2600; type = "f64"; seed = 3;', 0),
           "in rounds": ('m = 4200; n = 3600; k = 1200; beta = 0.5; seed = 4;', 80),

@@ -59,13 +59,14 @@ check_results "$folder/job.h5" h1 h1 h2 h2
 # shellcheck disable=SC2016,SC2030,SC2031 # expanded when they run; a PATH for one subshell
 # A job that is stopped for its time is put back into the queue, so often and where that is granted.
 mkdir "$folder/pbs"
-# shellcheck disable=SC2016
+# shellcheck disable=SC2016 # expanded when they run
 printf '#!/bin/sh\necho "$1" >>"%s"\n[ -e "%s" ]\n' "$folder/reruns" "$folder/granted" >"$folder/pbs/qrerun"
 printf '#!/bin/sh\necho "Job Id: $2"\necho "    run_count = 3"\n' >"$folder/pbs/qstat"
 printf '#!/bin/sh\n' >"$folder/pbs/sleep"
-printf '#!/bin/sh\necho "saf: $*" >&2\nexit "${CODE:-75}"\n' >"$folder/early"
+printf '#!/bin/sh\necho "saf: $*" >&2\nexit "$(cat "%s")"\n' "$folder/code" >"$folder/early"
 chmod +x "$folder"/pbs/* "$folder/early"
-again() { # again NAME=VALUE...: a job that says its words and ends with 75
+echo 75 >"$folder/code" # a variable would not reach the other host
+again() { # again NAME=VALUE...: a job that says its words and ends with that code
     (
         for setting; do export "${setting?}"; done
         export PATH=$folder/pbs:$PATH SAF=$folder/early PBS_JOBID=7.server
@@ -84,7 +85,8 @@ ok "PBS: saf is told of the walltime" \
 again LIMIT=0:58:00 MAX_RESTARTS=2
 equal "PBS: not more often than it may" "$(wc -l <"$folder/reruns")" 2
 ok "PBS: a limit of the user's own" grep -q 'run.time_limit=0:58:00' "$folder/again.log"
-again CODE=65
+echo 65 >"$folder/code"
+again
 equal "PBS: an error is an end" "$?, $(wc -l <"$folder/reruns")" "65, 2"
 
 # A scheduler that signals every process of the job: from the first moment, and when the ranks wait.

@@ -64,7 +64,8 @@ static void test_matrix_all_grids(saf_comm *world) {
 static void test_matrix_under_a_cap(saf_comm *world) {
     matrix_case x;
     if (CHECK_OK(case_new(&x, SAF_DTYPE_F64, 1500, 1100, 1300, 1, 1)))
-        for (int64_t mib = 66; mib < 100; mib += 16) run_on_all_hosts(world, &x, 0, 0, 0, mib << 20);
+        for (int64_t mib = 66; mib < 100; mib += 16)
+            run_on_all_hosts(world, &x, 0, 0, 0, mib << 20);
     case_free(&x);
 }
 

@@ -103,7 +103,7 @@ def one_prompt(folder):
 
 def other_checkpoint(folder):
     """Checkpoints of another job, of another model, damaged ones."""
-    job = Job(folder)
+    job = Job(folder, prompts=36)  # long enough for three on a busy machine
     whole = uninterrupted(job)
     code, said = stop(job, checkpoints=3)
     tap.equal(code, 75, "stopped")

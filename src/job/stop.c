@@ -117,9 +117,10 @@ static bool slurm_left(double *seconds) {
     if (n <= 0 || (size_t)n >= sizeof job) return false;
     char squeue[] = "squeue", no_header[] = "-h", of[] = "-j", form[] = "-o", ends_at[] = "%e";
     char *const argv[] = {squeue, no_header, of, job, form, ends_at, NULL};
+    bool answered = first_words(argv, 5, said, sizeof said);
     /* Once more: a controller that is busy may not answer the first time. */
-    if (!first_words(argv, 5, said, sizeof said) && !first_words(argv, 5, said, sizeof said))
-        return false;
+    if (!answered) answered = first_words(argv, 5, said, sizeof said);
+    if (!answered) return false;
     *seconds = 0;
     if (strcmp(said, "NONE") == 0 || strcmp(said, "N/A") == 0 || strcmp(said, "Unknown") == 0)
         return true;

@@ -74,8 +74,10 @@ saf_status saf_hw_memory_nodes(int32_t *out);
 int64_t saf_hw_memory_available(void);
 
 typedef struct saf_hw_memory saf_hw_memory;
-/* Two blocks of `bytes` (rounded up to huge pages of each thread) on one NUMA node, first touched
- * by the threads that will use them. Errors: NO_MEMORY (more than half of what is available as
+enum { SAF_HW_ANY_NODE = -1 };
+/* Two blocks of `bytes` (rounded up to huge pages of each thread) on one NUMA node, or
+ * SAF_HW_ANY_NODE: each thread's part on its own; first touched by the threads that will use them.
+ * Errors: NO_MEMORY (more than half of what is available as
  * well), FAILED (hwloc, or memory cannot be put there). */
 saf_status saf_hw_memory_new(size_t bytes, int threads, int32_t node, saf_hw_memory **out);
 void saf_hw_memory_free(saf_hw_memory **m);

@@ -7,6 +7,7 @@
 
 int saf__cmd_run(int argc, char **argv);
 int saf__cmd_launch(int argc, char **argv);
+int saf__cmd_detect(int argc, char **argv);
 int saf__cmd_plan(int argc, char **argv);
 int saf__cmd_report(int argc, char **argv);
 int saf__cmd_status(int argc, char **argv);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/detect_print.h"
 #include "cli/report.h"
 
 static const char usage[] =
@@ -20,7 +21,7 @@ typedef struct {
 static void print_help(void) {
     printf("usage: %s\n\n", usage);
     printf("Prints what a results file holds: the job, its ranks, its requests, the first\n");
-    printf("completions.\n\n");
+    printf("completions. A profile of hosts (saf detect) is printed as well.\n\n");
     printf("  --ranks      only the table of ranks\n");
     printf("  --calls      only the table of calls of each rank\n");
     printf("  --requests   only the table of all requests\n");
@@ -57,6 +58,18 @@ static void parse_words(int argc, char **argv, command *c) {
     c->options.completions = COMPLETIONS;
 }
 
+/* What `saf detect` keeps. */
+static int report_profile(const command *c, bool tables) {
+    saf_profile p = {0};
+    if (c->trace || c->text || tables)
+        return saf__cli_usage(usage, "%s is a profile of hosts: it has no ranks and requests",
+                              c->path);
+    saf_status st = saf_profile_read(c->path, &p);
+    if (st == SAF_OK) st = c->json ? saf__profile_json(stdout, &p) : saf__profile_print(stdout, &p);
+    saf_profile_free(&p);
+    return saf__cli_exit(st);
+}
+
 int saf__cmd_report(int argc, char **argv) {
     command c = {0};
     saf_results r = {0};
@@ -72,6 +85,7 @@ int saf__cmd_report(int argc, char **argv) {
         return saf__cli_usage(usage, "`saf report` takes one results file, not %d", c.paths);
     if (c.json + c.trace + tables + (c.text != NULL) > 1)
         return saf__cli_usage(usage, "--json, --trace, --text and tables exclude each other");
+    if (saf_profile_is(c.path)) return report_profile(&c, tables);
     SAF_TRY(saf_results_read(c.path, &r));
     if (c.json)
         SAF_TRY(saf__report_json(stdout, &r));

@@ -13,6 +13,7 @@ static const struct {
 } commands[] = {
     {"run", "run a job (alone, or on as many ranks as mpirun starts)", saf__cmd_run},
     {"launch", "start mpirun with a job, and again after a failure", saf__cmd_launch},
+    {"detect", "what the hosts have and can do, measured", saf__cmd_detect},
     {"plan", "the best layout of a job on some hosts, and why; runs nothing", saf__cmd_plan},
     {"report", "read a results file back as tables", saf__cmd_report},
     {"status", "how far a job is, from its files", saf__cmd_status},

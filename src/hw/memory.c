@@ -1,9 +1,9 @@
 /* Memory bandwidth: reading, writing and copying by a number of threads, on one NUMA node. */
-#include <hwloc.h>
 #include <omp.h>
 #include <stdio.h>
 
 #include "hw/loops.h"
+#include "hw/topology.h"
 #include "saf/hw.h"
 
 #if defined(__x86_64__)
@@ -130,17 +130,9 @@ double saf_hw_memory_sample(saf_hw_memory *m, saf_memory_kind kind) {
 
 /* ---- where the memory is ---- */
 
-static saf_status load_topology(hwloc_topology_t *out) {
-    *out = NULL;
-    if (hwloc_topology_init(out) == 0 && hwloc_topology_load(*out) == 0) return SAF_OK;
-    if (*out) hwloc_topology_destroy(*out);
-    *out = NULL;
-    return saf_fail(SAF_FAILED, "hwloc cannot read this machine's topology");
-}
-
 saf_status saf_hw_memory_nodes(int32_t *out) {
     hwloc_topology_t topology;
-    saf_status st = load_topology(&topology);
+    saf_status st = saf__hw_topology(false, &topology);
     if (st != SAF_OK) return st;
     *out = (int32_t)saf_i64_max(1, hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE));
     hwloc_topology_destroy(topology);
@@ -150,7 +142,8 @@ saf_status saf_hw_memory_nodes(int32_t *out) {
 /* With one node all memory is on it, and systems that do not let memory be bound do no harm. */
 static saf_status put_on_node(void *p, size_t bytes, int32_t node) {
     hwloc_topology_t topology;
-    saf_status st = load_topology(&topology);
+    if (node == SAF_HW_ANY_NODE) return SAF_OK;
+    saf_status st = saf__hw_topology(false, &topology);
     if (st != SAF_OK) return st;
     int n = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
     hwloc_obj_t object = hwloc_get_obj_by_type(topology, HWLOC_OBJ_NUMANODE, (unsigned)node);
@@ -162,15 +155,27 @@ static saf_status put_on_node(void *p, size_t bytes, int32_t node) {
     return st;
 }
 
-int64_t saf_hw_memory_available(void) {
+/* A line of /proc/meminfo, in bytes; 0: not there. */
+static int64_t meminfo(const char *name) {
     saf_buf text = {0};
     long long kib = 0;
     if (saf_file_read("/proc/meminfo", 1 << 16, &text) == SAF_OK) {
-        const char *at = strstr(text.data, "MemAvailable:");
-        if (!at || sscanf(at, "MemAvailable: %lld kB", &kib) != 1 || kib < 0) kib = 0;
+        const char *at = strstr(text.data, name);
+        if (!at || sscanf(at + strlen(name), " %lld kB", &kib) != 1 || kib < 0) kib = 0;
     }
     saf_buf_free(&text);
     return kib * 1024;
+}
+
+int64_t saf_hw_memory_available(void) {
+    return meminfo("MemAvailable:");
+}
+
+/* hwloc adds up the nodes of /sys, which on some virtual machines lack what was plugged in later.
+ */
+int64_t saf__hw_memory_total(hwloc_topology_t topology) {
+    int64_t kernel = hwloc_topology_is_thissystem(topology) ? meminfo("MemTotal:") : 0;
+    return kernel > 0 ? kernel : (int64_t)hwloc_get_root_obj(topology)->total_memory;
 }
 
 static saf_status check_room(size_t bytes) {

@@ -1,0 +1,29 @@
+/* The parts of measuring hosts: detect_host.c (one host), detect_links.c (between two), detect.c
+ * (everything, and everybody), profile.c (where it is kept, and what becomes of it). */
+#ifndef SAF_JOB_DETECT_H
+#define SAF_JOB_DETECT_H
+
+#include "saf/job_detect.h"
+
+/* What one rank measures for its host. */
+typedef struct {
+    const char *host, *folder;
+    int32_t ranks;
+    const uint8_t *cpus; /* [SAF_HW_CPUS_MAX] that the host's ranks may use together */
+} saf__detect_host;
+
+/* Adds the host's rows to all tables but the links'. Local; all hosts at the same time. Errors:
+ * FAILED, NO_MEMORY, and where `strict` those of reading the folder. */
+saf_status saf__detect_host_measure(const saf__detect_host *h, bool strict,
+                                    saf_buf tables[SAF_PROFILE_TABLES]);
+
+/* Whom rank i of n meets in this round, of saf__detect_rounds(n); -1: nobody. Every two ranks meet
+ * in exactly one round. */
+int32_t saf__detect_rounds(int32_t n);
+int32_t saf__detect_partner(int32_t n, int32_t round, int32_t i);
+/* Adds the rows that this rank measured. `names`: of the ranks' hosts. Collective over `firsts`, a
+ * rank of each host. A failure between two ranks ends all of `world`. */
+saf_status saf__detect_links_measure(saf_comm *world, saf_comm *firsts,
+                                     char (*names)[SAF_SUITE_HOST_BYTES], saf_buf *rows);
+
+#endif

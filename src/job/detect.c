@@ -1,6 +1,7 @@
 /* Measuring the hosts of a run: a rank of each for all of it, then the links between these. */
 #include "job/detect.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "job/hosts.h"
@@ -56,6 +57,7 @@ static saf_status share_names(detecting *d) {
     st = saf_alloc(n, sizeof *d->names, &d->names);
     if (st == SAF_OK) st = saf_alloc(n, sizeof *all, &all);
     SAF_TRY(saf_comm_agree(d->firsts, st));
+    assert(all && d->names); /* or all would have failed */
     snprintf(mine, sizeof mine, "%s", saf_comm_host(d->world));
     for (size_t i = 0; i < n; i++) all[i] = saf_tensor_1d(SAF_DTYPE_U8, d->names[i], sizeof mine);
     saf_tensor own = saf_tensor_1d(SAF_DTYPE_U8, mine, sizeof mine);
@@ -71,6 +73,7 @@ static saf_status gather(detecting *d, saf_profile *out) {
     saf_buf *all = NULL;
     size_t n = (size_t)saf_comm_size(d->firsts);
     SAF_TRY(saf_comm_agree(d->firsts, saf_alloc(n, sizeof *all, &all)));
+    assert(all); /* or all would have failed */
     for (int i = 0; i < SAF_PROFILE_TABLES; i++) {
         SAF_TRY(saf_comm_gather_buf(d->firsts, 0, &d->tables[i], all));
         for (size_t r = 0; saf_comm_rank(d->firsts) == 0 && r < n; r++) {
@@ -108,6 +111,7 @@ saf_status saf_detect_key(saf_comm *world, char *out) {
     if (st == SAF_OK) st = saf_alloc((size_t)n, sizeof *all, &all);
     if (st == SAF_OK) st = saf_alloc((size_t)n, sizeof *names, (void *)&names);
     SAF_TRY(saf_comm_agree(world, st));
+    assert(all && names); /* or all would have failed */
     SAF_TRY(saf_comm_gather_buf(world, 0, &mine, all));
     memset(out, 0, SAF_PROFILE_KEY_CHARS);
     if (saf_comm_rank(world) == 0) {

@@ -112,14 +112,14 @@ static saf_status choose_bytes(measuring *m) {
 
 static saf_status measure_memory(const measuring *m, saf_profile_rate *out) {
     saf_status st = SAF_OK;
-    double read[SAMPLES_MOST], copy[SAMPLES_MOST], start = saf_clock_s();
+    double read[SAMPLES_MOST], copy[SAMPLES_MOST];
     saf_hw_memory *block = NULL;
     saf_memory_kind kind =
         saf_memory_kind_there(SAF_MEMORY_COPY_STREAM) ? SAF_MEMORY_COPY_STREAM : SAF_MEMORY_COPY;
     SAF_TRY(saf_hw_memory_new(m->block_bytes, out->threads, SAF_HW_ANY_NODE, &block));
     double bytes = (double)saf_hw_memory_bytes(block);
     int n = 0;
-    start = saf_clock_s();
+    double start = saf_clock_s();
     while (n < SAMPLES_LEAST || (n < SAMPLES_MOST && saf_clock_s() - start < SAMPLES_S)) {
         read[n] = bytes / saf_hw_memory_sample(block, SAF_MEMORY_READ);
         copy[n++] = bytes / saf_hw_memory_sample(block, kind);

@@ -18,6 +18,7 @@ CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge iproute2 util-linux
 LINT_PACKAGES := clang clang-format clang-tidy libomp-dev shellcheck
 FUZZ_PACKAGES := clang llvm libomp-dev
 TSAN_PACKAGES := clang libomp-14-dev
+PEER_PACKAGES := libscalapack-openmpi-dev
 COVERAGE_PACKAGES := gcovr
 
 # Asked once, and only when something is compiled: `make deps` may have to come first. The words of
@@ -79,7 +80,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention bench-matrix \
-        bench-ranks bench-link bench-meet bench-peers-comm install uninstall clean help
+        bench-ranks bench-link bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks # and all that the tests run
@@ -190,8 +191,9 @@ test-cluster: all $(patsubst %,$(BUILD)/tests/mpi/%,test_comm_shared test_matrix
 	@KINDS=cluster $(RUN)
 test-resume: all ## a job that is stopped and goes on: from every layout to every other
 	@LIMIT=14400 SAF_TEST_RESUME_LONG=1 KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_resume
-test-matmul: all ## a product killed N times (50) at random moments, on other ranks each time
-	@LIMIT=14400 SAF_TEST_MATMUL_LONG=1 SAF_TEST_KILLS=$(or $(N),50) KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_matmul_resume
+test-matmul: all $(BUILD)/tests/mpi/test_matrix_sizes ## products of all lengths on 1 to 9 ranks; and one killed KILLS times (50) at random moments
+	@LIMIT=14400 SAF_TEST_MATMUL_LONG=1 SAF_TEST_KILLS=$(or $(KILLS),50) SAF_TEST_SEED=$(or $(SEED),11) \
+	  KINDS="cli matmul" BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run "$(or $(T),matmul)"
 test-signals: all ## a job that is asked to stop, from its first line on in steps of 10 ms
 	@LIMIT=14400 SAF_TEST_SIGNALS=long KINDS=cli BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run test_signals
 test-crash: all ## a job that is killed N times (600), a third of them while it writes a checkpoint
@@ -278,6 +280,14 @@ bench-peers-comm: $(BUILD)/bench-peer_comm ## messages of RANKS ranks (2) by saf
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 	mpirun -np $${RANKS:-2} --bind-to core $< $${BYTES:-67108864}
 $(BUILD)/obj/tests/bench/peer_comm.o: EXTRA = -Itests $(MPI_FLAGS)
+bench-peers: bench-peers-comm bench-peers-matrix ## saf beside MPI itself and ScaLAPACK, in turn
+bench-peers-matrix: ## products of RANKS ranks (2) by saf and by ScaLAPACK, in turn, by TYPES and SIZES
+	@tests/tools/install-packages $(PEER_PACKAGES)
+	+@$(MAKE_ALL) $(BUILD)/bench-peer_matrix
+	@for d in $${TYPES:-f32 f64}; do for n in $${SIZES:-1024 2048 4096}; do \
+	OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
+	mpirun -np $${RANKS:-2} --bind-to core $(BUILD)/bench-peer_matrix $$d $$n $${REPEATS:-9} || exit 1; done; done
+$(BUILD)/bench-peer_matrix: SAF_LIBS += -lscalapack-openmpi
 bench-matrix: $(BUILD)/bench-matrix ## distributed products against OpenBLAS with as many threads, by RANKS (2), TYPES and SHAPES (MxNxK)
 	@for d in $${TYPES:-f32 f64}; do for s in $${SHAPES:-1024x1024x1024 2048x2048x2048 4096x4096x4096 \
 	256x256x100000 50000x128x128 20000x1x8192 1x20000x8192}; do \

@@ -53,6 +53,8 @@ typedef struct {
     double link_bytes_s;  /* that a host receives from others; 0: 125e6 */
     int64_t memory_bytes; /* that a rank may take, 0: no cap. What a host shares counts once, in
                              equal shares of its ranks. */
+    const int64_t *other_bytes; /* [ranks] of that, what each takes for anything else: its program
+                                   and libraries, what the caller needs; NULL: nothing */
 } saf_product_ranks;
 
 /* The grid: rank r is at place (a, b, c) = (place / grid_k / grid_n, place / grid_k % grid_n,
@@ -72,7 +74,8 @@ typedef struct {
     int64_t batch;            /* panels that are read or received at a time */
     int64_t *bytes_received;  /* [ranks] by messages: modelled */
     int64_t *bytes_read;      /* [ranks] of A and B through the caller: modelled */
-    int64_t *memory_bytes;    /* [ranks] modelled; what a host shares in equal shares */
+    int64_t *other_bytes;     /* [ranks] as they were given */
+    int64_t *memory_bytes;    /* [ranks] modelled, with these; what a host shares in equal shares */
     double seconds;           /* modelled, of the slowest rank */
 } saf_product_plan;
 

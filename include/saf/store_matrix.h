@@ -43,6 +43,8 @@ saf_status saf_matrix_read(saf_matrix *m, bool transposed, int64_t row0, int64_t
 saf_status saf_matrix_fingerprint(saf_matrix *m, char hex[33]);
 /* The same of 16 pieces of rows: tells one matrix from another without reading all of it. */
 saf_status saf_matrix_sample(saf_matrix *m, char hex[33]);
+/* The most memory that reading it takes: HDF5's cache of chunks, and of a transpose some more. */
+int64_t saf_matrix_memory_bytes(const saf_matrix *m, bool transposed);
 void saf_matrix_close(saf_matrix **m);
 
 /* ---- writing ---- */
@@ -65,5 +67,7 @@ saf_status saf_matrix_back(saf_matrix_writer *w, int64_t row0, int64_t rows, int
  * never put). */
 saf_status saf_matrix_commit(saf_matrix_writer *w);
 void saf_matrix_writer_free(saf_matrix_writer **w); /* removes an unfinished .part */
+/* The most memory that writing one of this shape takes, into a file of its own or the results. */
+int64_t saf_matrix_writer_bytes(const saf_matrix_shape *shape);
 
 #endif

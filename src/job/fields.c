@@ -160,7 +160,7 @@ const saf__field saf__fields[] = {
     {"matmul.seed", MATMUL, SAME, .type = SAF__FIELD_INT64, .min = 0, .max = 9223372036854775807.0,
      AT(matmul.seed), .initial = "1", .help = "key of the random numbers of matrices that are made, even from -1 to 1"},
     {"run.memory_mib", MATMUL, INT(0, 1 << 24), AT(run.memory_mib), .initial = "0", .unit = "MiB",
-     .help = "memory that each rank may take for matrices, beside some 100 MiB of program and buffers; what does not fit is read or received again, piece by piece; 0: half of what its host has for it"},
+     .help = "memory that the process of each rank may take (doc/matrix.md); what does not fit is read or received again, piece by piece; 0: half of what its host has for it"},
     {"run.context", BOTH, SAME, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",

@@ -167,14 +167,15 @@ static void close_all(saf__matmul *x) {
     saf_signals_tell(NULL, NULL, 0);
     saf_product_free(&x->product);
     saf__regions_free(&x->regions);
-    saf_product_plan_free(&x->plan);
     for (int w = 0; w < SAF__OPERANDS; w++) saf_matrix_close(&x->operands[w].file);
     saf_matrix_writer_free(&x->own);
     saf_results_writer_free(&x->writer);
     saf_results_free(&x->results);
     saf_checkpoint_free(&x->restored);
     saf_buf_free(&x->tiles);
-    saf_buf_free(&x->sums);
+    for (int64_t i = 0; x->sums && i < x->plan->tiles.tiles_m; i++) saf_free(&x->sums[i]);
+    saf_free(&x->sums);
+    saf_product_plan_free(&x->plan);
     saf_free(&x->parts);
     saf_free(&x->part_at);
     saf_free(&x->host);

@@ -24,7 +24,6 @@ typedef struct {
 /* A tile of the product that is done. */
 typedef struct {
     int64_t i, j;
-    int64_t sums_at; /* of its rows, in `sums` */
     uint8_t sha256[32];
 } saf__done_tile;
 
@@ -37,16 +36,16 @@ typedef struct {
     double start_s, run_start_s;
     int32_t dry_run;
     saf__host_share host_share;
-    int32_t *host; /* [ranks] */
-    double *share; /* [ranks] NULL: all alike */
-    int64_t memory_bytes;
+    int32_t *host;        /* [ranks] */
+    double *share;        /* [ranks] NULL: all alike */
+    int64_t memory_bytes; /* that a rank may take */
     saf__operand operands[SAF__OPERANDS];
     saf_product_shape shape;
     saf_product_plan *plan;
     saf__regions *regions;
     saf_product *product;
     saf_buf tiles; /* saf__done_tile each: those of this rank, and at rank 0 those restored */
-    saf_buf sums;  /* doubles: of each row of these, its values with the signs of the check */
+    double **sums; /* [tiles_m] of each row of these, its values with the signs of the check */
     saf__stop stop;
     double read_s, write_s;
     /* what an earlier run left, known everywhere */
@@ -84,6 +83,10 @@ saf_status saf__matmul_store(void *ctx, int32_t what, const saf__region *r, cons
 saf_product_io saf__matmul_io(saf__matmul *x);
 saf_status saf__matmul_get(saf__matmul *x, int32_t what, int64_t row0, int64_t rows, int64_t col0,
                            int64_t cols, void *out, int64_t ld);
+/* Those of rows of tile row i, zeros at first. Errors: NO_MEMORY. */
+saf_status saf__matmul_sums(saf__matmul *x, int64_t i, double **out);
+/* Of rows [row0, row0 + n) those of all ranks together. Collective. */
+saf_status saf__matmul_all_sums(saf__matmul *x, int64_t row0, int64_t n, double *out);
 /* The signs that columns [col0, col0 + n) of the product are added with: 1 or -1. */
 void saf__matmul_signs(int64_t col0, int64_t n, double *out);
 /* matmul_again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
@@ -98,6 +101,8 @@ saf_status saf__matmul_restore(saf__matmul *x);
 saf_status saf__matmul_check(saf__matmul *x);
 /* matmul_finish.c: the results. Collective. */
 saf_status saf__matmul_finish(saf__matmul *x);
+/* matmul_memory.c: what each rank takes beside what the product does. Collective. */
+saf_status saf__matmul_other_bytes(saf__matmul *x, int64_t **out /* [ranks] */);
 /* matmul_plan.c: --dry-run; the grid in words. */
 void saf__matmul_print(const saf__matmul *x);
 saf_status saf__matmul_grid_text(const saf_product_plan *plan, saf_buf *out);

@@ -163,22 +163,6 @@ static saf_status compare_row(check *c, int64_t row, double sum) {
         (long long)row, sum, other, bound);
 }
 
-/* The sums that the tiles had, of rows [row0, row0 + n): those of all ranks. */
-static saf_status product_sums(check *c, int64_t row0, int64_t n, double *sums) {
-    saf__matmul *x = c->x;
-    const saf__done_tile *tiles = (const saf__done_tile *)(const void *)x->tiles.data;
-    const double *of = (const double *)(const void *)x->sums.data;
-    int64_t high = x->plan->tiles.tile_m, count = (int64_t)(x->tiles.len / sizeof *tiles);
-    memset(sums, 0, (size_t)n * sizeof *sums);
-    for (int64_t t = 0; t < count; t++) {
-        int64_t first = tiles[t].i * high, rows = saf_i64_min(high, x->shape.m - first);
-        int64_t begin = saf_i64_max(first, row0), end = saf_i64_min(first + rows, row0 + n);
-        for (int64_t i = begin; i < end; i++) sums[i - row0] += of[tiles[t].sums_at + i - first];
-    }
-    saf_tensor t = saf_tensor_1d(SAF_DTYPE_F64, sums, n);
-    return saf_comm_allreduce(x->world, SAF_OP_SUM, &t);
-}
-
 static saf_status compare(check *c) {
     saf_status st = SAF_OK, wrong = SAF_OK;
     saf__matmul *x = c->x;
@@ -187,7 +171,7 @@ static saf_status compare(check *c) {
                            saf_alloc((size_t)saf_i64_min(ROWS, x->shape.m), sizeof *sums, &sums)));
     for (int64_t row0 = 0; row0 < x->shape.m; row0 += ROWS) {
         int64_t n = saf_i64_min(ROWS, x->shape.m - row0);
-        SAF_TRY(product_sums(c, row0, n, sums));
+        SAF_TRY(saf__matmul_all_sums(x, row0, n, sums));
         for (int64_t i = saf_i64_max(row0, c->row0); i < saf_i64_min(row0 + n, c->row1); i++)
             if (wrong == SAF_OK) wrong = compare_row(c, i, sums[i - row0]);
     }

@@ -109,11 +109,6 @@ static saf_status take_rows(saf__matmul *x, const saf_buf *rows) {
         r->product.shares[i] = one.share;
         r->product.bytes_modelled += one.share.bytes_modelled;
         r->product.bytes_received += one.share.bytes_received;
-        if (strcmp(one.rank.kernels, r->ranks[0].kernels) != 0)
-            saf_log(SAF_LOG_WARNING,
-                    "rank %d multiplied with OpenBLAS's kernels for %s, rank 0 with those for %s: "
-                    "another grid gives other last bits",
-                    i, one.rank.kernels, r->ranks[0].kernels);
     }
 out:
     return st;

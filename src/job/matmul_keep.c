@@ -3,7 +3,8 @@
  *   parts[n, 6]   tile row, tile column, segment, segments, panels, values (saf_product_part)
  *   data          the values of the parts, one after the other
  *   tiles[t, 2]   tile row and column of those that are done
- *   sums, sha256  of each row of these, for the check; of each tile
+ *   sums[m]       of each row the part of these, for the check
+ *   sha256        of each of these
  *   product       their values, where the product is kept
  *
  * Ranks send what they have to rank 0 part by part, and rank 0 writes it as it comes. */
@@ -18,9 +19,10 @@ enum { PART_WORDS = SAF__PART_WORDS };
 
 /* What all ranks have, at rank 0: an array of each, in their order. */
 typedef struct {
-    saf_buf *parts, *tiles, *sums; /* [ranks] */
-    int64_t values, done_values, rows, n_parts, n_tiles;
+    saf_buf *parts, *tiles; /* [ranks] */
+    int64_t values, done_values, n_parts, n_tiles;
     int64_t done, total; /* products of tiles */
+    void *tile;          /* rank 0: room for one */
 } state;
 
 static saf_status gather(saf__matmul *x, const saf_buf *mine, saf_buf **out) {
@@ -61,10 +63,8 @@ static void count(const saf__matmul *x, state *s) {
         s->n_parts += n;
         const saf__done_tile *tile = (const saf__done_tile *)(const void *)s->tiles[r].data;
         n = (int64_t)(s->tiles[r].len / sizeof *tile);
-        for (int64_t i = 0; i < n; i++) {
-            s->rows += saf__tile_rows(x, tile[i].i);
+        for (int64_t i = 0; i < n; i++)
             s->done_values += saf__tile_rows(x, tile[i].i) * saf__tile_cols(x, tile[i].j);
-        }
         s->n_tiles += n;
     }
     s->done = saf_i64_min(s->done, s->total);
@@ -73,10 +73,14 @@ static void count(const saf__matmul *x, state *s) {
 static saf_status gather_state(saf__matmul *x, state *s) {
     saf_status st = SAF_OK;
     saf_buf parts = {0};
-    SAF_TRY(saf_comm_agree(x->world, my_parts(x, &parts)));
+    const saf_product_tiles *t = &x->plan->tiles;
+    st = my_parts(x, &parts);
+    if (st == SAF_OK && x->rank == 0)
+        st = saf_alloc((size_t)saf_i64_max(1, t->tile_m * t->tile_n),
+                       (size_t)saf_dtype_block_bytes(x->shape.dtype), &s->tile);
+    SAF_TRY(saf_comm_agree(x->world, st));
     SAF_TRY(gather(x, &parts, &s->parts));
     SAF_TRY(gather(x, &x->tiles, &s->tiles));
-    SAF_TRY(gather(x, &x->sums, &s->sums));
     if (x->rank == 0) count(x, s);
 out:
     saf_buf_free(&parts);
@@ -84,12 +88,12 @@ out:
 }
 
 static void state_free(const saf__matmul *x, state *s) {
-    saf_buf *const all[] = {s->parts, s->tiles, s->sums};
-    for (int k = 0; k < 3; k++)
+    saf_buf *const all[] = {s->parts, s->tiles};
+    for (int k = 0; k < 2; k++)
         for (int r = 0; all[k] && r < x->ranks; r++) saf_buf_free(&all[k][r]);
     saf_free(&s->parts);
     saf_free(&s->tiles);
-    saf_free(&s->sums);
+    saf_free(&s->tile);
 }
 
 /* ---- writing ---- */
@@ -122,8 +126,27 @@ out:
     return st;
 }
 
-static saf_status send_values(saf__matmul *x) {
+/* Collective: row by row what all ranks have; rank 0 has *w. */
+static saf_status put_sums(saf__matmul *x, saf_checkpoint_writer *w, saf_status *write) {
+    enum { ROWS = 1 << 16 };
     saf_status st = SAF_OK;
+    double *sums = NULL;
+    SAF_TRY(saf_comm_agree(x->world, saf_alloc(ROWS, sizeof *sums, &sums)));
+    for (int64_t row = 0, n; row < x->shape.m; row += n) {
+        n = saf_i64_min(ROWS, x->shape.m - row);
+        SAF_TRY(saf__matmul_all_sums(x, row, n, sums));
+        if (w && *write == SAF_OK)
+            *write = saf_checkpoint_put_some(w, "sums", SAF_DTYPE_F64, x->shape.m, row, n, sums);
+    }
+    if (w && *write == SAF_OK && x->shape.m == 0)
+        *write = saf_checkpoint_put_some(w, "sums", SAF_DTYPE_F64, 0, 0, 0, sums);
+out:
+    saf_free(&sums);
+    return st;
+}
+
+static saf_status send_values(saf__matmul *x) {
+    saf_status st = SAF_OK, none = SAF_OK;
     for (int64_t i = 0; i < saf_product_held(x->product); i++) {
         saf_product_part p;
         const void *data;
@@ -133,6 +156,7 @@ static saf_status send_values(saf__matmul *x) {
         memcpy(&t.data, &data, sizeof data); /* it is only read */
         SAF_TRY(saf_comm_send(x->world, 0, SAF_TAG_VALUES, &t));
     }
+    SAF_TRY(put_sums(x, NULL, &none));
 out:
     return st;
 }
@@ -148,7 +172,7 @@ static saf_status read_back(saf__matmul *x, const saf__done_tile *t, void *out) 
 static saf_status put_tiles(saf__matmul *x, const state *s, saf_checkpoint_writer *w,
                             void *values) {
     saf_status st = SAF_OK;
-    saf_buf places = {0}, sums = {0}, hashes = {0};
+    saf_buf places = {0}, hashes = {0};
     int64_t at = 0;
     if (x->job->output.store && s->done_values == 0)
         SAF_TRY(saf_checkpoint_put_some(w, "product", x->shape.dtype, 0, 0, 0, values));
@@ -164,16 +188,13 @@ static saf_status put_tiles(saf__matmul *x, const state *s, saf_checkpoint_write
                                             values));
             at += n;
         }
-        SAF_TRY(saf_buf_append(&sums, s->sums[r].data ? s->sums[r].data : "", s->sums[r].len));
     }
     SAF_TRY(saf_checkpoint_put(w, "tiles", SAF_DTYPE_I64, 2 * s->n_tiles,
                                places.data ? places.data : ""));
-    SAF_TRY(saf_checkpoint_put(w, "sums", SAF_DTYPE_F64, s->rows, sums.data ? sums.data : ""));
     SAF_TRY(saf_checkpoint_put(w, "sha256", SAF_DTYPE_U8, 32 * s->n_tiles,
                                hashes.data ? hashes.data : ""));
 out:
     saf_buf_free(&places);
-    saf_buf_free(&sums);
     saf_buf_free(&hashes);
     return st;
 }
@@ -211,20 +232,17 @@ static saf_status begin(saf__matmul *x, const state *s, saf_checkpoint_writer **
 static saf_status write_state(saf__matmul *x, const state *s, saf_status *write) {
     saf_status st = SAF_OK;
     saf_checkpoint_writer *w = NULL;
-    const saf_product_tiles *t = &x->plan->tiles;
-    void *values = NULL;
+    void *values = s->tile;
     int64_t at = 0;
-    SAF_TRY(saf_alloc((size_t)saf_i64_max(1, t->tile_m * t->tile_n),
-                      (size_t)saf_dtype_block_bytes(x->shape.dtype), &values));
     *write = begin(x, s, &w);
     if (*write == SAF_OK && s->values == 0)
         *write = saf_checkpoint_put_some(w, "data", x->shape.dtype, 0, 0, 0, values);
     for (int r = 0; r < x->ranks; r++) SAF_TRY(put_values(x, s, w, r, values, &at, write));
+    SAF_TRY(put_sums(x, w, write));
     if (*write == SAF_OK) *write = put_tiles(x, s, w, values);
     if (*write == SAF_OK) *write = put_parts(x, s, w);
     if (*write == SAF_OK) *write = saf_checkpoint_commit(w, NULL);
 out:
-    saf_free(&values);
     saf_checkpoint_writer_free(&w);
     return st;
 }

@@ -1,9 +1,11 @@
 /* A matmul job on every rank: rank 0's job, where the ranks are, the matrices and who has them, the
  * plan. */
+#include <assert.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "job/matmul.h"
+#include "saf/core_blas.h"
 
 /* ---- the job ---- */
 
@@ -23,6 +25,43 @@ static saf_status share_job(saf__matmul *x, const saf_job *job) {
     SAF_TRY(saf_comm_agree(x->world, st));
 out:
     saf_buf_free(&text);
+    return st;
+}
+
+/* Kernels for other processors give other last bits: nobody could say which ones a run has. */
+static saf_status check_cores(saf__matmul *x) {
+    saf_status st = SAF_OK;
+    const saf_blas *blas = NULL;
+    saf_buf mine = {0}, text = {0}, *all = NULL;
+    bool same = true;
+    st = saf_blas_load(&blas);
+    if (st == SAF_OK) st = saf_buf_printf(&mine, "%s on %s", blas->core, saf_comm_host(x->world));
+    if (st == SAF_OK) st = saf_buf_append(&mine, "", 1);
+    if (st == SAF_OK) st = saf_alloc((size_t)x->ranks, sizeof *all, &all);
+    SAF_TRY(saf_comm_agree(x->world, st));
+    assert(all);
+    SAF_TRY(saf_comm_gather_buf(x->world, 0, &mine, all));
+    for (int r = 0; x->rank == 0 && st == SAF_OK && r < x->ranks; r++) {
+        size_t core = strlen(blas->core) + 1; /* and the space: no name begins another */
+        bool said = false;
+        same = same && strncmp(all[r].data, mine.data, core) == 0;
+        for (int q = 0; q < r && !said; q++) said = strcmp(all[q].data, all[r].data) == 0;
+        if (!said && text.len < 1500)
+            st = saf_buf_printf(&text, "%s%s", r > 0 ? ", " : "", all[r].data);
+    }
+    if (st == SAF_OK && !same)
+        st =
+            saf_fail(SAF_USAGE,
+                     "OpenBLAS multiplies with other kernels on other ranks, which give other last "
+                     "bits: %s; set OPENBLAS_CORETYPE to one that all of them can run (mpirun -x "
+                     "OPENBLAS_CORETYPE=Haswell)",
+                     text.data);
+    st = saf_comm_agree(x->world, st);
+out:
+    for (int r = 0; all && r < x->ranks; r++) saf_buf_free(&all[r]);
+    saf_free(&all);
+    saf_buf_free(&text);
+    saf_buf_free(&mine);
     return st;
 }
 
@@ -191,9 +230,18 @@ out:
 /* ---- the plan ---- */
 
 static saf_status make_plan(saf__matmul *x) {
-    saf_product_ranks ranks = {
-        .ranks = x->ranks, .host = x->host, .speed = x->share, .memory_bytes = x->memory_bytes};
-    return saf_comm_agree(x->world, saf_product_plan_new(&x->shape, &ranks, &x->plan));
+    saf_status st = SAF_OK;
+    int64_t *other = NULL;
+    SAF_TRY(saf__matmul_other_bytes(x, &other));
+    saf_product_ranks ranks = {.ranks = x->ranks,
+                               .host = x->host,
+                               .speed = x->share,
+                               .memory_bytes = x->memory_bytes,
+                               .other_bytes = other};
+    SAF_TRY(saf_comm_agree(x->world, saf_product_plan_new(&x->shape, &ranks, &x->plan)));
+out:
+    saf_free(&other);
+    return st;
 }
 
 saf_status saf__matmul_open(saf__matmul *x) {
@@ -201,6 +249,7 @@ saf_status saf__matmul_open(saf__matmul *x) {
     saf_comm_watch_phase("opening");
     SAF_TRY(share_job(x, x->job));
     SAF_TRY(saf_comm_watch(x->world, x->job->run.watchdog_seconds));
+    SAF_TRY(check_cores(x));
     SAF_TRY(share_hosts(x));
     SAF_TRY(open_matrices(x));
     SAF_TRY(make_plan(x));

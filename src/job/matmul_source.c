@@ -110,12 +110,36 @@ static double value_of(const void *row, int64_t i, bool wide) {
     return wide ? ((const double *)row)[i] : (double)((const float *)row)[i];
 }
 
-/* The tile's row sums for the check, in partial sums of 128 columns. */
-static saf_status add_sums(saf__matmul *x, int64_t rows, int64_t col0, int64_t cols, const char *in,
-                           int64_t row_bytes) {
+saf_status saf__matmul_sums(saf__matmul *x, int64_t i, double **out) {
     saf_status st = SAF_OK;
-    double *signs = NULL;
+    if (!x->sums) SAF_TRY(saf_alloc((size_t)x->plan->tiles.tiles_m, sizeof *x->sums, &x->sums));
+    if (!x->sums[i])
+        SAF_TRY(saf_alloc((size_t)saf__tile_rows(x, i), sizeof **x->sums, &x->sums[i]));
+    *out = x->sums[i];
+out:
+    return st;
+}
+
+saf_status saf__matmul_all_sums(saf__matmul *x, int64_t row0, int64_t n, double *out) {
+    int64_t high = x->plan->tiles.tile_m, first = row0 / high;
+    memset(out, 0, (size_t)n * sizeof *out);
+    for (int64_t i = first; x->sums && i * high < row0 + n; i++) {
+        int64_t begin = saf_i64_max(i * high, row0),
+                end = saf_i64_min(i * high + saf__tile_rows(x, i), row0 + n);
+        for (int64_t row = begin; x->sums[i] && row < end; row++)
+            out[row - row0] = x->sums[i][row - i * high];
+    }
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_F64, out, n);
+    return saf_comm_allreduce(x->world, SAF_OP_SUM, &t);
+}
+
+/* The tile's row sums for the check, in partial sums of 128 columns. */
+static saf_status add_sums(saf__matmul *x, int64_t i0, int64_t rows, int64_t col0, int64_t cols,
+                           const char *in, int64_t row_bytes) {
+    saf_status st = SAF_OK;
+    double *signs = NULL, *sums = NULL;
     bool wide = x->shape.dtype == SAF_DTYPE_F64;
+    SAF_TRY(saf__matmul_sums(x, i0, &sums));
     SAF_TRY(saf_alloc((size_t)cols, sizeof *signs, &signs));
     saf__matmul_signs(col0, cols, signs);
     for (int64_t i = 0; i < rows; i++) {
@@ -126,7 +150,7 @@ static saf_status add_sums(saf__matmul *x, int64_t rows, int64_t col0, int64_t c
                 part += signs[j] * value_of(in + i * row_bytes, j, wide);
             sum += part;
         }
-        SAF_TRY(saf_buf_append(&x->sums, &sum, sizeof sum));
+        sums[i] += sum;
     }
 out:
     saf_free(&signs);
@@ -166,8 +190,7 @@ static saf_status write_c(void *ctx, int64_t row0, int64_t rows, int64_t col0, i
     saf__matmul *x = ctx;
     const saf_product_tiles *t = &x->plan->tiles;
     saf__region r = {row0, rows, col0, cols};
-    saf__done_tile tile = {
-        row0 / t->tile_m, col0 / t->tile_n, (int64_t)(x->sums.len / sizeof(double)), {0}};
+    saf__done_tile tile = {row0 / t->tile_m, col0 / t->tile_n, {0}};
     int64_t size = saf_dtype_block_bytes(x->shape.dtype);
     double start = saf_clock_s();
     char *copy = NULL;
@@ -176,7 +199,7 @@ static saf_status write_c(void *ctx, int64_t row0, int64_t rows, int64_t col0, i
         return saf_fail(SAF_DEFECT, "part of a tile is written");
     SAF_TRY(spoil(x, &r, &in, ld, &copy));
     SAF_TRY(hash_tile(in, rows, (size_t)(cols * size), ld * size, tile.sha256));
-    SAF_TRY(add_sums(x, rows, col0, cols, in, ld * size));
+    SAF_TRY(add_sums(x, tile.i, rows, col0, cols, in, ld * size));
     SAF_TRY(saf_buf_append(&x->tiles, &tile, sizeof tile));
     if (x->job->output.store)
         SAF_TRY(saf__regions_put(x->regions, SAF__MATRIX_PRODUCT, &r, in, ld));

@@ -73,6 +73,13 @@ int32_t saf__hosts(const saf_product_plan *p) {
     return hosts;
 }
 
+int64_t saf__sums_at_once(saf_span segments) {
+    int64_t most = 1;
+    for (int64_t s = segments.begin; s < segments.end; s++)
+        most = saf_i64_max(most, saf__subtrees((saf_span){segments.begin, s}) + 1);
+    return most;
+}
+
 int64_t saf__subtrees(saf_span segments) {
     int64_t n = 0;
     for (int64_t s = segments.begin; s < segments.end; n++) {

@@ -2,9 +2,8 @@
  * Watts, 1997) for the panels, COSMA (arXiv 1908.09606) for weighing grids under a cap of memory.
  */
 #include "matrix/plan.h"
+#include "matrix/sums.h"
 
-/* What a process takes before it multiplies anything: MPI, and the buffers of OpenBLAS. */
-static const int64_t BASE_BYTES = (int64_t)48 << 20;
 /* Panels under way in buffers, both halves, of all hosts' ranks together: no more than this each.
  */
 static const int64_t BUFFER_BYTES = (int64_t)128 << 20;
@@ -76,7 +75,8 @@ static void count_group(model *m, int f, int32_t group) {
 
 /* Segments of a tile of C meet at its home. */
 static void count_sums(saf_product_plan *p) {
-    for (int32_t place = 0; p->grid_k > 1 && place < p->grid_m * p->grid_n * p->grid_k; place++) {
+    if (p->grid_k == 1 || p->tiles.segments == 0) return;
+    for (int32_t place = 0; place < p->grid_m * p->grid_n * p->grid_k; place++) {
         saf__share s = saf__share_of(p, place);
         int32_t first = place - place % p->grid_k;
         int64_t sums = saf__subtrees(s.segments);
@@ -98,16 +98,29 @@ size_t saf__room_bytes(const saf_product_plan *p, const saf__host_room *room) {
     return bytes;
 }
 
-/* Tiles of C that a rank holds at a time: of each segment under way one, whole subtrees, and what
- * it receives and writes. */
+/* The lists of what is where, of a rank that holds so many tiles of C at a time. */
+static int64_t list_bytes(const saf_product_plan *p, const saf__share *s, int64_t tiles) {
+    int64_t panels = s->panels.end - s->panels.begin, bytes = 2 * 8 * p->tiles.panels;
+    int64_t sums = saf_i64_max(1, p->tiles.segments) * (int64_t)sizeof(saf__sum);
+    for (int f = 0; f < SAF__FACTORS; f++) {
+        int64_t lines = s->line[f].end - s->line[f].begin,
+                round = saf_i64_min(lines, f == SAF__A ? p->round_m : p->round_n);
+        bytes += 8 * lines * panels; /* slots; in batches a place and a request of each tile */
+        bytes += 2 * round * p->batch * (int64_t)(sizeof(saf_tensor) + 3 * sizeof(void *));
+    }
+    return bytes + tiles * ((int64_t)sizeof(saf__ctile) + sums);
+}
+
+/* Tiles of C that a rank holds at a time: of each so many sums as there may be at once, what one is
+ * written from, and of a tile's sums those that come to its home. */
 static int64_t private_bytes(const saf_product_plan *p, int32_t place) {
     saf__share s = saf__share_of(p, place);
     int64_t rows = saf_i64_min(p->round_m, s.line[SAF__A].end - s.line[SAF__A].begin),
-            cols = saf_i64_min(p->round_n, s.line[SAF__B].end - s.line[SAF__B].begin), levels = 1;
-    for (int64_t n = s.segments.end - s.segments.begin; n > 1; n /= 2) levels++;
-    if (p->grid_k > 1) levels++;
+            cols = saf_i64_min(p->round_n, s.line[SAF__B].end - s.line[SAF__B].begin);
     int64_t tile = p->tiles.tile_m * p->tiles.tile_n * (int64_t)saf__element_bytes(p);
-    return (rows * cols * levels + 2) * tile;
+    int64_t sums = rows * cols * saf__sums_at_once(s.segments) + 1;
+    if (p->grid_k > 1) sums += saf__sums_at_once((saf_span){0, p->tiles.segments});
+    return sums * ((tile + 63) / 64 * 64) + list_bytes(p, &s, rows * cols);
 }
 
 saf_status saf__plan_model(saf_product_plan *p, saf__host_room *room) {
@@ -124,7 +137,7 @@ saf_status saf__plan_model(saf_product_plan *p, saf__host_room *room) {
     count_sums(p);
     for (int32_t r = 0; r < p->ranks; r++) busy[p->host[r]] += p->place[r] >= 0;
     for (int32_t r = 0; r < p->ranks; r++) {
-        p->memory_bytes[r] = BASE_BYTES;
+        p->memory_bytes[r] = p->other_bytes[r];
         if (p->place[r] < 0) continue;
         p->memory_bytes[r] += private_bytes(p, p->place[r]) +
                               (int64_t)saf__room_bytes(p, &room[p->host[r]]) / busy[p->host[r]];

@@ -39,6 +39,16 @@ out:
     return st;
 }
 
+/* Before the threads begin: one of them at a time may read. */
+static saf_status fetch(saf_product *p, const slice *s, int64_t begin, int64_t end) {
+    saf_status st = SAF_OK;
+    int64_t last = saf__segment_of(&p->plan->tiles, s->batch->panels[s->end - 1]);
+    for (int64_t x = begin; x < end && p->past.of; x++)
+        SAF_TRY(saf__round_fetch(p, &p->tiles[x], last + 1));
+out:
+    return st;
+}
+
 saf_status saf__multiply_slice(saf_product *p, int64_t number) {
     saf_status st = SAF_OK;
     int64_t blocks = saf_ceil_div(saf_i64_max(1, p->plan->batch), p->slices.panels);
@@ -49,6 +59,8 @@ saf_status saf__multiply_slice(saf_product *p, int64_t number) {
             end = saf_i64_min(begin + p->slices.tiles, p->n_tiles);
     double start = saf_clock_s(), operations = 0;
     if (s.first == s.end || begin == end) return SAF_OK;
+    st = fetch(p, &s, begin, end);
+    if (st != SAF_OK) return st;
 #pragma omp parallel num_threads(p->threads) reduction(+ : operations)
     {
         double mine = 0;

@@ -148,13 +148,14 @@ static bool part_of_tile(const saf_product *p, const where *w, int64_t number, h
         *out = written_part(p, w);
         return number == 0 && is_home(p, w->i, w->j);
     }
-    if (t) {
-        if (number >= t->n) return false;
+    if (t && number < t->n) {
         const saf__sum *s = &t->sums[number];
         *out = (held){{w->i, w->j, s->segment, s->segments, s->panels, t->elements}, s->data, -1};
         return true;
     }
-    for (int64_t s = p->pool.share.segments.begin; s < p->pool.share.segments.end; s++) {
+    if (t) number -= t->n;
+    for (int64_t s = t ? t->next : p->pool.share.segments.begin; s < p->pool.share.segments.end;
+         s++) {
         int64_t index = saf__past_part(p, w->i, w->j, s);
         if (index < 0 || p->past.parts[index].segment != s || number-- > 0) continue;
         *out = (held){p->past.parts[index], NULL, index};

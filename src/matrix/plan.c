@@ -241,6 +241,9 @@ static saf_status check_ranks(const saf_product_ranks *r) {
             return saf_fail(SAF_USAGE, "rank %d has a speed of %g", (int)i, r->speed[i]);
         if (r->host && (r->host[i] < 0 || r->host[i] >= r->ranks))
             return saf_fail(SAF_USAGE, "rank %d is on host %d", (int)i, (int)r->host[i]);
+        if (r->other_bytes && r->other_bytes[i] < 0)
+            return saf_fail(SAF_USAGE, "rank %d takes %lld bytes", (int)i,
+                            (long long)r->other_bytes[i]);
     }
     return SAF_OK;
 }
@@ -258,7 +261,11 @@ static saf_status allocate(const saf_product_ranks *r, saf_product_plan *p) {
     SAF_TRY(saf_alloc(n, sizeof *p->bytes_received, &p->bytes_received));
     SAF_TRY(saf_alloc(n, sizeof *p->bytes_read, &p->bytes_read));
     SAF_TRY(saf_alloc(n, sizeof *p->memory_bytes, &p->memory_bytes));
-    for (int32_t i = 0; i < r->ranks; i++) p->host[i] = r->host ? r->host[i] : i;
+    SAF_TRY(saf_alloc(n, sizeof *p->other_bytes, &p->other_bytes));
+    for (int32_t i = 0; i < r->ranks; i++) {
+        p->host[i] = r->host ? r->host[i] : i;
+        p->other_bytes[i] = r->other_bytes ? r->other_bytes[i] : 0;
+    }
 out:
     return st;
 }
@@ -312,6 +319,7 @@ void saf_product_plan_free(saf_product_plan **plan) {
         saf_free(&p->bytes_received);
         saf_free(&p->bytes_read);
         saf_free(&p->memory_bytes);
+        saf_free(&p->other_bytes);
     }
     saf_free(plan);
 }

@@ -60,6 +60,8 @@ enum {
 };
 /* Sums of a share's segments: the fewest whole subtrees of the tree of all segments. */
 int64_t saf__subtrees(saf_span segments);
+/* The most sums of a tile that there are at a time while these segments are multiplied in turn. */
+int64_t saf__sums_at_once(saf_span segments);
 
 /* Of a grid, whether A and B stay in memory or not: chooses the fewest rounds that keep the cap (0:
  * none) and a batch, and counts what that moves and keeps; where none does, what the smallest

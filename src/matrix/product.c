@@ -99,13 +99,13 @@ static saf_status take_memory(saf_product *p) {
     saf_status st = SAF_OK;
     const saf_product_tiles *t = &p->plan->tiles;
     saf__share s = p->pool.share;
-    int64_t tiles = 0, levels = 1, segments = saf_i64_max(1, t->segments);
+    int64_t tiles = 0, segments = saf_i64_max(1, t->segments);
     if (p->pool.place >= 0)
         tiles = saf_i64_min(p->plan->round_m, s.line[SAF__A].end - s.line[SAF__A].begin) *
                 saf_i64_min(p->plan->round_n, s.line[SAF__B].end - s.line[SAF__B].begin);
-    for (int64_t n = s.segments.end - s.segments.begin; n > 1; n /= 2) levels++;
     size_t bytes = (size_t)(t->tile_m * t->tile_n) * saf__element_bytes(p->plan);
-    SAF_TRY(saf__buffers_new(&p->buffers, bytes, saf__multiplies(p) ? tiles * levels : 0));
+    SAF_TRY(saf__buffers_new(&p->buffers, bytes,
+                             saf__multiplies(p) ? tiles * saf__sums_at_once(s.segments) : 0));
     SAF_TRY(saf_alloc((size_t)tiles, sizeof *p->tiles, &p->tiles));
     SAF_TRY(saf_alloc((size_t)(tiles * segments), sizeof *p->sums, &p->sums));
     SAF_TRY(saf_alloc(p->buffers.bytes, 1, &p->scratch));
@@ -215,7 +215,7 @@ static saf_status enter_round(saf_product *p, int64_t round) {
     p->at.round = round;
     p->at.batch = p->at.slice = 0;
     SAF_TRY(saf__round_lists(p, round));
-    SAF_TRY(saf__round_begin(p, round));
+    saf__round_begin(p, round);
 out:
     return st;
 }

@@ -81,7 +81,9 @@ saf_status saf__schedule(saf_product *p);
 
 /* round.c: the tiles of C of a round, and the panels that they need. */
 saf_status saf__round_lists(saf_product *p, int64_t round);
-saf_status saf__round_begin(saf_product *p, int64_t round);
+void saf__round_begin(saf_product *p, int64_t round);
+/* What an earlier run left of a tile's segments before `end`, and this rank is to go on with. */
+saf_status saf__round_fetch(saf_product *p, saf__ctile *t, int64_t end);
 void saf__round_end(saf_product *p);
 
 /* multiply.c: tiles `slice` of the batch at hand. */

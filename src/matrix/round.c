@@ -50,27 +50,24 @@ out:
     return st;
 }
 
-/* What an earlier run left of a tile, and this rank is to go on with. */
-static saf_status fetch(saf_product *p, saf__ctile *t) {
+/* In their order, so that there are never more sums than the plan has. */
+saf_status saf__round_fetch(saf_product *p, saf__ctile *t, int64_t end) {
     saf_status st = SAF_OK;
-    saf_span segments = p->pool.share.segments;
-    if (!saf__multiplies(p)) return SAF_OK;
-    for (int64_t s = segments.begin; s < segments.end && !t->written; s++) {
-        int64_t index = saf__past_part(p, t->i, t->j, s);
+    for (; t->next < end && !t->written && saf__multiplies(p); t->next++) {
+        int64_t index = saf__past_part(p, t->i, t->j, t->next);
         saf__sum *sum = NULL;
-        if (index < 0 || p->past.parts[index].segment != s) continue;
-        SAF_TRY(saf__sum_begin(t, s, &p->buffers, &sum));
+        if (index < 0 || p->past.parts[index].segment != t->next) continue;
+        SAF_TRY(saf__sum_begin(t, t->next, &p->buffers, &sum));
         sum->segments = p->past.parts[index].segments;
         sum->panels = p->past.parts[index].panels;
         SAF_TRY(p->past.read(p->past.ctx, index, sum->data));
+        saf__sums_join(t, p->plan, &p->buffers);
     }
-    saf__sums_join(t, p->plan, &p->buffers);
 out:
     return st;
 }
 
-saf_status saf__round_begin(saf_product *p, int64_t round) {
-    saf_status st = SAF_OK;
+void saf__round_begin(saf_product *p, int64_t round) {
     saf_span rows = saf__round_lines(p->plan, SAF__A, p->pool.share.line[SAF__A],
                                      saf__round_u(p, round)),
              cols = saf__round_lines(p->plan, SAF__B, p->pool.share.line[SAF__B],
@@ -81,13 +78,11 @@ saf_status saf__round_begin(saf_product *p, int64_t round) {
         for (int64_t j = cols.begin; j < cols.end; j++) {
             saf__ctile *t = &p->tiles[p->n_tiles];
             *t = (saf__ctile){.i = i, .j = j, .sums = p->sums + p->n_tiles * segments};
+            t->next = p->pool.share.segments.begin;
             t->elements = saf__tile_rows(p->plan, i) * saf__tile_cols(p->plan, j);
             t->written = saf__past_written(p, i, j);
             p->n_tiles++;
-            SAF_TRY(fetch(p, t));
         }
-out:
-    return st;
 }
 
 void saf__round_end(saf_product *p) {

@@ -31,6 +31,7 @@ typedef struct {
     int64_t i, j, elements;
     int64_t n;      /* sums */
     saf__sum *sums; /* [segments of the product at most] */
+    int64_t next;   /* segment: what an earlier run left of those before has been fetched */
     bool written;   /* has been given to write_c, or to the rank that does so */
 } saf__ctile;
 

@@ -117,6 +117,8 @@ saf_status saf__write_tiles(saf_product *p, int64_t begin, int64_t end) {
     int32_t k = p->plan->grid_k, first = p->pool.place - p->pool.place % k;
     end = saf_i64_min(end, p->n_tiles);
     if (p->pool.place < 0 || begin >= end) return SAF_OK;
+    for (int64_t x = begin; x < end && p->past.of && written == SAF_OK; x++)
+        written = saf__round_fetch(p, &p->tiles[x], p->pool.share.segments.end);
     if (k > 1 && saf__multiplies(p)) SAF_TRY(send_all(p, begin, end, &box));
     for (int64_t x = begin; x < end; x++) {
         saf__ctile *t = &p->tiles[x];

@@ -35,4 +35,6 @@ saf_status saf__matrix_out_end(const saf__h5 *f, saf__matrix_out *out);
 saf_status saf__matrix_out_verify(const char *path, const char *dataset,
                                   const saf_matrix_shape *shape);
 
+enum { SAF__MATRIX_SCRATCH_BYTES = 4 << 20 }; /* that a transpose goes through */
+
 #endif

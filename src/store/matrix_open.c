@@ -168,6 +168,7 @@ static saf_status check_storage(saf_matrix *m) {
     m->chunk_cols = saf_i64_max(1, m->shape.cols);
     if (layout == H5D_CHUNKED) {
         SAF_TRY(saf__h5_check(&m->h5, H5Pget_chunk(creation, m->ndim, chunk), m->dataset));
+        m->chunk_bytes = (int64_t)(chunk[0] * chunk[1]) * saf_dtype_block_bytes(m->shape.dtype);
         m->chunk_rows = saf_i64_max(1, saf_i64_min((int64_t)chunk[0], m->shape.rows));
         m->chunk_cols = saf_i64_max(1, saf_i64_min((int64_t)chunk[1], m->shape.cols));
     }
@@ -247,6 +248,15 @@ void saf_matrix_close(saf_matrix **m) {
 
 saf_matrix_shape saf_matrix_shape_of(const saf_matrix *m) {
     return m->shape;
+}
+
+int64_t saf_matrix_memory_bytes(const saf_matrix *m, bool transposed) {
+    int64_t size = saf_dtype_block_bytes(m->shape.dtype), bytes = 0;
+    /* A chunk comes, and goes through its filters, outside of the cache. */
+    if (m->chunk_bytes > 0)
+        bytes = saf_i64_min(CACHE_BYTES, m->shape.rows * m->shape.cols * size + m->chunk_bytes) +
+                2 * m->chunk_bytes;
+    return bytes + (transposed ? SAF__MATRIX_SCRATCH_BYTES : 0);
 }
 
 const char *saf_matrix_label(const saf_matrix *m) {

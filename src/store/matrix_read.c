@@ -4,7 +4,7 @@
 
 #include "store/matrix_read.h"
 
-enum { SCRATCH_BYTES = 4 << 20, BLOCK = 32, HASH_BYTES = 16 << 20 };
+enum { SCRATCH_BYTES = SAF__MATRIX_SCRATCH_BYTES, BLOCK = 32, HASH_BYTES = 16 << 20 };
 
 saf_status saf__matrix_select(const saf__h5 *f, hid_t dataset, int64_t row0, int64_t rows,
                               int64_t col0, int64_t cols, int64_t ld, hid_t *file_space,

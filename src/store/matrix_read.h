@@ -12,7 +12,8 @@ struct saf_matrix {
     saf_matrix_shape shape;
     int64_t chunk_rows,
         chunk_cols; /* of one that is not chunked: a row; 1 at least, and never above the shape */
-    char *scratch;  /* for transposing; NULL until then */
+    int64_t chunk_bytes; /* 0: it is not chunked */
+    char *scratch;       /* for transposing; NULL until then */
 };
 
 #endif

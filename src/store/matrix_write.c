@@ -132,14 +132,14 @@ saf_status saf__matrix_out_verify(const char *path, const char *dataset,
     saf__h5 f = SAF__H5_EMPTY;
     hid_t id = H5I_INVALID_HID, space = H5I_INVALID_HID;
     hsize_t dims[2] = {0, 0};
-    hsize_t least = (hsize_t)(shape->rows * shape->cols * saf_dtype_block_bytes(shape->dtype));
+    int64_t bytes = shape->rows * shape->cols * saf_dtype_block_bytes(shape->dtype);
     saf__h5_enter();
     SAF_TRY(saf__h5_open_file(path, &f));
     SAF_TRY(saf__h5_take(&f, H5Dopen2(f.id, dataset, H5P_DEFAULT), dataset, &id));
     SAF_TRY(saf__h5_take(&f, H5Dget_space(id), dataset, &space));
     SAF_TRY(saf__h5_check(&f, H5Sget_simple_extent_dims(space, dims, NULL), dataset));
     if (dims[0] != (hsize_t)shape->rows || dims[1] != (hsize_t)shape->cols ||
-        H5Dget_storage_size(id) < least)
+        H5Dget_storage_size(id) < (hsize_t)bytes)
         st = saf_fail(SAF_IO, "%s: %s reads back other than it was written", path, dataset);
 out:
     saf__h5_close(&space);
@@ -228,6 +228,15 @@ saf_status saf_matrix_commit(saf_matrix_writer *w) {
 out:
     if (st != SAF_OK) abandon(w);
     return st;
+}
+
+int64_t saf_matrix_writer_bytes(const saf_matrix_shape *shape) {
+    hsize_t chunk[2];
+    chunk_of(shape, chunk);
+    int64_t size = saf_dtype_block_bytes(shape->dtype), one = (int64_t)(chunk[0] * chunk[1]) * size;
+    int64_t chunks =
+        saf_ceil_div(shape->rows, (int64_t)chunk[0]) * saf_ceil_div(shape->cols, (int64_t)chunk[1]);
+    return (chunks > CACHE_BYTES / one ? CACHE_BYTES : chunks * one) + 2 * one;
 }
 
 void saf_matrix_writer_free(saf_matrix_writer **w) {

@@ -13,9 +13,10 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
 from matmul import Product, bound, write  # noqa: E402
 from results_maker import TYPES, page_tables  # noqa: E402
-from saftest import ENV, ROOT, SAF, Tap, saf, scratch  # noqa: E402
+from saftest import ENV, ROOT, SAF, Tap, saf, scratch, watched  # noqa: E402
 
 tap = Tap()
+LONG = bool(os.environ.get("SAF_TEST_MATMUL_LONG"))
 
 
 def made(rng, shape, dtype):
@@ -66,7 +67,7 @@ def seeds(folder):
         code, said = job.run(ranks, ["--fresh"])
         tap.equal(code, 0, f"from a seed on {ranks or 1} ranks") or print("#", said)
         shas[ranks] = job.sha()
-    code, said = job.run(2, ["--fresh", "run.memory_mib=56", "layout.threads=2"])
+    code, said = job.run(2, ["--fresh", "run.memory_mib=116", "layout.threads=2"])
     tap.equal(code, 0, "in little memory, with two threads") or print("#", said)
     shas["memory"] = job.sha()
     code, said = job.run(3, ["--fresh", "layout.share=[1.0,3.0,2.0]"])
@@ -130,6 +131,63 @@ def output(folder):
     tap.ok(p.returncode == 0 and "grid" in p.stdout and "received MiB" in p.stdout, "saf run --dry-run", p.stderr)
     tap.ok((np.abs(shares["bytes_received"] - shares["bytes_modelled"]) <=
             0.02 * shares["bytes_modelled"] + 64).all(), "bytes as modelled", shares)
+
+
+def memory(folder):
+    """No process takes more than run.memory_mib, program and libraries included; and what may be taken is."""
+    if watched():
+        return tap.skip("the memory cap", "the sanitizer takes memory of its own")
+    for ranks, cap in ((0, 150), (3, 130)) if not LONG else ((0, 140), (0, 170), (0, 300), (1, 200), (2, 150),
+                                                             (2, 220), (3, 130), (3, 190), (4, 130), (4, 160)):
+        for kind, (m, n, k), store in (("f32", (2600, 1500, 2300), "true"), ("f64", (700, 500, 30000), "false")):
+            if not LONG and (store == "true") != (ranks == 0):
+                continue
+            job = Product(folder, f'm = {m}; n = {n}; k = {k}; type = "{kind}"; beta = 0.5;', memory=cap, name="cap",
+                          output=f"store = {store};")
+            name = f"{m} x {n} x {k} on {ranks or 1} ranks in {cap} MiB"
+            code, said, peaks = job.peak(ranks, ["--fresh"])
+            if not tap.equal(code, 0, name):
+                print("#", said)
+                continue
+            _, at, shares = job.results()
+            modelled = shares["memory_modelled"].max()
+            tap.ok(max(peaks) <= cap << 20 and modelled <= cap << 20 and at["product_memory_cap_bytes"] == cap << 20,
+                   name + ": never more", f"{[p >> 20 for p in peaks]} MiB, {modelled >> 20} modelled")
+            with h5py.File(job.out) as f:
+                largest = f["ranks"]["peak_memory_bytes"].max()
+            tap.ok(ranks > 1 or largest <= cap << 20, name + ": as it says itself", largest)
+            tap.ok(max(peaks) >= modelled * 0.4, name + ": and not much less than modelled",
+                   f"{max(peaks) >> 20} MiB, {modelled >> 20} modelled")
+
+
+def cores(folder):
+    """Ranks whose OpenBLAS runs kernels for unlike processors are refused; told to run the same, they do."""
+    job = Product(folder, "m = 300; n = 200; k = 100;", name="cores")
+    found = []
+    for env in ({"OPENBLAS_CORETYPE": "Haswell"}, {}):
+        code, said = job.run(0, ["--fresh"], env=env)
+        tap.equal(code, 0, f"one rank, {env}") or print("#", said)
+        with h5py.File(job.out) as f:
+            found.append(f.attrs["openblas_core"])
+    other, own = found
+    if own == other:
+        return tap.skip("unlike cores", f"OpenBLAS runs its kernels for {own} whatever it is asked for")
+    job.clear()
+
+    def two(first, second):
+        words = ["mpirun", "--oversubscribe", "--bind-to", "none"]
+        for i, core in enumerate((first, second)):
+            words += [":"] * i + ["-np", "1", "env", f"OPENBLAS_CORETYPE={core}", SAF, "run", job.path]
+        return subprocess.run(words, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=120, check=False)
+
+    p = two(own, other)
+    tap.ok(p.returncode == 2 and f"{own} on " in p.stderr and f"{other} on " in p.stderr and
+           "OPENBLAS_CORETYPE" in p.stderr and not os.path.exists(job.out), "unlike cores are refused", p.stderr)
+    p = two(other, other)
+    tap.equal(p.returncode, 0, "told to run the same kernels they multiply") or print("#", p.stderr)
+    with h5py.File(job.out) as f:
+        tap.equal(f.attrs["openblas_core"], other, "which the results name")
 
 
 def refused(folder):
@@ -204,7 +262,7 @@ def elsewhere(folder):
     os.makedirs(f"{folder}/empty", exist_ok=True)
     text = f'a = "far_in.h5:/A"; b = "far_in.h5:/B"; transpose_b = true;'
     far = Product(folder, text, name="far_c")
-    for ranks, memory in ((2, 0), (4, 0), (3, 60)):
+    for ranks, memory in ((2, 0), (4, 0), (3, 114)):
         p = subprocess.run(["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none", script, folder, SAF,
                             "run", far.path, "--fresh", f"run.memory_mib={memory}"], cwd=f"{folder}/empty", env=ENV, text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, check=False)
@@ -234,7 +292,7 @@ def example(folder):
     tap.equal(p.returncode, 0, "jobs/matmul.cfg") or print("#", p.stderr)
 
 
-for test in (matrices, seeds, output, refused, wrong, elsewhere, example):
+for test in (matrices, seeds, output, memory, cores, refused, wrong, elsewhere, example):
     with scratch() as folder:
         test(folder)
 tap.exit()

@@ -267,15 +267,20 @@ static inline void case_clear(matrix_case *x) {
     memset(x->times, 0, (size_t)(x->shape.m * x->shape.n));
 }
 
-/* Of many cases every one, or as many as SAF_TEST_EVERY says where ranks meet slowly. */
+/* ---- host tables ------------------------------------------------------------------------------*/
+
+enum { HOST_TABLES = 3 };
+
+/* Of many cases every one, or as many as SAF_TEST_EVERY says where ranks meet slowly: over real
+ * hosts, which are then the only host table. */
 static inline int every(void) {
     const char *n = getenv("SAF_TEST_EVERY");
     return n && atoi(n) > 0 ? atoi(n) : 1;
 }
 
-/* ---- host tables ------------------------------------------------------------------------------*/
-
-enum { HOST_TABLES = 3 };
+static inline int host_tables(void) {
+    return every() > 1 ? 1 : HOST_TABLES;
+}
 
 /* The ranks' hosts as they are, each rank alone, or at most two together. Collective. */
 static inline void host_table(saf_comm *world, int which, int32_t *out) {

@@ -88,8 +88,8 @@ static saf_status any_plan(saf_comm *world, const matrix_case *x, uint64_t seed,
     int32_t hosts[64];
     int size = saf_comm_size(world);
     saf_product_ranks ranks = {.ranks = size, .host = hosts};
-    host_table(world, (int)(seed % HOST_TABLES), hosts);
-    if (seed % 4 == 3) ranks.memory_bytes = (int64_t)68 << 20; /* in rounds */
+    host_table(world, (int)(seed % (uint64_t)host_tables()), hosts);
+    if (seed % 4 == 3) ranks.memory_bytes = (int64_t)9 << 20; /* in rounds */
     int32_t m = 1 + (int32_t)(seed / 3 % 3), n = 1 + (int32_t)(seed / 9 % 2),
             k = 1 + (int32_t)(seed / 18 % 3);
     if (m * n * k > size || seed % 4 == 3) return saf_product_plan_new(&x->shape, &ranks, out);
@@ -131,7 +131,7 @@ out:
 
 static void test_matrix_resumes_elsewhere(saf_comm *world) {
     matrix_case x;
-    if (CHECK_OK(case_new(&x, SAF_DTYPE_F32, 530, 520, 8200, 1.5, 0.25)))
+    if (CHECK_OK(case_new(&x, SAF_DTYPE_F32, 530, 272, 8200, 1.5, 0.25)))
         for (uint64_t seed = 0; seed < 24; seed += (uint64_t)every())
             stop_twice(world, &x, seed, (int64_t)(seed % 7 * 3), (int64_t)(seed % 5 * 3));
     case_free(&x);
@@ -140,7 +140,7 @@ static void test_matrix_resumes_elsewhere(saf_comm *world) {
 /* Tiles that were written in an early round are not written again. */
 static void test_matrix_resumes_in_rounds(saf_comm *world) {
     matrix_case x;
-    if (CHECK_OK(case_new(&x, SAF_DTYPE_F64, 1500, 1100, 1300, 1, 0)))
+    if (CHECK_OK(case_new(&x, SAF_DTYPE_F64, 1030, 1100, 620, 1, 0)))
         for (uint64_t seed = 3; seed < 27; seed += 4 * (uint64_t)every())
             stop_twice(world, &x, seed, (int64_t)seed * 2, (int64_t)seed);
     case_free(&x);

@@ -2,10 +2,12 @@
 import glob
 import os
 import subprocess
+import time
 
 import h5py
 import numpy as np
 
+from resume import ranks_of
 from saftest import ENV, ROOT, SAF, job_file
 
 JOB = """
@@ -40,6 +42,26 @@ class Product:
         p = self.start(ranks, words, env)
         said = p.communicate(timeout=timeout)[1]
         return p.returncode, said
+
+    def peak(self, ranks, words=(), every_s=0.004):
+        """(exit status, what it said, the largest resident size of each process in bytes), of memory that processes
+        share an even part each: looked at every few milliseconds."""
+        p = self.start(ranks, words)
+        most, found = {}, [] if ranks else [p.pid]
+        while p.poll() is None:
+            if len(found) < ranks:
+                found = ranks_of(p)
+            for pid in found:
+                try:
+                    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+                        kib = dict(line.split()[:2] for line in f if line.startswith("Rss"))
+                except OSError:
+                    continue
+                if len(kib) >= 3:
+                    size = int(kib["RssAnon:"]) + int(kib["RssFile:"]) + int(kib["RssShmem:"]) // max(1, ranks)
+                    most[pid] = max(most.get(pid, 0), size << 10)
+            time.sleep(every_s)
+        return p.returncode, p.communicate()[1], list(most.values())
 
     def results(self):
         """(C, attributes, rows of /product/ranks)"""

@@ -154,7 +154,7 @@ static void test_matrix_keeps_the_cap(void **unused) {
     bool streamed = false, rounds = false;
     (void)unused;
     double before = 0;
-    for (int64_t mib = 2048; mib >= 100; mib = mib * 3 / 4) {
+    for (int64_t mib = 2048; mib >= 52; mib = mib * 3 / 4) {
         ranks.memory_bytes = mib << 20;
         saf_product_plan *p = plan_of(8192, 8192, 8192, F64, &ranks);
         check_plan(p);

@@ -85,7 +85,7 @@ typedef struct {
     struct {
         char *a, *b, *c; /* FILE.h5:/DATASET; a and b NULL: made from the seed */
         double alpha, beta;
-        bool transpose_a, transpose_b;
+        bool transpose_a, transpose_b, transpose_c;
         int32_t m, n, k; /* of matrices that are made; -1: not given */
         int32_t type;    /* of those: 0 f32, 1 f64 */
         uint64_t seed;

@@ -28,7 +28,7 @@ typedef struct {
     char *a, *b, *c; /* where they came from; "" where there was none */
     char *stored;    /* where C is; "" where it is not */
     double alpha, beta;
-    int64_t transpose_a, transpose_b;
+    int64_t transpose_a, transpose_b, transpose_c;
     char *grid; /* "2 x 1 x 1": rows, columns, segments */
     int64_t tile_m, tile_n, tile_k, segments;
     char *core;                             /* of OpenBLAS: whose bits these are */

@@ -37,6 +37,7 @@ cJSON *saf__json_product(saf__json *b, const saf_result_product *p) {
     saf__json_number(b, o, "beta", p->beta);
     saf__json_whole(b, o, "transpose_a", p->transpose_a);
     saf__json_whole(b, o, "transpose_b", p->transpose_b);
+    saf__json_whole(b, o, "transpose_c", p->transpose_c);
     saf__json_text(b, o, "grid", p->grid);
     saf__json_whole(b, o, "tile_m", p->tile_m);
     saf__json_whole(b, o, "tile_n", p->tile_n);

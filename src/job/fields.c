@@ -145,6 +145,8 @@ const saf__field saf__fields[] = {
      .help = "C before the product, likewise; only read where beta is not 0"},
     {"matmul.transpose_a", MATMUL, SAME, BOOL, AT(matmul.transpose_a), .help = "op(A) is the transpose of A"},
     {"matmul.transpose_b", MATMUL, SAME, BOOL, AT(matmul.transpose_b), .help = "op(B) is the transpose of B"},
+    {"matmul.transpose_c", MATMUL, SAME, BOOL, AT(matmul.transpose_c),
+     .help = "op(C) is the transpose of C; with beta = 1 and no other matrix the job transposes"},
     {"matmul.alpha", MATMUL, SAME, FLOAT(-1e300, 1e300), AT(matmul.alpha), .initial = "1.0",
      .help = "factor of the product"},
     {"matmul.beta", MATMUL, SAME, FLOAT(-1e300, 1e300), AT(matmul.beta), .initial = "0.0",

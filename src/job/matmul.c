@@ -21,11 +21,20 @@ static void told(void *ctx, const char *name) {
 
 enum { GO_ON = 0, KEEP = 1, STOP = 2 };
 
+/* What a checkpoint takes: the last one, or as the first one is guessed. It is as large as C, or
+ * twice that, and is written, sealed and read back in ten seconds a gigabyte
+ * (saf_checkpoint_commit). */
+static double cost_s(const saf__matmul *x) {
+    double bytes =
+        (double)x->shape.m * (double)x->shape.n * (double)saf_dtype_block_bytes(x->shape.dtype);
+    return x->took_s > 0 ? x->took_s : 10e-9 * bytes * (x->plan->tiles.segments > 1 ? 2 : 1);
+}
+
 /* Rank 0: what all do now. */
 static int32_t decide(const saf__matmul *x, bool asked, double longest_s) {
     double now = saf_clock_s();
     double spare = x->stop.limit_s / 10 < 10 ? x->stop.limit_s / 10 : 10;
-    double margin = spare + 3 * x->took_s + 2 * longest_s;
+    double margin = spare + (x->took_s > 0 ? 3 : 1) * cost_s(x) + 2 * longest_s;
     if (asked || (x->stop.at_s > 0 && x->stop.at_s - now < margin)) return STOP;
     return x->next_s > 0 && now >= x->next_s ? KEEP : GO_ON;
 }
@@ -38,8 +47,10 @@ static void say_progress(saf__matmul *x) {
             100 * saf_product_progress(x->product), seconds);
 }
 
+/* Who wants one more often than every second has the first one when it is due. */
 static void plan_next(saf__matmul *x) {
-    double every = x->job->checkpoint.every_seconds, stretched = COST_SHARE * x->took_s;
+    double every = x->job->checkpoint.every_seconds;
+    double stretched = x->took_s > 0 || every >= 1 ? COST_SHARE * cost_s(x) : 0;
     if (every > 0) x->next_s = saf_clock_s() + (stretched > every ? stretched : every);
 }
 

@@ -75,6 +75,8 @@ static inline int64_t saf__tile_cols(const saf__matmul *x, int64_t j) {
     return saf_i64_min(x->plan->tiles.tile_n, x->shape.n - j * x->plan->tiles.tile_n);
 }
 
+/* matmul_keys.c: no product, but C by itself, transposed perhaps. */
+bool saf__matmul_c_alone(const saf_job *job);
 /* matmul_open.c: the job on every rank, its matrices, the plan. Collective. */
 saf_status saf__matmul_open(saf__matmul *x);
 /* matmul_source.c: a region of A, B or C, or of kept data; what the product reads and writes. */

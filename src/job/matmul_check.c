@@ -18,7 +18,7 @@
 
 #include "job/matmul.h"
 
-enum { BLOCK = 128, DEPTH = 1 << 18, ROWS = 1 << 18, PIECE = 1 << 19 };
+enum { BLOCK = 128, DEPTH = 1 << 18, ROWS = 1 << 18, PIECE = 1 << 19, C_ROWS = 256 };
 
 typedef struct {
     saf__matmul *x;
@@ -126,12 +126,14 @@ static saf_status other_way(check *c) {
         c->sum[i] *= alpha;
         c->size[i] *= fabs(alpha);
     }
-    for (int64_t i = 0; beta != 0 && i < rows; i++) {
-        double sum = 0, size = 0;
-        saf__region r = {c->row0 + i, 1, 0, x->shape.n};
-        SAF_TRY(add_region(c, SAF__MATRIX_C, r, c->signs, NULL, &sum, &size));
-        c->sum[i] += beta * sum;
-        c->size[i] += fabs(beta) * sqrt(size);
+    for (int64_t i = 0; beta != 0 && i < rows; i += C_ROWS) {
+        double sum[C_ROWS] = {0}, size[C_ROWS] = {0};
+        saf__region r = {c->row0 + i, saf_i64_min(C_ROWS, rows - i), 0, x->shape.n};
+        SAF_TRY(add_region(c, SAF__MATRIX_C, r, c->signs, NULL, sum, size));
+        for (int64_t j = 0; j < r.rows; j++) {
+            c->sum[i + j] += beta * sum[j];
+            c->size[i + j] += fabs(beta) * sqrt(size[j]);
+        }
     }
 out:
     saf_free(&v);

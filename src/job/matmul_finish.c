@@ -148,7 +148,7 @@ static saf_status fill_product(saf__matmul *x) {
     saf_result_product *p = &x->results.product;
     const saf_job *job = x->job;
     const saf_product_tiles *t = &x->plan->tiles;
-    const char *made = job->matmul.a ? "" : "made";
+    const char *made = x->operands[SAF__MATRIX_A].wanted ? "made" : "";
     saf_buf grid = {0};
     p->there = true;
     p->m = x->shape.m;
@@ -158,6 +158,7 @@ static saf_status fill_product(saf__matmul *x) {
     p->beta = job->matmul.beta;
     p->transpose_a = job->matmul.transpose_a;
     p->transpose_b = job->matmul.transpose_b;
+    p->transpose_c = job->matmul.transpose_c;
     p->tile_m = t->tile_m;
     p->tile_n = t->tile_n;
     p->tile_k = t->tile_k;

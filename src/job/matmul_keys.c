@@ -1,6 +1,12 @@
 /* The keys of a matmul job against each other. */
 #include "job/fields.h"
+#include "job/matmul.h"
 #include "saf/store_matrix.h"
+
+bool saf__matmul_c_alone(const saf_job *job) {
+    return job->matmul.c && !job->matmul.a && job->matmul.m < 0 && job->matmul.n < 0 &&
+           job->matmul.k < 0;
+}
 
 saf_status saf__matmul_keys_check(const saf_job *job, const saf__where *given,
                                   const saf__where *whole) {
@@ -10,6 +16,7 @@ saf_status saf__matmul_keys_check(const saf_job *job, const saf__where *given,
                  {"matmul.b", job->matmul.b},
                  {"matmul.c", job->matmul.c},
                  {"output.product", job->output.product}};
+    bool alone = saf__matmul_c_alone(job);
     const struct {
         const char *key;
         int32_t length;
@@ -31,11 +38,14 @@ saf_status saf__matmul_keys_check(const saf_job *job, const saf__where *given,
         if (job->matmul.a && lengths[i].length >= 0)
             return saf__fail_at(&given[f - saf__fields], f->key,
                                 "the files say how long the matrices are");
-        if (!job->matmul.a && lengths[i].length < 0)
+        if (!job->matmul.a && !alone && lengths[i].length < 0)
             return saf__fail_at(whole, f->key,
                                 "missing, expected the lengths m, n and k of matrices to make, or "
                                 "files in matmul.a and matmul.b");
     }
+    if (alone && job->matmul.beta == 0)
+        return saf__fail_at(whole, "matmul.beta",
+                            "0, which leaves nothing of C: expected another value, or A and B");
     if (job->output.product && !job->output.store) {
         const saf__field *f = saf__field_find(job->kind, "output.product");
         return saf__fail_at(&given[f - saf__fields], f->key,

@@ -96,6 +96,12 @@ static const char *name_of(const saf_job *job, int32_t what) {
 static saf_status shape_of_files(saf__matmul *x) {
     const saf__operand *o = x->operands;
     saf_matrix_shape s[SAF__OPERANDS] = {{0}};
+    if (!o[0].file) { /* C alone */
+        s[2] = saf_matrix_shape_of(o[2].file);
+        x->shape = (saf_product_shape){o[2].transposed ? s[2].cols : s[2].rows,
+                                       o[2].transposed ? s[2].rows : s[2].cols, 0, s[2].dtype};
+        return SAF_OK;
+    }
     for (int w = 0; w < SAF__OPERANDS; w++) {
         if (!o[w].file) continue;
         s[w] = saf_matrix_shape_of(o[w].file);
@@ -120,9 +126,11 @@ static saf_status check_c(const saf__matmul *x) {
     const saf__operand *o = &x->operands[SAF__MATRIX_C];
     if (!o->file) return SAF_OK;
     saf_matrix_shape s = saf_matrix_shape_of(o->file);
-    if (s.rows == x->shape.m && s.cols == x->shape.n && s.dtype == x->shape.dtype) return SAF_OK;
+    int64_t rows = o->transposed ? x->shape.n : x->shape.m,
+            cols = o->transposed ? x->shape.m : x->shape.n;
+    if (s.rows == rows && s.cols == cols && s.dtype == x->shape.dtype) return SAF_OK;
     return saf_fail(SAF_BAD_INPUT, "%s: expected %lld x %lld, float%d, as the product is",
-                    saf_matrix_label(o->file), (long long)x->shape.m, (long long)x->shape.n,
+                    saf_matrix_label(o->file), (long long)rows, (long long)cols,
                     x->shape.dtype == SAF_DTYPE_F64 ? 64 : 32);
 }
 
@@ -198,11 +206,12 @@ out:
 static saf_status open_matrices(saf__matmul *x) {
     saf_status st = SAF_OK;
     const saf_job *job = x->job;
-    bool made = !job->matmul.a;
+    bool alone = saf__matmul_c_alone(job), made = !job->matmul.a && !alone;
     saf__operand *o = x->operands;
     o[0].transposed = job->matmul.transpose_a;
     o[1].transposed = job->matmul.transpose_b;
-    o[0].wanted = o[1].wanted = true;
+    o[2].transposed = job->matmul.transpose_c;
+    o[0].wanted = o[1].wanted = !alone;
     o[2].wanted = job->matmul.beta != 0;
     st = open_files(x);
     if (st == SAF_OK && x->rank == 0) {

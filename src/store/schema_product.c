@@ -17,6 +17,7 @@ const saf__attribute saf__product_attributes[] = {
     ENTRY("product_beta", F64, beta),
     ENTRY("product_transpose_a", I64, transpose_a),
     ENTRY("product_transpose_b", I64, transpose_b),
+    ENTRY("product_transpose_c", I64, transpose_c),
     ENTRY("product_grid", TEXT, grid),
     ENTRY("product_tile_m", I64, tile_m),
     ENTRY("product_tile_n", I64, tile_n),

@@ -143,6 +143,11 @@ typedef enum { SAF_OP_SUM, SAF_OP_MIN, SAF_OP_MAX } saf_op;
 /* In place, element by element. dtypes F32, F64, I32, I64, U8. The order of a float sum is the
  * library's own: use it for metrics, not for values that must be the same on any layout. */
 saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t);
+/* The same element by element of all[P n] of every rank, of which rank r gets elements [r n, r n +
+ * n) in mine[n]: n and dtype are the same on every rank. Errors: DEFECT (another dtype, lengths
+ * that do not fit), NO_MEMORY: everybody's. */
+saf_status saf_comm_reduce_scatter(saf_comm *comm, saf_op op, const saf_tensor *all,
+                                   const saf_tensor *mine);
 /* Rank r contributes `mine`; all[r] must have dtype, shape (lengths may differ from rank to rank)
  * and room, known to everyone beforehand. */
 saf_status saf_comm_allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all);

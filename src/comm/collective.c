@@ -96,17 +96,20 @@ out:
     return st;
 }
 
+static saf_status check_reduced(saf_comm *comm, const char *what, saf_dtype dtype) {
+    if (dtype == SAF_DTYPE_F32 || dtype == SAF_DTYPE_F64 || dtype == SAF_DTYPE_I32 ||
+        dtype == SAF_DTYPE_I64 || dtype == SAF_DTYPE_U8)
+        return SAF_OK;
+    return saf__comm_fail(comm, SAF_DEFECT, "%s of %s is not supported", what,
+                          saf_dtype_name(dtype));
+}
+
 saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t) {
     saf_status st = SAF_OK;
     size_t bytes = 0;
     double t0 = saf_clock_s();
     SAF_TRY(saf_tensor_bytes(t, &bytes));
-    if (t->dtype != SAF_DTYPE_F32 && t->dtype != SAF_DTYPE_F64 && t->dtype != SAF_DTYPE_I32 &&
-        t->dtype != SAF_DTYPE_I64 && t->dtype != SAF_DTYPE_U8) {
-        st = saf__comm_fail(comm, SAF_DEFECT, "an all-reduce of %s is not supported",
-                            saf_dtype_name(t->dtype));
-        goto out;
-    }
+    SAF_TRY(check_reduced(comm, "an all-reduce", t->dtype));
     SAF_TRY(reduce_bytes(comm, op, t->dtype, t->data, bytes));
 out:
     saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
@@ -148,6 +151,50 @@ saf_status saf_comm_agree(saf_comm *comm, saf_status mine) {
     double t0 = saf_clock_s();
     saf_status st = saf__agree(comm, mine);
     saf__count(SAF_COUNT_ALLREDUCE, 1, sizeof(int64_t), saf_clock_s() - t0);
+    return st;
+}
+
+/* ---- reduce-scatter ---------------------------------------------------------------------------*/
+
+/* Parts of `bytes`: a piece of each at a time, side by side where one is not the whole. */
+static saf_status scatter_bytes(saf_comm *comm, saf_op op, saf_dtype dtype, const char *all,
+                                char *mine, size_t bytes) {
+    saf_status st = SAF_OK;
+    size_t width = (size_t)saf_dtype_block_bytes(dtype), ranks = (size_t)comm->size;
+    size_t step = piece_of(bytes * ranks) / ranks / width * width;
+    char *packed = NULL;
+    if (step == 0) step = width;
+    if (step < bytes) SAF_TRY(saf__agree(comm, saf_alloc(step * ranks, 1, &packed)));
+    for (size_t at = 0; at < bytes; at += step) {
+        saf__op pending = {0};
+        size_t n = bytes - at < step ? bytes - at : step;
+        for (size_t r = 0; packed && r < ranks; r++)
+            memcpy(packed + r * n, all + r * bytes + at, n);
+        SAF_TRY(comm->transport->ireduce_scatter(comm, op, dtype, packed ? packed : all, mine + at,
+                                                 (int)(n / width), &pending));
+        SAF_TRY(saf__wait_ops(comm, &pending, 1));
+    }
+out:
+    saf_free(&packed);
+    return st;
+}
+
+saf_status saf_comm_reduce_scatter(saf_comm *comm, saf_op op, const saf_tensor *all,
+                                   const saf_tensor *mine) {
+    saf_status st = SAF_OK;
+    size_t bytes = 0, part = 0;
+    double t0 = saf_clock_s();
+    SAF_TRY(saf_tensor_bytes(all, &bytes));
+    SAF_TRY(saf_tensor_bytes(mine, &part));
+    SAF_TRY(check_reduced(comm, "a reduce-scatter", all->dtype));
+    if (mine->dtype != all->dtype || bytes / (size_t)comm->size != part ||
+        bytes % (size_t)comm->size != 0)
+        SAF_TRY(saf__comm_fail(comm, SAF_DEFECT,
+                               "a reduce-scatter of %zu bytes to %d ranks of %zu bytes each", bytes,
+                               comm->size, part));
+    SAF_TRY(scatter_bytes(comm, op, all->dtype, all->data, mine->data, part));
+out:
+    saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
     return st;
 }
 

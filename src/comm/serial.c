@@ -134,6 +134,13 @@ static saf_status serial_iallreduce(saf_comm *comm, saf_op op, saf_dtype dtype, 
     return serial_ibarrier(comm, out);
 }
 
+static saf_status serial_ireduce_scatter(saf_comm *comm, saf_op op, saf_dtype dtype,
+                                         const void *all, void *mine, int count, saf__op *out) {
+    (void)op;
+    if (count > 0) memmove(mine, all, (size_t)count * (size_t)saf_dtype_block_bytes(dtype));
+    return serial_ibarrier(comm, out);
+}
+
 static saf_status serial_dup(saf_comm *comm, saf_comm *out) {
     (void)comm;
     queues *q = NULL;
@@ -177,6 +184,7 @@ static const saf__transport serial_transport = {
     .ibarrier = serial_ibarrier,
     .ibcast = serial_ibcast,
     .iallreduce = serial_iallreduce,
+    .ireduce_scatter = serial_ireduce_scatter,
     .split = serial_split,
     .dup = serial_dup,
     .free = serial_free,

@@ -55,6 +55,9 @@ typedef struct {
     saf_status (*ibcast)(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out);
     saf_status (*iallreduce)(saf_comm *comm, saf_op op, saf_dtype dtype, void *data, int count,
                              saf__op *out);
+    /* all: of every rank `count` elements; mine: those of this rank. */
+    saf_status (*ireduce_scatter)(saf_comm *comm, saf_op op, saf_dtype dtype, const void *all,
+                                  void *mine, int count, saf__op *out);
     /* These may wait. `out` has its transport and host already; state, rank and size are set. */
     saf_status (*split)(saf_comm *comm, int color, int key, saf_comm *out, bool *member);
     saf_status (*dup)(saf_comm *comm, saf_comm *out);

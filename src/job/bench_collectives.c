@@ -1,12 +1,13 @@
-/* Suite comm: barrier, broadcast, all-reduce and all-gather by size and number of ranks. A time is
- * that of the slowest rank; roots take turns, or a broadcast's would run ahead of the others. What
- * comes out is checked once for each size. */
+/* Suite comm: barrier, broadcast, all-reduce, reduce-scatter and all-gather by size and number of
+ * ranks. A time is that of the slowest rank; roots take turns, or a broadcast's would run ahead of
+ * the others. What comes out is checked once for each size. */
 #include <stdio.h>
 
 #include "job/suites.h"
 
-typedef enum { BARRIER, BROADCAST, ALL_REDUCE, ALL_GATHER, OPERATIONS } operation;
-static const char *const names[] = {"barrier", "broadcast", "all-reduce", "all-gather"};
+typedef enum { BARRIER, BROADCAST, ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, OPERATIONS } operation;
+static const char *const names[] = {"barrier", "broadcast", "all-reduce", "reduce-scatter",
+                                    "all-gather"};
 
 typedef struct {
     saf__suites *w;
@@ -17,15 +18,17 @@ typedef struct {
     double *samples;   /* [repeats] */
 } collectives;
 
-/* Bytes that every rank has afterwards, of those asked for: whole numbers, equal parts. */
+/* Bytes that every rank has afterwards (of a reduce-scatter before), of those asked for: whole
+ * numbers, equal parts. */
 static int64_t whole_bytes(const collectives *c, operation op, int64_t bytes) {
     if (op == ALL_REDUCE) return saf_i64_max(1, bytes / 4) * 4;
+    if (op == REDUCE_SCATTER) return saf_i64_max(1, bytes / 4 / c->ranks) * 4 * c->ranks;
     if (op == ALL_GATHER) return saf_i64_max(1, bytes / c->ranks) * c->ranks;
     return bytes;
 }
 
 static saf_status do_once(const collectives *c, operation op, int64_t bytes, int root) {
-    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, c->data, bytes);
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, c->data, bytes), part;
     switch (op) {
         case BARRIER:
             return saf_comm_barrier(c->comm);
@@ -34,6 +37,10 @@ static saf_status do_once(const collectives *c, operation op, int64_t bytes, int
         case ALL_REDUCE:
             t = saf_tensor_1d(SAF_DTYPE_F32, c->data, bytes / 4);
             return saf_comm_allreduce(c->comm, SAF_OP_SUM, &t);
+        case REDUCE_SCATTER:
+            t = saf_tensor_1d(SAF_DTYPE_F32, c->data, bytes / 4);
+            part = saf_tensor_1d(SAF_DTYPE_F32, c->mine, bytes / 4 / c->ranks);
+            return saf_comm_reduce_scatter(c->comm, SAF_OP_SUM, &t, &part);
         case ALL_GATHER:
             t = saf_tensor_1d(SAF_DTYPE_U8, c->mine, bytes / c->ranks);
             return saf_comm_allgather(c->comm, &t, c->all);
@@ -56,7 +63,7 @@ static saf_status check(const collectives *c, operation op, int64_t bytes) {
     int64_t wrong = 0, part = bytes / c->ranks;
     float one = 1, sum;
     memset(c->data, rank + 1, (size_t)bytes);
-    for (int64_t i = 0; op == ALL_REDUCE && i < bytes; i += 4)
+    for (int64_t i = 0; (op == ALL_REDUCE || op == REDUCE_SCATTER) && i < bytes; i += 4)
         memcpy(c->data + i, &one, sizeof one);
     if (op == ALL_GATHER) memset(c->mine, rank + 1, (size_t)part);
     SAF_TRY(do_once(c, op, bytes, root));
@@ -65,6 +72,10 @@ static saf_status check(const collectives *c, operation op, int64_t bytes) {
         wrong += c->data[i] != (char)(i / part + 1);
     for (int64_t i = 0; op == ALL_REDUCE && i < bytes; i += 4) {
         memcpy(&sum, c->data + i, sizeof sum);
+        wrong += sum != (float)c->ranks;
+    }
+    for (int64_t i = 0; op == REDUCE_SCATTER && i < part; i += 4) {
+        memcpy(&sum, c->mine + i, sizeof sum);
         wrong += sum != (float)c->ranks;
     }
     memset(c->data, 0, (size_t)bytes);

@@ -37,7 +37,7 @@ static const saf__table pairs_table =
 
 #define COLLECTIVE(member, k, units, text) COLUMN(saf_suite_collective, member, k, units, text)
 static const saf__column collective_columns[] = {
-    COLLECTIVE(operation, CHARS, "text", "barrier, broadcast, all-reduce or all-gather"),
+    COLLECTIVE(operation, CHARS, "text", "barrier, broadcast, all-reduce, reduce-scatter or all-gather"),
     COLLECTIVE(ranks, I32, "ranks", "how many take part, from rank 0 on"),
     COLLECTIVE(bytes, I64, "bytes", "of what every rank has afterwards"),
     REPEATED(saf_suite_collective),

@@ -1,7 +1,7 @@
 /* Messages by saf's comm and by MPI itself, in turn, in one program: send and receive there and
- * back, broadcast, all-reduce, all-gather and barrier, by size. `make bench-peers-comm`; medians of
- * repetitions, and saf's time over MPI's: the median of each repetition's, and that of
- * the two shortest, which others who use the machine disturb least.
+ * back, broadcast, all-reduce, reduce-scatter, all-gather and barrier, by size. `make
+ * bench-peers-comm`; medians of repetitions, and saf's time over MPI's: the median of each
+ * repetition's, and that of the two shortest, which others who use the machine disturb least.
  * mpirun -np 2 --bind-to core bench-peer_comm [LARGEST] */
 #include <mpi.h>
 #include <stdio.h>
@@ -11,9 +11,9 @@
 
 enum { REPEATS = 15, MOST_ROUNDS = 1024, TOGETHER = 16 << 20 };
 
-typedef enum { PASS, BROADCAST, ALL_REDUCE, ALL_GATHER, BARRIER, KINDS } kind;
-static const char *const names[] = {"send, receive", "broadcast", "all-reduce", "all-gather",
-                                    "barrier"};
+typedef enum { PASS, BROADCAST, ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BARRIER, KINDS } kind;
+static const char *const names[] = {"send, receive",  "broadcast",  "all-reduce",
+                                    "reduce-scatter", "all-gather", "barrier"};
 
 typedef struct {
     saf_comm *world;
@@ -49,6 +49,10 @@ static void raw(const bench *b, kind what, int bytes, int root) {
         case ALL_REDUCE:
             must(MPI_Allreduce(MPI_IN_PLACE, b->in, bytes / 4, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD));
             return;
+        case REDUCE_SCATTER:
+            must(MPI_Reduce_scatter_block(b->out, b->in, bytes / b->ranks / 4, MPI_FLOAT, MPI_SUM,
+                                          MPI_COMM_WORLD));
+            return;
         case ALL_GATHER:
             must(MPI_Allgather(b->out, bytes / b->ranks, MPI_BYTE, b->in, bytes / b->ranks,
                                MPI_BYTE, MPI_COMM_WORLD));
@@ -78,6 +82,11 @@ static void ours(const bench *b, kind what, int bytes, int root) {
         case ALL_REDUCE:
             in = saf_tensor_1d(SAF_DTYPE_F32, b->in, bytes / 4);
             must_saf(saf_comm_allreduce(b->world, SAF_OP_SUM, &in));
+            return;
+        case REDUCE_SCATTER:
+            out = saf_tensor_1d(SAF_DTYPE_F32, b->out, bytes / b->ranks / 4 * b->ranks);
+            in = saf_tensor_1d(SAF_DTYPE_F32, b->in, bytes / b->ranks / 4);
+            must_saf(saf_comm_reduce_scatter(b->world, SAF_OP_SUM, &out, &in));
             return;
         case ALL_GATHER:
             out = saf_tensor_1d(SAF_DTYPE_U8, b->out, bytes / b->ranks);

@@ -39,9 +39,9 @@ def check_collectives(f, ranks):
     rows = check_table(tap, f, path)
     check_rates(tap, rows, "bytes", "bytes_per_s", path)
     for n in range(2, ranks + 1):
-        for op in (b"barrier", b"broadcast", b"all-reduce", b"all-gather"):
+        for op in (b"barrier", b"broadcast", b"all-reduce", b"reduce-scatter", b"all-gather"):
             mine = [int(b) for b in rows["bytes"][(rows["operation"] == op) & (rows["ranks"] == n)]]
-            unit = {b"broadcast": 1, b"all-reduce": 4, b"all-gather": n}.get(op)
+            unit = {b"broadcast": 1, b"all-reduce": 4, b"reduce-scatter": 4 * n, b"all-gather": n}.get(op)
             expected = [0] if unit is None else sorted({max(unit, s // unit * unit) for s in sizes(MOST)})
             tap.equal(mine, expected, f"{n} of {ranks} ranks: sizes of {op.decode()}")
     tap.equal(set(rows["ranks"]), set(range(2, ranks + 1)), f"{ranks} ranks: every number of them")

@@ -142,6 +142,47 @@ static void test_collective_allreduce(saf_comm *world) {
     CHECK_STATUS(saf_comm_allreduce(world, SAF_OP_SUM, &t), SAF_DEFECT);
 }
 
+/* Part r of every rank's, n elements, to rank r. */
+static void check_reduce_scatter(saf_comm *world, saf_dtype dtype, int64_t n) {
+    int64_t ranks = saf_comm_size(world), first = saf_comm_rank(world) * n;
+    size_t bytes = 0;
+    char *all = NULL, *mine = NULL, *expected = NULL;
+    CHECK(saf_dtype_bytes(dtype, n, &bytes));
+    CHECK_OK(saf_alloc(bytes, (size_t)ranks, &all));
+    CHECK_OK(saf_alloc(bytes, 1, &mine));
+    CHECK_OK(saf_alloc(bytes, 1, &expected));
+    for (saf_op op = SAF_OP_SUM; op <= SAF_OP_MAX; op++) {
+        for (int64_t i = 0; i < n * ranks; i++)
+            put(dtype, all, i, value_of(saf_comm_rank(world), i, dtype));
+        for (int64_t i = 0; i < n; i++)
+            put(dtype, expected, i, reduced(op, saf_comm_size(world), first + i, dtype));
+        saf_tensor from = saf_tensor_1d(dtype, all, n * ranks), to = saf_tensor_1d(dtype, mine, n);
+        CHECK_OK(saf_comm_reduce_scatter(world, op, &from, &to));
+        CHECK(memcmp(mine, expected, bytes) == 0);
+    }
+    saf_free(&all);
+    saf_free(&mine);
+    saf_free(&expected);
+}
+
+static void test_collective_reduce_scatter(saf_comm *world) {
+    static const saf_dtype dtypes[] = {SAF_DTYPE_F32, SAF_DTYPE_F64, SAF_DTYPE_I32, SAF_DTYPE_I64,
+                                       SAF_DTYPE_U8};
+    static const int64_t lengths[] = {0, 1, 17, 4096, 100003};
+    int64_t ranks = saf_comm_size(world), room[8] = {0};
+    for (int d = 0; d < 5; d++)
+        for (int k = 0; k < 5; k++) check_reduce_scatter(world, dtypes[d], lengths[k]);
+    saf_tensor all = saf_tensor_1d(SAF_DTYPE_I64, room, ranks + 1),
+               mine = saf_tensor_1d(SAF_DTYPE_I64, room, 1);
+    if (ranks > 1)
+        CHECK_STATUS(saf_comm_reduce_scatter(world, SAF_OP_SUM, &all, &mine), SAF_DEFECT);
+    all = saf_tensor_1d(SAF_DTYPE_F64, room, ranks);
+    CHECK_STATUS(saf_comm_reduce_scatter(world, SAF_OP_SUM, &all, &mine), SAF_DEFECT);
+    all = saf_tensor_1d(SAF_DTYPE_F16, room, ranks);
+    mine = saf_tensor_1d(SAF_DTYPE_F16, room, 1);
+    CHECK_STATUS(saf_comm_reduce_scatter(world, SAF_OP_SUM, &all, &mine), SAF_DEFECT);
+}
+
 /* Rank r gives r * step + extra rows (none from rank 0 when extra is 0). */
 static void check_allgather(saf_comm *world, int64_t step, int64_t extra, bool in_place) {
     int rank = saf_comm_rank(world), size = saf_comm_size(world);
@@ -226,9 +267,12 @@ static void test_collective_pieces(saf_comm *world) {
     saf__comm_set_piece_bytes(1001); /* no multiple of any element */
     check_allreduce(world, SAF_DTYPE_F64, 1000);
     check_allreduce(world, SAF_DTYPE_U8, 1001);
+    check_reduce_scatter(world, SAF_DTYPE_F64, 1001);
+    check_reduce_scatter(world, SAF_DTYPE_U8, 503);
     check_bcast_buf(world, saf_comm_size(world) - 1, 10010);
     check_bcast_buf(world, 0, 10011);
     saf__comm_set_piece_bytes(3);
+    check_reduce_scatter(world, SAF_DTYPE_I64, 10);
     check_allreduce(world, SAF_DTYPE_I64, 10); /* never less than an element */
     saf__comm_set_piece_bytes(usual);
 }
@@ -370,6 +414,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_collective_bcast_from_every_root),
         MPI_CASE(test_collective_bcast_buf),
         MPI_CASE(test_collective_allreduce),
+        MPI_CASE(test_collective_reduce_scatter),
         MPI_CASE(test_collective_allgather),
         MPI_CASE(test_collective_gather_buf),
         MPI_CASE(test_collective_pieces),

@@ -84,6 +84,8 @@ typedef struct {
     } bench;
     struct {
         char *a, *b, *c; /* FILE.h5:/DATASET; a and b NULL: made from the seed */
+        char **chain;    /* n_chain of them: their product, in place of a and b */
+        int32_t n_chain;
         double alpha, beta;
         bool transpose_a, transpose_b, transpose_c;
         int32_t m, n, k; /* of matrices that are made; -1: not given */

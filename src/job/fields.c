@@ -143,6 +143,8 @@ const saf__field saf__fields[] = {
     {"matmul.b", MATMUL, STRING, AT(matmul.b), .absent = "made from the seed", .help = "B, likewise; of A's type"},
     {"matmul.c", MATMUL, STRING, AT(matmul.c), .absent = "made from the seed, where beta is not 0",
      .help = "C before the product, likewise; only read where beta is not 0"},
+    {"matmul.chain", MATMUL, .type = SAF__FIELD_STRINGS, LIST_AT(matmul.chain, matmul.n_chain), .max_count = SAF__CHAIN_MOST,
+     .initial = "[]", .help = "the product of all of these in place of A and B, each FILE.h5:/DATASET, in the order that takes the fewest operations"},
     {"matmul.transpose_a", MATMUL, SAME, BOOL, AT(matmul.transpose_a), .help = "op(A) is the transpose of A"},
     {"matmul.transpose_b", MATMUL, SAME, BOOL, AT(matmul.transpose_b), .help = "op(B) is the transpose of B"},
     {"matmul.transpose_c", MATMUL, SAME, BOOL, AT(matmul.transpose_c),

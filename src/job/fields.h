@@ -43,6 +43,8 @@ enum {
     SAF__FOR_MATMUL = 1 << SAF_JOB_MATMUL
 };
 
+enum { SAF__CHAIN_MOST = 64 }; /* matrices of matmul.chain */
+
 typedef struct {
     const char *key; /* full path, a group and a name; "job" alone has no group */
     unsigned kinds;  /* SAF__FOR_... bits */

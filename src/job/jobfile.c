@@ -364,6 +364,11 @@ saf_status saf__job_of_text(const char *text, const char *name, saf_job *out) {
     return read_job(name, text, 0, NULL, out);
 }
 
+saf_status saf__job_rewrite(saf_job *job) {
+    saf_free(&job->text);
+    return write_text(job);
+}
+
 void saf_job_free(saf_job *job) {
     for (int i = 0; i < saf__field_count; i++) saf__field_clear(job, &saf__fields[i]);
     saf_free(&job->path);

@@ -196,9 +196,22 @@ static void close_all(saf__matmul *x) {
 
 saf_status saf__matmul_run(saf_comm *world, const saf_job *job, const saf_run_options *options) {
     saf_status st = SAF_OK;
+    int32_t chain = job->matmul.n_chain; /* rank 0's */
+    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &chain, 1);
+    SAF_TRY(saf_comm_bcast(world, 0, &t));
+    st = chain > 0 ? saf__matmul_chain(world, job, options)
+                   : saf__matmul_one(world, job, options, NULL);
+out:
+    return st;
+}
+
+saf_status saf__matmul_one(saf_comm *world, const saf_job *job, const saf_run_options *options,
+                           const saf__chain *chain) {
+    saf_status st = SAF_OK;
     saf__matmul x = {.world = world,
                      .job = job,
                      .options = options,
+                     .chain = chain,
                      .rank = saf_comm_rank(world),
                      .ranks = saf_comm_size(world),
                      .start_s = saf_clock_s()};

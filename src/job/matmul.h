@@ -21,6 +21,13 @@ typedef struct {
     int64_t rows, cols; /* of op() */
 } saf__operand;
 
+/* What the last product of a chain is made of; rank 0's. */
+typedef struct {
+    int32_t n;
+    char (*fingerprint)[33]; /* [n] of its matrices */
+    const char *order;       /* "((a.h5:/A b.h5:/B) c.h5:/C)" */
+} saf__chain;
+
 /* A tile of the product that is done. */
 typedef struct {
     int64_t i, j;
@@ -32,6 +39,7 @@ typedef struct {
     const saf_job *job; /* everybody's own copy of rank 0's */
     saf_job given_job;
     const saf_run_options *options;
+    const saf__chain *chain; /* NULL: a product of A and B */
     int rank, ranks;
     double start_s, run_start_s;
     int32_t dry_run;
@@ -79,6 +87,8 @@ static inline int64_t saf__tile_cols(const saf__matmul *x, int64_t j) {
 bool saf__matmul_c_alone(const saf_job *job);
 /* matmul_open.c: the job on every rank, its matrices, the plan. Collective. */
 saf_status saf__matmul_open(saf__matmul *x);
+/* That no output takes the place of the file of FILE.h5:/DATASET, or NULL. Errors: USAGE. */
+saf_status saf__matmul_check_output(const saf_job *job, const char *name);
 /* matmul_source.c: a region of A, B or C, or of kept data; what the product reads and writes. */
 saf_status saf__matmul_region(void *ctx, int32_t what, const saf__region *r, void *out);
 saf_status saf__matmul_store(void *ctx, int32_t what, const saf__region *r, const void *in);
@@ -93,6 +103,9 @@ saf_status saf__matmul_all_sums(saf__matmul *x, int64_t row0, int64_t n, double 
 void saf__matmul_signs(int64_t col0, int64_t n, double *out);
 /* matmul_again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
 saf_status saf__matmul_again(saf__matmul *x);
+/* Whether there are results of this job, of which x knows the shape and C. Errors: BAD_INPUT (of
+ * another one). */
+saf_status saf__matmul_is_over(saf__matmul *x, bool *over);
 /* matmul_keep.c: a checkpoint of what all ranks hold. Collective. */
 enum { SAF__PART_WORDS = 6 }; /* of a part in /state/parts */
 saf_status saf__matmul_keep(saf__matmul *x);
@@ -109,7 +122,12 @@ saf_status saf__matmul_other_bytes(saf__matmul *x, int64_t **out /* [ranks] */);
 void saf__matmul_print(const saf__matmul *x);
 saf_status saf__matmul_grid_text(const saf_product_plan *plan, saf_buf *out);
 
-/* matmul.c: the whole job. Collective; every rank gives the same kind. */
+/* matmul_chain.c: the product of many matrices, one product after another. Collective. */
+saf_status saf__matmul_chain(saf_comm *world, const saf_job *job, const saf_run_options *options);
+/* matmul.c: one product. Collective. */
+saf_status saf__matmul_one(saf_comm *world, const saf_job *job, const saf_run_options *options,
+                           const saf__chain *chain);
+/* The whole job. Collective; every rank gives the same kind. */
 saf_status saf__matmul_run(saf_comm *world, const saf_job *job, const saf_run_options *options);
 
 #endif

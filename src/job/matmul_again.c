@@ -19,7 +19,12 @@ static saf_status make_identity(saf__matmul *x, saf_identity *id) {
                            saf_dtype_name(x->shape.dtype)));
     SAF_TRY(saf_identity_add(id, "shape", text.data));
     SAF_TRY(saf__identity_settings(x->job, id));
-    for (int w = 0; w < SAF__OPERANDS; w++) {
+    for (int i = 0; x->chain && i < x->chain->n; i++) {
+        saf_buf_clear(&text);
+        SAF_TRY(saf_buf_printf(&text, "matmul.chain[%d]", i));
+        SAF_TRY(saf_identity_add(id, text.data, x->chain->fingerprint[i]));
+    }
+    for (int w = x->chain ? SAF__MATRIX_C : SAF__MATRIX_A; w < SAF__OPERANDS; w++) {
         const saf__operand *o = &x->operands[w];
         if (!o->wanted) continue;
         if (o->file) SAF_TRY(saf_matrix_fingerprint(o->file, hex));
@@ -52,6 +57,21 @@ static bool is_there(const char *name) {
     bool there = saf_matrix_open(name, &m) == SAF_OK;
     saf_matrix_close(&m);
     return there;
+}
+
+saf_status saf__matmul_is_over(saf__matmul *x, bool *over) {
+    saf_status st = SAF_OK;
+    const char *file = x->job->output.file, *own = x->job->output.product;
+    saf_results r = {0};
+    *over = false;
+    SAF_TRY(make_identity(x, &x->results.identity));
+    if (x->options->fresh || access(file, F_OK) != 0) goto out;
+    SAF_TRY(saf__results_read(file, &r));
+    SAF_TRY(saf__results_check(&x->results.identity, &r, file));
+    *over = !own || is_there(own);
+out:
+    saf_results_free(&r);
+    return st;
 }
 
 saf_status saf__matmul_again(saf__matmul *x) {

@@ -167,8 +167,9 @@ static saf_status fill_product(saf__matmul *x) {
     double run_s = x->results.run_s;
     if (run_s > 0) p->flops_per_s = 2 * (double)p->m * (double)p->n * (double)p->k / run_s;
     SAF_TRY(saf_strdup(x->shape.dtype == SAF_DTYPE_F64 ? "float64" : "float32", &p->dtype));
-    SAF_TRY(saf_strdup(job->matmul.a ? job->matmul.a : made, &p->a));
-    SAF_TRY(saf_strdup(job->matmul.b ? job->matmul.b : made, &p->b));
+    const char *a = x->chain ? x->chain->order : job->matmul.a, *b = x->chain ? "" : job->matmul.b;
+    SAF_TRY(saf_strdup(a ? a : made, &p->a));
+    SAF_TRY(saf_strdup(b ? b : made, &p->b));
     bool with_c = x->operands[SAF__MATRIX_C].wanted;
     SAF_TRY(saf_strdup(!with_c ? "" : job->matmul.c ? job->matmul.c : "made", &p->c));
     SAF_TRY(saf_strdup(job->output.product ? job->output.product
@@ -199,11 +200,19 @@ out:
     return st;
 }
 
+static void say_checkpoints(const saf__matmul *x) {
+    double run_s = x->results.run_s - x->before_s;
+    if (x->rank != 0 || x->options->quiet || x->written == 0) return;
+    saf_log(SAF_LOG_INFO, "checkpoints: %lld written, %.2f %% of the run", (long long)x->written,
+            run_s > 0 ? 100 * x->stalled_s / run_s : 0);
+}
+
 saf_status saf__matmul_finish(saf__matmul *x) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("writing");
     SAF_TRY(gather(x));
     SAF_TRY(saf_comm_agree(x->world, x->rank == 0 ? write_file(x) : SAF_OK));
+    say_checkpoints(x);
 out:
     return st;
 }

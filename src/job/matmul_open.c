@@ -134,29 +134,37 @@ static saf_status check_c(const saf__matmul *x) {
                     x->shape.dtype == SAF_DTYPE_F64 ? 64 : 32);
 }
 
+/* The file of `name`, FILE.h5:/DATASET, and `to`, a file or likewise. */
+static bool is_same_file(const char *name, const char *to, bool dataset) {
+    struct stat in, out;
+    size_t in_len = (size_t)(strrchr(name, ':') - name);
+    size_t to_len = dataset ? (size_t)(strrchr(to, ':') - to) : strlen(to);
+    char *paths[2] = {strndup(name, in_len), strndup(to, to_len)};
+    bool same = paths[0] && paths[1] && stat(paths[0], &in) == 0 && stat(paths[1], &out) == 0 &&
+                in.st_dev == out.st_dev && in.st_ino == out.st_ino;
+    free(paths[0]);
+    free(paths[1]);
+    return same;
+}
+
+saf_status saf__matmul_check_output(const saf_job *job, const char *name) {
+    for (int k = 0; name && k < 2; k++) {
+        const char *to = k ? job->output.product : job->output.file;
+        if (to && is_same_file(name, to, k == 1))
+            return saf_fail(SAF_USAGE,
+                            "%s would be replaced by what is made of it: choose "
+                            "another %s",
+                            name, k ? "output.product" : "output.file");
+    }
+    return SAF_OK;
+}
+
 /* The product takes the place of its file at the end: of none that is read. */
 static saf_status check_output(const saf__matmul *x) {
-    struct stat in, out;
-    for (int w = 0; w < SAF__OPERANDS; w++)
-        for (int k = 0; k < 2; k++) {
-            const char *name = name_of(x->job, w);
-            const char *to = k ? x->job->output.product : x->job->output.file;
-            if (!name || !to) continue;
-            int in_len = (int)(strrchr(name, ':') - name);
-            int to_len = k ? (int)(strrchr(to, ':') - to) : (int)strlen(to);
-            char *paths[2] = {strndup(name, (size_t)in_len), strndup(to, (size_t)to_len)};
-            bool same = paths[0] && paths[1] && stat(paths[0], &in) == 0 &&
-                        stat(paths[1], &out) == 0 && in.st_dev == out.st_dev &&
-                        in.st_ino == out.st_ino;
-            free(paths[0]);
-            free(paths[1]);
-            if (same)
-                return saf_fail(SAF_USAGE,
-                                "%s would be replaced by what is made of it: choose "
-                                "another %s",
-                                name, k ? "output.product" : "output.file");
-        }
-    return SAF_OK;
+    saf_status st = SAF_OK;
+    for (int w = 0; w < SAF__OPERANDS && st == SAF_OK; w++)
+        st = saf__matmul_check_output(x->job, name_of(x->job, w));
+    return st;
 }
 
 static saf_status open_files(saf__matmul *x) {

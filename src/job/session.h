@@ -203,6 +203,8 @@ saf_status saf__report_taken(void *ctx, int32_t replica, const void *bytes, size
 
 /* jobfile.c: a job from its own text, as another rank has it. */
 saf_status saf__job_of_text(const char *text, const char *name, saf_job *out);
+/* Its text anew, after a change of its settings. */
+saf_status saf__job_rewrite(saf_job *job);
 
 /* bench.c: bench jobs. Opens what the suites need and checks the settings against it; measures.
  * Collective. What --dry-run prints, on rank 0. */

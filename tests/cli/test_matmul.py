@@ -161,6 +161,63 @@ def transposes(folder):
         tap.ok(code == 2 and words in said, f"refused: {words}", said)
 
 
+def chains(folder):
+    """Products of many: NumPy's; in the order that a search through all of them finds; the same bits on any ranks."""
+    rng = np.random.default_rng(8)
+
+    def best(lengths, names):
+        """(operations, words) of the best of all orders; of equal ones that with the first split."""
+        if len(names) == 1:
+            return 0, names[0]
+        found = None
+        for s in range(1, len(names)):
+            left, right = best(lengths[:s + 1], names[:s]), best(lengths[s:], names[s:])
+            cost = left[0] + right[0] + 2 * lengths[0] * lengths[s] * lengths[-1]
+            if found is None or cost < found[0]:
+                found = cost, f"({left[1]} {right[1]})"
+        return found
+
+    for n_case, (dtype, lengths) in enumerate([("f8", (30, 350, 15, 50, 10, 200, 250)), ("f4", (7, 7, 7, 7)),
+                                               ("f8", (1, 600, 300, 1))]):
+        path = os.path.join(folder, f"chain{n_case}.h5")
+        parts = [made(rng, pair, dtype) for pair in zip(lengths, lengths[1:])]
+        names = [write(path, f"M{i}", m) for i, m in enumerate(parts)]
+        listed = ", ".join(f'"{n}"' for n in names)
+        exact = -2.0 * np.linalg.multi_dot([p.astype("f8") for p in parts])
+        shas = set()
+        for ranks in (0, 3):
+            job = Product(folder, f"chain = [{listed}]; alpha = -2.0;", name=f"chained{n_case}")
+            code, said = job.run(ranks, ["--fresh"])
+            if not tap.equal(code, 0, f"a chain of {len(parts)} on {ranks or 1} ranks"):
+                print("#", said)
+                continue
+            got, at, _ = job.results()
+            tap.ok(np.abs(got - exact).max() <= 64 * np.finfo(dtype).eps * len(parts) * np.abs(exact).max(),
+                   "as NumPy has it", np.abs(got - exact).max())
+            tap.equal(at["product_a"], best(lengths, names)[1], "in the order of the fewest operations")
+            tap.equal([n for n in os.listdir(folder) if ".chain-" in n], [], "and nothing is left between")
+            shas.add(at["product_sha256"])
+            code, said = job.run(ranks)
+            tap.ok(code == 0 and "nothing to compute" in said, "a finished one is not computed again", said)
+        tap.equal(len(shas), 1, "the same bits")
+    # One that ended between two products goes on with the next.
+    job = Product(folder, f"chain = [{listed}];", name="between")
+    code, said = job.run(0, ["--fresh"])
+    sha = job.sha()
+    job.clear()
+    step = Product(folder, f'a = "{names[0]}"; b = "{names[1]}";', name="between.h5.chain-1")
+    step.run()
+    code, said = job.run(2)
+    tap.ok(code == 0 and "nothing to compute" in said and job.sha() == sha, "goes on between two products", said)
+    for text, code_wanted, words in ((f'chain = ["{names[0]}"];', 2, "two matrices at least"),
+                                     (f'chain = ["{names[0]}", "{names[2]}"];', 65, "do not fit"),
+                                     (f'chain = [{listed}]; a = "{names[0]}"; b = "{names[1]}";', 2, "matmul.chain"),
+                                     (f'chain = [{listed}]; m = 4;', 2, "matmul.m"),
+                                     (f'chain = ["{names[0]}", "x"];', 2, "FILE.h5:/DATASET")):
+        code, said = Product(folder, text, name="none").run()
+        tap.ok(code == code_wanted and words in said, f"refused: {words}", f"{code} {said}")
+
+
 def memory(folder):
     """No process takes more than run.memory_mib, program and libraries included; and what may be taken is."""
     if watched():
@@ -320,7 +377,7 @@ def example(folder):
     tap.equal(p.returncode, 0, "jobs/matmul.cfg") or print("#", p.stderr)
 
 
-for test in (matrices, seeds, output, transposes, memory, cores, refused, wrong, elsewhere, example):
+for test in (matrices, seeds, output, transposes, chains, memory, cores, refused, wrong, elsewhere, example):
     with scratch() as folder:
         test(folder)
 tap.exit()

@@ -69,14 +69,15 @@ def kills(folder):
     rng = random.Random(int(os.environ.get("SAF_TEST_SEED", "11")))
     job = Product(folder, text, memory=memory, every=0.05, name="killed")
     sha = whole(job)
+    total = 0
     for i in range(KILLS):
         killed = 0
         for _ in range(12):
             ranks = rng.randint(1, 4)
             p = job.start(ranks, log=subprocess.DEVNULL)
-            time.sleep(rng.uniform(0.3, 2.5))
+            time.sleep(rng.uniform(0.2, 0.2 + 0.4 * (1 + killed)))
             found = ranks_of(p)
-            if p.poll() is None and found and rng.random() < 0.75:
+            if p.poll() is None and found and (killed == 0 or rng.random() < 0.75):
                 try:
                     os.kill(rng.choice(found), signal.SIGKILL)
                     killed += 1
@@ -91,6 +92,9 @@ def kills(folder):
             tap.equal(code, 0, f"kill {i}: goes on") or print("#", said)
         tap.ok(os.path.exists(job.out) and job.sha() == sha, f"kill {i}: the same bits after {killed} kills")
         job.clear()
+        total += killed
+    if LONG:
+        tap.ok(total >= KILLS, f"{total} kills in {KILLS} jobs")
 
 
 def refused(folder):

@@ -80,7 +80,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention bench-matrix \
-        bench-ranks bench-link bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
+        bench-ranks bench-link bench-plan bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks # and all that the tests run
@@ -265,7 +265,7 @@ fuzz: ## hostile input made up for SECONDS (60), shared by all of tests/fuzz, or
 	+@$(MAKE_ALL) $(FUZZED) fuzz-targets
 	@BUILD=$(BUILD)/fuzz PYTHON=$(PYTHON) tests/tools/fuzz "$(or $(SECONDS),60)" "$(T)"
 
-bench: bench-model bench-matmul bench-attention bench-matrix bench-ranks bench-link bench-meet ## every benchmark
+bench: bench-model bench-matmul bench-attention bench-matrix bench-ranks bench-link bench-plan bench-meet ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by TYPES, THREADS, TOKENS and SHAPES (RxK)
@@ -298,6 +298,8 @@ $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)
 bench-ranks: all $(BUILD)/bench-gaps ## two ranks against one, and against two processes that share nothing, by CASES and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/ranks.py
+bench-plan: all $(BUILD)/bench-yard ## plans made from yardsticks of the same moment, against what was measured then, by SHAPES, TYPES, LAYOUTS and JOBS
+	@BUILD=$(BUILD) $(PYTHON) tests/bench/plan.py
 bench-link: all ## the same two ranks on one host and on two with a link, by CASES, RATE and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/link.py
 

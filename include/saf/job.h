@@ -96,6 +96,7 @@ typedef struct {
         int32_t memory_mib; /* of a rank's matrices; 0: saf chooses */
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
         bool trace;       /* the ranks' timelines go to the results */
+        char *profile;    /* of the hosts: a file, "none", or "": the one in its usual place */
         char *time_limit; /* "": what a walltime of Slurm leaves */
     } run;
     struct {

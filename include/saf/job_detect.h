@@ -15,7 +15,8 @@ typedef struct {
 /* One rank of each host measures for all of it, with all cores that the host's ranks may use; links
  * are measured between these ranks. `out` is filled on rank 0. Rank 0's options count. Collective.
  * Errors: NO_INPUT (no such folder on rank 0's host), FAILED, NO_MEMORY, COMM. */
-saf_status saf_detect_run(saf_comm *world, const saf_detect_options *options, saf_profile *out);
+saf_status saf_detect_run(saf_comm *world, const saf_detect_options *options,
+                          saf_hosts_profile *out);
 
 /* The key of the set of hosts of this run, out[SAF_PROFILE_KEY_CHARS], on all ranks. Collective. */
 saf_status saf_detect_key(saf_comm *world, char *out);
@@ -28,6 +29,6 @@ saf_status saf_profile_place(const char *key, bool make, char **out);
 /* Why a profile should be measured anew; "" if it need not be: older than SAF_PROFILE_DAYS, of
  * another saf, or it says of this host what is not so any more. */
 enum { SAF_PROFILE_DAYS = 30 };
-void saf_profile_stale(const saf_profile *p, char *why, size_t size);
+void saf_profile_stale(const saf_hosts_profile *p, char *why, size_t size);
 
 #endif

@@ -21,6 +21,8 @@ typedef struct {
     int32_t ranks;                /* at most; 0: what the hosts have */
     const char *hosts;            /* a hostfile, of hosts like this one; NULL */
     const char *cluster;          /* a cluster file; NULL */
+    const char *profile;          /* a profile of `saf detect`, of all hosts or those that `hosts`
+                                     names; NULL */
     double link_gbit, latency_us; /* between the hosts of a hostfile */
     int32_t keep;                 /* layouts */
 } saf_job_plan_options;
@@ -32,13 +34,15 @@ typedef struct {
     saf_plan_host *classes;
     saf_plan_cluster cluster;
     bool measured; /* the rates, by this host's yardsticks */
+    bool profiled; /* by those of a profile */
     saf_plan_work work;
     saf_plan plan;
     double seconds; /* that looking at layouts took */
 } saf_job_plan;
 
 /* Local. Errors: those of reading the job's model and prompts, of saf_cluster_read,
- * saf_hostfile_read and saf_plan_make. */
+ * saf_profile_read, saf_hostfile_read and saf_plan_make; BAD_INPUT (a host that is not in the
+ * profile). */
 saf_status saf_job_plan_make(const saf_job *job, const saf_job_plan_options *options,
                              saf_job_plan *out);
 void saf_job_plan_free(saf_job_plan *plan);

@@ -41,6 +41,7 @@ typedef struct {
     saf_kv_type kv_type;
     int32_t sequences, micro_batch, chunk, threads;
     int32_t replicas, stages, tensor; /* only such layouts; 0: any */
+    const int32_t *layers;            /* [stages] of each, by hand; NULL: the plan cuts */
 } saf_plan_work;
 
 /* ---- the model, from its header ---- */
@@ -137,5 +138,28 @@ typedef struct {
 saf_status saf_plan_make(const saf_plan_model *m, const saf_plan_cluster *cluster,
                          const saf_plan_work *work, int32_t keep, saf_plan *out);
 void saf_plan_free(saf_plan *plan);
+
+/* ---- ranks that stand ---- */
+
+/* The ranks of a run, all of which are to be used, in the order that they have. */
+typedef struct {
+    int32_t ranks, n_hosts;
+    const int32_t *host;        /* [ranks] number of each one's host, below n_hosts */
+    const saf_plan_host *hosts; /* [n_hosts] `cores` is what its ranks use together, at most */
+    const double *share;        /* [ranks] by hand; NULL: by what their hosts can do */
+    int32_t usual[3]; /* replicas, stages, parts: a layout that another must beat by so much */
+    double usual_gain;
+} saf_plan_ranks;
+
+/* The same for all layouts of exactly these ranks, cut as saf_layout_choose cuts them: by the speed
+ * of hosts, or where that does not fit by their memory (by_memory). Of hosts the whole is counted:
+ * what all of its ranks hold. memory[ranks]: of each rank in the best layout; may be NULL. Errors:
+ * USAGE (no layout can be made of them, figures that no host has), NO_MEMORY. */
+saf_status saf_plan_of_ranks(const saf_plan_model *m, const saf_plan_ranks *ranks,
+                             const saf_plan_work *work, int32_t keep, saf_plan *out,
+                             double *memory);
+/* The shares that a choice was cut with, share[ranks]; false: all are alike. Errors: NO_MEMORY. */
+saf_status saf_plan_shares(const saf_plan_model *m, const saf_plan_ranks *ranks,
+                           const saf_plan_work *work, bool by_memory, double *share, bool *unlike);
 
 #endif

@@ -116,6 +116,24 @@ typedef struct {
     saf_buf tables[SAF_SUITE_TABLES]; /* rows of each suite's tables, one after the other */
 } saf_result_bench;
 
+/* What was planned for the run before it began; rates NULL: there was no plan. Times are those of
+ * completions of full length. */
+typedef struct {
+    int32_t rank;
+    int64_t memory_bytes;
+} saf_result_plan_rank;
+
+typedef struct {
+    char *rates;          /* where those of the hosts come from: a profile, or rules of thumb */
+    double first_token_s; /* of a prompt of average length, alone */
+    double token_s;       /* from one token of a sequence to its next */
+    double tokens_per_s;  /* of prompts and completions, over the run */
+    double run_s, network_share;
+    int64_t memory_bytes; /* of the largest rank */
+    int64_t n_ranks;
+    saf_result_plan_rank *ranks;
+} saf_result_plan;
+
 typedef struct {
     /* root attributes */
     char *version, *commit, *kind, *job_text, *command_line, *start_time, *end_time, *exit_state;
@@ -124,9 +142,10 @@ typedef struct {
     int64_t n_ranks, prompt_tokens, completion_tokens, vocab;
     double load_s, run_s;
     int64_t failed_requests;
-    int64_t resumes;        /* times that the job went on from a checkpoint */
-    int64_t checkpoints;    /* written by the last run, */
-    double checkpoint_s;    /* and the time that computing stood still for them */
+    int64_t resumes;     /* times that the job went on from a checkpoint */
+    int64_t checkpoints; /* written by the last run, */
+    double checkpoint_s; /* and the time that computing stood still for them */
+    saf_result_plan plan;
     saf_identity identity;  /* /identity; empty for a kind of job that always runs anew */
     saf_result_rank *ranks; /* [n_ranks] */
     int64_t n_requests;

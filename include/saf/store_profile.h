@@ -77,13 +77,13 @@ typedef struct {
     char *key;                           /* of the set of hosts, see saf_profile_key */
     double seconds;                      /* that measuring took */
     saf_buf tables[SAF_PROFILE_TABLES];  /* rows, one after the other */
-} saf_profile;
+} saf_hosts_profile;
 
-void saf_profile_free(saf_profile *p); /* the members; leaves {0} */
+void saf_profile_free(saf_hosts_profile *p); /* the members; leaves {0} */
 /* Rows of a table, and how many; valid while nothing is added to it. */
-const saf_profile_host *saf_profile_hosts(const saf_profile *p, int64_t *n);
-const saf_profile_rate *saf_profile_rates(const saf_profile *p, int64_t *n);
-const saf_profile_link *saf_profile_links(const saf_profile *p, int64_t *n);
+const saf_profile_host *saf_profile_hosts(const saf_hosts_profile *p, int64_t *n);
+const saf_profile_rate *saf_profile_rates(const saf_hosts_profile *p, int64_t *n);
+const saf_profile_link *saf_profile_links(const saf_hosts_profile *p, int64_t *n);
 int64_t saf_profile_rows(saf_profile_table table, const saf_buf *rows);
 saf_suite_table_about saf_profile_table_info(saf_profile_table table);
 saf_suite_column saf_profile_column_info(saf_profile_table table, int column);
@@ -94,10 +94,10 @@ saf_status saf_profile_key(const char *const *hosts, int64_t n, char out[SAF_PRO
 
 /* Writes PATH.part, makes it durable, reads it back and gives it its name. Errors: CANNOT_CREATE,
  * IO. */
-saf_status saf_profile_write(const char *path, const saf_profile *p);
+saf_status saf_profile_write(const char *path, const saf_hosts_profile *p);
 /* Errors: NO_INPUT, BAD_INPUT (no profile, a newer schema, hosts that are in no table of hosts,
  * figures that no host has), IO. */
-saf_status saf_profile_read(const char *path, saf_profile *out);
+saf_status saf_profile_read(const char *path, saf_hosts_profile *out);
 /* Whether a file is a profile; what cannot be read is none. */
 bool saf_profile_is(const char *path);
 

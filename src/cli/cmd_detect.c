@@ -72,14 +72,14 @@ static void parse_words(int argc, char **argv, command *c) {
 
 /* ---- showing ---- */
 
-static saf_status show(const command *c, const saf_profile *p) {
+static saf_status show(const command *c, const saf_hosts_profile *p) {
     if (c->json) return saf__profile_json(stdout, p);
     return c->quiet ? SAF_OK : saf__profile_print(stdout, p);
 }
 
 static saf_status show_file(const command *c) {
     saf_status st = SAF_OK;
-    saf_profile p = {0};
+    saf_hosts_profile p = {0};
     char why[256];
     SAF_TRY(saf_profile_read(c->path, &p));
     SAF_TRY(show(c, &p));
@@ -127,7 +127,7 @@ out:
 /* Whether a good one is there already, which is shown then. Rank 0. */
 static saf_status look_for_good(const command *c, const char *key, bool *good) {
     saf_status st = SAF_OK;
-    saf_profile p = {0};
+    saf_hosts_profile p = {0};
     char *path = NULL, why[256] = "there is none";
     *good = false;
     SAF_TRY(find_place(c, key, false, &path));
@@ -149,7 +149,7 @@ out:
     return st;
 }
 
-static saf_status keep(const command *c, const saf_profile *p) {
+static saf_status keep(const command *c, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     char *path = NULL;
     SAF_TRY(find_place(c, p->key, true, &path));
@@ -163,7 +163,7 @@ out:
 
 static saf_status detect(saf_comm *world, const command *c) {
     saf_status st = SAF_OK;
-    saf_profile p = {0};
+    saf_hosts_profile p = {0};
     char key[SAF_PROFILE_KEY_CHARS];
     bool root = saf_comm_rank(world) == 0, good = false;
     if (c->if_stale) {

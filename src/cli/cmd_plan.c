@@ -8,8 +8,8 @@
 #include "cli/plan_print.h"
 
 static const char usage[] =
-    "saf plan JOB.cfg [KEY=VALUE ...] [--ranks N] [--hosts FILE] [--cluster FILE.cfg]\n"
-    "           [--link GBIT] [--latency MICROSECONDS] [--json]";
+    "saf plan JOB.cfg [KEY=VALUE ...] [--ranks N] [--hosts FILE] [--profile FILE.h5]\n"
+    "           [--cluster FILE.cfg] [--link GBIT] [--latency MICROSECONDS] [--json]";
 
 typedef struct {
     saf_job_plan_options options;
@@ -29,16 +29,19 @@ static void print_help(void) {
         "                   sequences that it gives are kept\n"
         "  --ranks N        of at most so many ranks; without hosts, on this one\n"
         "  --hosts FILE     a hostfile: hosts like this one, with so many ranks as slots\n"
+        "  --profile FILE   hosts as `saf detect` measured them; with --hosts, those named there\n"
         "  --link GBIT      between them (default 1)\n"
         "  --latency US     of a message between them (default 50)\n"
         "  --cluster FILE   hosts that need not exist: jobs/clusters/*.cfg are examples\n"
         "  --json           as JSON\n\n"
-        "Without a cluster file this host's rates are measured, which takes about two seconds.\n"
+        "Without a profile or cluster file this host's rates are measured, which takes about two "
+        "seconds.\n"
         "A bench job with model.shape needs no model file. `saf model make --header` makes a file\n"
         "of a header alone.\n\n"
         "Exit codes: 0 there is a layout that fits; 1 there is none; 2 wrong usage, job or "
         "cluster\n"
-        "file; 65 and 66 a bad or missing model or input.\n");
+        "file; 65 and 66 a bad or missing model, input or profile, or a host not in the "
+        "profile.\n");
 }
 
 static bool read_number(const char *text, double min, double max, double *out) {
@@ -52,11 +55,15 @@ static bool read_number(const char *text, double min, double max, double *out) {
 
 /* Exit code, or -1 to go on. */
 static int read_options(int argc, char **argv, command *c) {
-    static const struct option longs[] = {
-        {"ranks", required_argument, NULL, 'r'},   {"hosts", required_argument, NULL, 'f'},
-        {"cluster", required_argument, NULL, 'c'}, {"link", required_argument, NULL, 'l'},
-        {"latency", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"ranks", required_argument, NULL, 'r'},
+                                          {"hosts", required_argument, NULL, 'f'},
+                                          {"cluster", required_argument, NULL, 'c'},
+                                          {"profile", required_argument, NULL, 'p'},
+                                          {"link", required_argument, NULL, 'l'},
+                                          {"latency", required_argument, NULL, 't'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     int letter;
     bool link = false;
     opterr = 0;
@@ -77,6 +84,8 @@ static int read_options(int argc, char **argv, command *c) {
             c->options.hosts = optarg;
         } else if (letter == 'c') {
             c->options.cluster = optarg;
+        } else if (letter == 'p') {
+            c->options.profile = optarg;
         } else if (letter == '?') {
             return saf__cli_usage(usage, "unknown or incomplete option \"%s\"", argv[optind - 1]);
         }
@@ -93,7 +102,12 @@ static int read_options(int argc, char **argv, command *c) {
         return saf__cli_usage(usage,
                               "a cluster file says all of its hosts and links: without "
                               "--hosts, --link, --latency");
-    if (!c->options.cluster && !c->options.hosts && c->options.ranks > SAF_PLAN_RANKS_MAX)
+    if (c->options.profile && (c->options.cluster || link))
+        return saf__cli_usage(usage,
+                              "a profile says what its hosts and links can do: without "
+                              "--cluster, --link, --latency");
+    if (!c->options.cluster && !c->options.hosts && !c->options.profile &&
+        c->options.ranks > SAF_PLAN_RANKS_MAX)
         return saf__cli_usage(usage, "--ranks %d on one host, expected at most %d",
                               c->options.ranks, SAF_PLAN_RANKS_MAX);
     return -1;

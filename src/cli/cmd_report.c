@@ -60,7 +60,7 @@ static void parse_words(int argc, char **argv, command *c) {
 
 /* What `saf detect` keeps. */
 static int report_profile(const command *c, bool tables) {
-    saf_profile p = {0};
+    saf_hosts_profile p = {0};
     if (c->trace || c->text || tables)
         return saf__cli_usage(usage, "%s is a profile of hosts: it has no ranks and requests",
                               c->path);

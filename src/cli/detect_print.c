@@ -49,7 +49,7 @@ out:
     return st;
 }
 
-static saf_status print_more(FILE *out, const saf_profile *p, const saf_profile_host *h,
+static saf_status print_more(FILE *out, const saf_hosts_profile *p, const saf_profile_host *h,
                              int64_t n) {
     saf_status st = SAF_OK;
     saf__grid g = {0};
@@ -78,7 +78,7 @@ out:
 
 /* ---- hosts: what they can do ---- */
 
-static saf_status print_rates(FILE *out, const saf_profile *p) {
+static saf_status print_rates(FILE *out, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     saf__grid g = {0};
     int64_t n;
@@ -121,7 +121,7 @@ out:
 /* ---- links ---- */
 
 /* Where there are many pairs, the slowest of them. */
-static saf_status print_links(FILE *out, const saf_profile *p) {
+static saf_status print_links(FILE *out, const saf_hosts_profile *p) {
     enum { SHOWN = 64 };
     saf_status st = SAF_OK;
     saf__grid g = {0};
@@ -163,7 +163,7 @@ out:
     return st;
 }
 
-saf_status saf__profile_print(FILE *out, const saf_profile *p) {
+saf_status saf__profile_print(FILE *out, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     saf_buf when = {0};
     int64_t n;
@@ -209,7 +209,7 @@ static void add_cell(saf__json *b, cJSON *o, const saf_suite_column *c, const ch
     }
 }
 
-saf_status saf__profile_json(FILE *out, const saf_profile *p) {
+saf_status saf__profile_json(FILE *out, const saf_hosts_profile *p) {
     saf__json b = {0};
     cJSON *root = cJSON_CreateObject();
     saf__json_text(&b, root, "saf_version", p->version);

@@ -7,7 +7,7 @@
 #include "saf/store_profile.h"
 
 /* Errors: NO_MEMORY, IO. */
-saf_status saf__profile_print(FILE *out, const saf_profile *p);
-saf_status saf__profile_json(FILE *out, const saf_profile *p);
+saf_status saf__profile_print(FILE *out, const saf_hosts_profile *p);
+saf_status saf__profile_json(FILE *out, const saf_hosts_profile *p);
 
 #endif

@@ -25,6 +25,8 @@ void saf__json_identity(saf__json *b, cJSON *object, const saf_identity *id);
 /* Errors: NO_MEMORY (building had failed), IO. `root` stays the caller's. */
 saf_status saf__json_print(const saf__json *b, FILE *out, const cJSON *root);
 
+/* report_plan.c */
+cJSON *saf__json_plan(saf__json *b, const saf_results *r);
 /* report_json_product.c */
 cJSON *saf__json_product(saf__json *b, const saf_result_product *p);
 

@@ -144,7 +144,10 @@ saf_status saf__plan_text(const saf_job_plan *p, FILE *out) {
     print_work(p, out);
     fprintf(out, "\n");
     SAF_TRY(print_hosts(p, out));
-    fprintf(out, "%s\n\n", p->measured ? "(rates measured on this host)" : "(rates as given)");
+    fprintf(out, "%s\n\n",
+            p->measured   ? "(rates measured on this host)"
+            : p->profiled ? "(rates and links of the profile)"
+                          : "(rates as given)");
     SAF_TRY(print_choices(p, out));
     fprintf(out, "\n%lld layouts in %.2f s\n", (long long)p->plan.looked_at, p->seconds);
     fprintf(out, "why        %s\n", p->plan.why);
@@ -185,6 +188,7 @@ static cJSON *host_json(saf__json *b, const saf_plan_host *c) {
 static cJSON *part_json(saf__json *b, const saf_plan_part *from, const saf_plan_part *to) {
     static const saf_plan_part zero;
     cJSON *o = cJSON_CreateObject();
+    if (!to) to = &zero;
     if (!from) from = &zero;
     saf__json_number(b, o, "bytes", to->bytes - from->bytes);
     saf__json_number(b, o, "packed_bytes", to->packed_bytes - from->packed_bytes);

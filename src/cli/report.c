@@ -252,6 +252,7 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
         SAF_TRY(saf__report_bench(out, &r->bench));
         return saf__report_flush(out);
     }
+    SAF_TRY(saf__report_plan(out, r));
     SAF_TRY(print_summary(out, r));
     SAF_TRY(print_failed(out, r));
     SAF_TRY(print_completions(out, r, options->completions));

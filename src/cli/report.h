@@ -31,6 +31,8 @@ saf_status saf__report_requests(FILE *out, const saf_results *r);
 /* Of a file with a timeline: what each rank did, in shares of the run. */
 saf_status saf__report_timeline(FILE *out, const saf_results *r);
 
+/* What was planned for the run, beside what came of it; nothing where there was no plan. */
+saf_status saf__report_plan(FILE *out, const saf_results *r);
 /* What a matmul job did. */
 saf_status saf__report_product(FILE *out, const saf_results *r);
 /* What a bench job measured. */

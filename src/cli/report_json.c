@@ -297,6 +297,7 @@ saf_status saf__report_json(FILE *out, const saf_results *r) {
     saf__json_add(&b, root, "requests", requests);
     if (r->kind && strcmp(r->kind, "bench") == 0)
         saf__json_add(&b, root, "bench", make_bench(&b, &r->bench));
+    if (r->plan.rates) saf__json_add(&b, root, "plan", saf__json_plan(&b, r));
     if (r->product.there) saf__json_add(&b, root, "product", saf__json_product(&b, &r->product));
     st = saf__json_print(&b, out, root);
     cJSON_Delete(root);

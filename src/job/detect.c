@@ -68,7 +68,7 @@ out:
 }
 
 /* Rows of all hosts, host by host. */
-static saf_status gather(detecting *d, saf_profile *out) {
+static saf_status gather(detecting *d, saf_hosts_profile *out) {
     saf_status st = SAF_OK;
     saf_buf *all = NULL;
     size_t n = (size_t)saf_comm_size(d->firsts);
@@ -89,7 +89,7 @@ out:
     return st;
 }
 
-static saf_status make_key(const saf_profile *p, char key[SAF_PROFILE_KEY_CHARS]) {
+static saf_status make_key(const saf_hosts_profile *p, char key[SAF_PROFILE_KEY_CHARS]) {
     saf_status st = SAF_OK;
     const char **names = NULL;
     int64_t n;
@@ -129,7 +129,7 @@ out:
     return st;
 }
 
-static saf_status fill_header(const saf_detect_options *o, double seconds, saf_profile *out) {
+static saf_status fill_header(const saf_detect_options *o, double seconds, saf_hosts_profile *out) {
     saf_status st = SAF_OK;
     char now[32], key[SAF_PROFILE_KEY_CHARS];
     saf_clock_iso8601(now);
@@ -168,11 +168,11 @@ out:
     return st;
 }
 
-saf_status saf_detect_run(saf_comm *world, const saf_detect_options *o, saf_profile *out) {
+saf_status saf_detect_run(saf_comm *world, const saf_detect_options *o, saf_hosts_profile *out) {
     saf_status st = SAF_OK;
     detecting d = {.world = world};
     double start = saf_clock_s();
-    *out = (saf_profile){0};
+    *out = (saf_hosts_profile){0};
     SAF_TRY(share_folder(&d, o));
     SAF_TRY(find_hosts(&d));
     SAF_TRY(measure(&d, o));

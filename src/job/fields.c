@@ -173,6 +173,8 @@ const saf__field saf__fields[] = {
      .help = "sequences that go through the stages together; 0: saf chooses"},
     {"run.chunk", BOTH, INT(0, INT32_MAX), AT(run.chunk), .initial = "0", .unit = "tokens",
      .help = "a long prompt goes through the stages in pieces of this length (alone in a pipeline, the first and the last of half of it); 0: saf chooses"},
+    {"run.profile", BOTH, STRING, AT(run.profile), .initial = "\"\"", .may_be_empty = true,
+     .help = "what the hosts can do, as `saf detect` measured it: the file that layouts of 0 are planned by; empty: the one that saf detect keeps of these hosts, if it is not stale, else rules of thumb; none: rules of thumb"},
     {"run.trace", BOTH, BOOL, AT(run.trace),
      .help = "store what each rank did when, for `saf report` and `saf report --trace`"},
     {"run.watchdog_seconds", LONG, INT(0, 86400), AT(run.watchdog_seconds), .initial = "300", .unit = "seconds",

@@ -94,24 +94,30 @@ saf_status saf__shares_spread(const double *given, int32_t n, const int32_t *hos
 
 saf_layout_wish saf__layout_wish(const saf__session *s) {
     const saf__settings *c = &s->settings;
+    const saf__planned *p = &s->planned;
+    bool planned = p->replicas > 0;
     return (saf_layout_wish){.ranks = s->ranks,
                              .host = s->host,
-                             .replicas = c->replicas,
-                             .stages = c->pipeline,
-                             .tensor = c->tensor,
+                             .replicas = planned ? p->replicas : c->replicas,
+                             .stages = planned ? p->pipeline : c->pipeline,
+                             .tensor = planned ? p->tensor : c->tensor,
                              .layers = c->n_stages > 0 ? s->given_stages : NULL,
                              .n_layers = c->n_stages,
                              .share = s->share,
                              .mix = s->mix};
 }
 
+static saf_status take_shares(saf__session *s) {
+    saf_status st = SAF_OK;
+    if (s->settings.n_share == 0) return SAF_OK;
+    SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->share, &s->share));
+    st = saf__shares_spread(s->given_share, s->settings.n_share, s->host, s->ranks, s->share);
+out:
+    return st;
+}
+
 static saf_status lay_out(saf__session *s) {
     saf_status st = SAF_OK;
-    if (s->settings.n_share > 0) {
-        SAF_TRY(saf_alloc((size_t)s->ranks, sizeof *s->share, &s->share));
-        SAF_TRY(
-            saf__shares_spread(s->given_share, s->settings.n_share, s->host, s->ranks, s->share));
-    }
     saf_layout_wish wish = saf__layout_wish(s);
     SAF_TRY(saf_layout_choose(s->gguf, &s->params, &wish, &s->layout));
     s->range = saf_layout_range(&s->layout, s->rank);
@@ -139,6 +145,8 @@ saf_status saf__layout_make(saf__session *s) {
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_U8, &s->mix, sizeof s->mix);
     if (s->rank == 0) saf__mix_guess(s, &s->mix);
     SAF_TRY(saf_comm_bcast(s->world, 0, &t));
+    SAF_TRY(saf_comm_agree(s->world, take_shares(s)));
+    SAF_TRY(saf__follow_plan(s));
     SAF_TRY(saf_comm_agree(s->world, lay_out(s)));
     SAF_TRY(saf_givers_choose(s->world, s->gguf, &s->params, &s->layout, s->has_file, s->giver));
 out:

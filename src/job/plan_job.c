@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "job/plan_hosts.h"
 #include "job/session.h"
 #include "saf/job_hosts.h"
 #include "saf/job_plan.h"
@@ -83,7 +84,12 @@ static saf_status make_work(const saf_job *job, saf__session *s, saf_plan_work *
         .threads = job->layout.threads,
         .replicas = job->layout.replicas,
         .stages = job->layout.n_stages > 0 ? job->layout.n_stages : job->layout.pipeline,
-        .tensor = job->layout.tensor};
+        .tensor = job->layout.tensor,
+        .layers = job->layout.n_stages > 0 ? job->layout.stages : NULL};
+    if (job->layout.n_stages > 0 && job->layout.pipeline > 0 &&
+        job->layout.pipeline != job->layout.n_stages)
+        return saf_fail(SAF_USAGE, "layout.stages names %d stages, but layout.pipeline is %d",
+                        job->layout.n_stages, job->layout.pipeline);
     if (job->kind != SAF_JOB_BENCH) return read_requests(job, s, work);
     bench_work(job, work);
     return SAF_OK;
@@ -126,7 +132,7 @@ static saf_status measure_host(saf_plan_host *out) {
     out->count = out->ranks = 1;
     out->cores = host.cores;
     out->memory_bytes = (double)host.memory_bytes;
-    out->reserve_bytes = out->memory_bytes / 10;
+    out->reserve_bytes = SAF__RESERVE_PART * out->memory_bytes;
     out->read_bytes_s = middle(read, SAMPLES);
     out->int8_ops_s = middle(int8, SAMPLES);
     out->f32_ops_s = middle(f32, SAMPLES);
@@ -174,6 +180,10 @@ static saf_status find_hosts(const saf_job_plan_options *o, saf_job_plan *p) {
     p->cluster.max_ranks = o->ranks;
     if (o->cluster) {
         st = saf_cluster_read(o->cluster, &p->classes, &p->cluster.n);
+    } else if (o->profile) {
+        SAF_TRY(saf_alloc(SAF_PLAN_CLASSES_MAX, sizeof *p->classes, &p->classes));
+        SAF_TRY(saf__plan_profile(o, p->classes, &p->cluster.n));
+        p->profiled = true;
     } else {
         SAF_TRY(saf_alloc(SAF_PLAN_CLASSES_MAX, sizeof *p->classes, &p->classes));
         SAF_TRY(measure_host(&p->classes[0]));
@@ -188,6 +198,42 @@ static saf_status find_hosts(const saf_job_plan_options *o, saf_job_plan *p) {
     }
     p->cluster.classes = p->classes;
 out:
+    return st;
+}
+
+/* ---- shares by hand ---- */
+
+/* All ranks of the hosts, in the order of their classes: whose share is whose says the order. */
+static saf_status plan_shares(const saf_job *job, const saf_job_plan_options *o, saf_job_plan *p) {
+    enum { MOST = 4096 };
+    saf_status st = SAF_OK;
+    int64_t n = 0;
+    int32_t hosts = 0, at = 0;
+    int32_t *host = NULL;
+    saf_plan_host *each = NULL;
+    double *share = NULL;
+    for (int32_t c = 0; c < p->cluster.n; c++)
+        n += (int64_t)p->classes[c].count * p->classes[c].ranks;
+    if (o->ranks > 0) n = saf_i64_min(n, o->ranks);
+    if (n > MOST)
+        return saf_fail(SAF_USAGE, "layout.share over %lld ranks, expected at most %d",
+                        (long long)n, MOST);
+    SAF_TRY(saf_alloc((size_t)n, sizeof *host, &host));
+    SAF_TRY(saf_alloc((size_t)n, sizeof *each, &each));
+    SAF_TRY(saf_alloc((size_t)n, sizeof *share, &share));
+    for (int32_t c = 0; c < p->cluster.n; c++)
+        for (int32_t h = 0; h < p->classes[c].count && at < n; h++, hosts++) {
+            each[hosts] = p->classes[c];
+            for (int32_t r = 0; r < p->classes[c].ranks && at < n; r++) host[at++] = hosts;
+        }
+    SAF_TRY(saf__shares_spread(job->layout.share, job->layout.n_share, host, (int32_t)n, share));
+    saf_plan_ranks ranks = {
+        .ranks = (int32_t)n, .n_hosts = hosts, .host = host, .hosts = each, .share = share};
+    st = saf_plan_of_ranks(&p->model, &ranks, &p->work, o->keep, &p->plan, NULL);
+out:
+    saf_free(&host);
+    saf_free(&each);
+    saf_free(&share);
     return st;
 }
 
@@ -215,7 +261,10 @@ saf_status saf_job_plan_make(const saf_job *job, const saf_job_plan_options *o, 
     s.params = (saf_model_params){0};
     double start = saf_clock_s();
     SAF_TRY(saf_plan_model_new(out->gguf, &out->params, job->model.kv_type, &out->model));
-    SAF_TRY(saf_plan_make(&out->model, &out->cluster, &out->work, o->keep, &out->plan));
+    if (job->layout.n_share > 0)
+        SAF_TRY(plan_shares(job, o, out));
+    else
+        SAF_TRY(saf_plan_make(&out->model, &out->cluster, &out->work, o->keep, &out->plan));
     out->seconds = saf_clock_s() - start;
 out:
     saf__session_close(&s);

@@ -66,7 +66,7 @@ static double days_since(const char *time_text) {
     return difftime(time(NULL), timegm(&t)) / 86400;
 }
 
-static const saf_profile_host *find_host(const saf_profile *p, const char *name) {
+static const saf_profile_host *find_host(const saf_hosts_profile *p, const char *name) {
     int64_t n;
     const saf_profile_host *hosts = saf_profile_hosts(p, &n);
     for (int64_t i = 0; i < n; i++)
@@ -76,7 +76,7 @@ static const saf_profile_host *find_host(const saf_profile *p, const char *name)
 
 /* Of this host, what can be seen without measuring. Memory differs by some pages from one start of
  * a system to the next. */
-static void compare_here(const saf_profile *p, char *why, size_t size) {
+static void compare_here(const saf_hosts_profile *p, char *why, size_t size) {
     char name[256] = "";
     saf_hw_host *now = NULL;
     if (gethostname(name, sizeof name - 1) != 0) return;
@@ -92,7 +92,7 @@ static void compare_here(const saf_profile *p, char *why, size_t size) {
     saf_free(&now);
 }
 
-void saf_profile_stale(const saf_profile *p, char *why, size_t size) {
+void saf_profile_stale(const saf_hosts_profile *p, char *why, size_t size) {
     double days = days_since(p->time);
     *why = 0;
     if (strcmp(p->version, SAF_VERSION) != 0)

@@ -11,7 +11,7 @@ static int64_t longest_request(const saf_work *work) {
     return longest;
 }
 
-static saf_schedule_wish wish_of(const saf__session *s) {
+saf_schedule_wish saf__schedule_wish(const saf__session *s) {
     const saf_job *job = s->job;
     saf_schedule_wish wish = {.requests = s->work.n_requests,
                               .longest = longest_request(&s->work),
@@ -24,7 +24,7 @@ static saf_schedule_wish wish_of(const saf__session *s) {
 }
 
 void saf__mix_guess(const saf__session *s, saf_flight_mix *out) {
-    saf_schedule_wish wish = wish_of(s);
+    saf_schedule_wish wish = saf__schedule_wish(s);
     double prompts = 0, sampled = 0;
     for (int32_t i = 0; i < s->work.n_requests; i++) {
         prompts += s->work.requests[i].n_prompt;
@@ -45,10 +45,11 @@ static int64_t sequences_that_fit(const saf__session *s, int64_t capacity) {
 }
 
 saf_status saf__schedule_choose(saf__session *s) {
-    saf_schedule_wish wish = wish_of(s);
+    saf_schedule_wish wish = saf__schedule_wish(s);
     wish.stages = s->layout.stages;
     wish.replicas = s->layout.replicas;
     wish.fit = sequences_that_fit(s, wish.longest);
+    if (s->planned.sequences > 0) wish.fit = saf_i64_min(wish.fit, s->planned.sequences);
     saf_schedule_choose(&wish, &s->schedule);
     return SAF_OK;
 }

@@ -18,6 +18,14 @@ typedef struct {
     uint32_t model_path_bytes;
 } saf__settings;
 
+/* What a plan makes of the numbers that the job leaves open; travels as it is. All 0: there is
+ * none. */
+typedef struct {
+    int32_t replicas, pipeline, tensor;
+    int32_t sequences; /* in flight at most */
+    int32_t shares;    /* 1: the hosts are unlike, s->share says how */
+} saf__planned;
+
 /* How a request ended. */
 typedef enum {
     SAF__ENDED_NOT,
@@ -78,6 +86,7 @@ typedef struct {
     int rank, ranks;
     /* the job, known everywhere */
     saf__settings settings;
+    saf__planned planned;
     char *model_path;
     char *made_path;       /* of a model made for this job, until it is open */
     int32_t *given_stages; /* [settings.n_stages] */
@@ -155,6 +164,10 @@ saf_status saf__layout_make(saf__session *s);
 /* What is wanted of the layout, with pointers into the session. */
 saf_layout_wish saf__layout_wish(const saf__session *s);
 
+/* follow.c: s->planned, and s->share where hosts are unlike. Collective. Errors: those of reading
+ * run.profile. */
+saf_status saf__follow_plan(saf__session *s);
+
 /* requests.c: prompts to requests and rows of the results. Rank 0. */
 saf_status saf__requests_make(saf__session *s);
 /* Text as it is shown and stored: what is no character becomes U+FFFD, and so does a zero byte,
@@ -163,6 +176,7 @@ saf_status saf__text_append(saf_buf *out, const char *bytes, size_t len);
 
 /* schedule.c, rank 0: the flights that the requests will make, for the layout; and, with that, the
  * sizes of the schedule: the job's, or saf's choice. */
+saf_schedule_wish saf__schedule_wish(const saf__session *s); /* without the layout */
 void saf__mix_guess(const saf__session *s, saf_flight_mix *out);
 saf_status saf__schedule_choose(saf__session *s);
 

@@ -16,8 +16,12 @@ typedef struct {
     saf_slice_range range;                    /* its heads and rows */
 } saf__plan_split;
 
-/* Errors: NO_MEMORY. */
+/* Of the largest of so many parts that are cut evenly. Errors: NO_MEMORY. */
 saf_status saf__plan_split_make(const saf_plan_model *m, int32_t parts, saf__plan_split *out);
+
+/* Of one part, by its rows and heads. Errors: NO_MEMORY. */
+saf_status saf__plan_split_of(const saf_plan_model *m, int32_t parts, saf_slice_range range,
+                              saf__plan_split *out);
 
 /* A replica: what its stages stand on, and how they are cut. */
 typedef struct {
@@ -25,6 +29,11 @@ typedef struct {
     const saf__plan_split *split;
     const saf_plan_host *host; /* [stages] the least of the hosts of each */
     const int32_t *first;      /* [stages + 1] */
+    /* of ranks that stand as they stand, each for itself; NULL: all of a stage are alike */
+    const saf__plan_split *splits; /* [stages * parts] */
+    const saf_plan_host *places; /* [stages * parts] a rank's part of its host; ranks_per_host 1 */
+    const bool
+        *inside; /* [stages] what leaves a stage (the last: to the first) stays on its host */
     saf_schedule schedule;
     double requests;
 } saf__plan_replica;
@@ -39,6 +48,13 @@ typedef struct {
  * leaves the number of sequences open it is what saf would take, or fewer where only these fit. */
 void saf__plan_memory_of(const saf_plan_model *m, const saf_plan_work *work, int32_t replicas,
                          saf__plan_replica *r, saf__plan_memory *out);
+
+/* Bytes of part i of a stage, with the schedule that memory_of has chosen. */
+typedef struct {
+    double weights, cache, buffers;
+} saf__plan_bytes;
+saf__plan_bytes saf__plan_bytes_of(const saf_plan_model *m, const saf_plan_work *work,
+                                   const saf__plan_replica *r, int32_t stage, int32_t i);
 
 typedef struct {
     double first_token_s, prefill_tokens_s, token_s, decode_tokens_s, job_s;

@@ -19,7 +19,7 @@ static saf__plan_replica replica_of(const saf__plan_grid *g, const saf__plan_kin
         .first = first};
 }
 
-static void add_memory(const saf__plan_memory *memory, bool first, saf_plan_choice *c) {
+void saf__plan_add_memory(const saf__plan_memory *memory, bool first, saf_plan_choice *c) {
     c->fits = c->fits && memory->fits;
     if (first || memory->short_bytes > c->short_bytes ||
         (memory->fits && memory->memory_bytes > c->memory_bytes)) {
@@ -33,10 +33,9 @@ static void add_memory(const saf__plan_memory *memory, bool first, saf_plan_choi
     }
 }
 
-/* Times of all replicas, which draw their requests from one queue: a faster one gets more. Returns
- * the time of the job as if links cost nothing. */
-static double add_times(const saf__plan_search *s, const saf__plan_replica *replica,
-                        const int32_t *count, int32_t n, saf_plan_choice *c) {
+/* Times of all replicas, which draw their requests from one queue: a faster one gets more. */
+void saf__plan_add_times(const saf__plan_search *s, const saf__plan_replica *replica,
+                         const int32_t *count, int32_t n, saf_plan_choice *c) {
     double rate = 0, requests = (double)s->work->requests, free_job_s = 0, free_token_s = 0;
     double each = n == 1 ? ceil(requests / c->replicas) : requests / c->replicas;
     saf__plan_times t;
@@ -62,11 +61,15 @@ static double add_times(const saf__plan_search *s, const saf__plan_replica *repl
         free_token_s = fmax(free_token_s, t.token_s);
     }
     c->token_network_share = c->token_s > 0 ? fmax(0, 1 - free_token_s / c->token_s) : 0;
-    return free_job_s;
+    c->network_share = fmax(0, 1 - free_job_s / c->job_s);
 }
 
 static double score_of(const saf__plan_search *s, const saf_plan_choice *c) {
-    return c->job_s * (1 + RANKS_COUNT * c->replicas * c->stages * c->tensor / s->ranks);
+    const saf_plan_ranks *r = s->placed;
+    bool usual =
+        r && r->usual[0] == c->replicas && r->usual[1] == c->stages && r->usual[2] == c->tensor;
+    return c->job_s * (usual ? 1 - r->usual_gain : 1) *
+           (1 + RANKS_COUNT * c->replicas * c->stages * c->tensor / s->ranks);
 }
 
 bool saf__plan_better(const saf__plan_search *s, const saf_plan_choice *a,
@@ -77,7 +80,7 @@ bool saf__plan_better(const saf__plan_search *s, const saf_plan_choice *a,
     return score_of(s, a) < score_of(s, b);
 }
 
-static saf_status keep(saf__plan_search *s, const saf_plan_choice *c, const int32_t *first,
+static saf_status keep(const saf__plan_search *s, const saf_plan_choice *c, const int32_t *first,
                        saf_plan_choice *at) {
     if (!saf__plan_better(s, c, at)) return SAF_OK;
     saf_free(&at->first);
@@ -89,10 +92,19 @@ static int signature(const saf_plan_choice *c) {
     return (c->hosts > 1) | (c->replicas > 1) << 1 | (c->stages > 1) << 2 | (c->tensor > 1) << 3;
 }
 
+saf_status saf__plan_keep(saf__plan_search *s, const saf_plan_choice *c, const int32_t *first) {
+    saf_status st = SAF_OK;
+    s->looked_at++;
+    s->short_of[c->hosts] = fmin(s->short_of[c->hosts], c->short_bytes);
+    SAF_TRY(keep(s, c, first, &s->best[signature(c)]));
+    if (c->hosts == 1) SAF_TRY(keep(s, c, first, &s->one_host));
+out:
+    return st;
+}
+
 /* The first `replicas` of the grid's; of each the cut by speed, or where that does not fit the one
  * by memory. */
 saf_status saf__plan_look(saf__plan_search *s, const saf__plan_grid *g, int32_t replicas) {
-    saf_status st = SAF_OK;
     saf__plan_replica of[SAF__PLAN_KINDS];
     int32_t count[SAF__PLAN_KINDS], n = 0, left = replicas;
     saf_plan_choice c = {.replicas = replicas,
@@ -114,16 +126,10 @@ saf_status saf__plan_look(saf__plan_search *s, const saf__plan_grid *g, int32_t 
         }
         count[n] = k->count < left ? k->count : left;
         left -= count[n];
-        add_memory(&memory, i == 0, &c);
+        saf__plan_add_memory(&memory, i == 0, &c);
     }
     if (left > 0 || n == 0) return SAF_OK; /* not so many */
     c.schedule = of[0].schedule;
-    double free_job_s = add_times(s, of, count, n, &c);
-    c.network_share = fmax(0, 1 - free_job_s / c.job_s);
-    s->looked_at++;
-    s->short_of[c.hosts] = fmin(s->short_of[c.hosts], c.short_bytes);
-    SAF_TRY(keep(s, &c, of[0].first, &s->best[signature(&c)]));
-    if (c.hosts == 1) SAF_TRY(keep(s, &c, of[0].first, &s->one_host));
-out:
-    return st;
+    saf__plan_add_times(s, of, count, n, &c);
+    return saf__plan_keep(s, &c, of[0].first);
 }

@@ -86,9 +86,22 @@ out:
     return st;
 }
 
+/* By hand. */
+static saf_status cut_as_given(const saf__plan_search *s, saf__plan_kind *k, int32_t stages) {
+    saf_status st = SAF_OK;
+    int32_t **to[2] = {&k->by_speed, &k->by_memory};
+    for (int i = 0; i < 2; i++) {
+        SAF_TRY(saf_alloc((size_t)stages + 1, sizeof **to[i], to[i]));
+        for (int32_t j = 0; j < stages; j++) (*to[i])[j + 1] = (*to[i])[j] + s->work->layers[j];
+    }
+out:
+    return st;
+}
+
 static saf_status cut_kind(saf__plan_search *s, const saf__plan_grid *g, saf__plan_kind *k) {
     saf_status st = SAF_OK;
     double *share = NULL, L = (double)s->m->params->layers;
+    if (s->work->layers) return cut_as_given(s, k, g->stages);
     if (k->alike) return cut_alike(s, k, g->stages);
     s->mixed_steps += 2 * g->stages * L * L;
     SAF_TRY(saf_alloc((size_t)g->stages, sizeof *share, &share));

@@ -135,6 +135,15 @@ out:
     return st;
 }
 
+saf_status saf__plan_split_of(const saf_plan_model *m, int32_t parts, saf_slice_range range,
+                              saf__plan_split *out) {
+    range.layer0 = 0;
+    range.layer1 = 1;
+    range.embedding = range.head = true;
+    *out = (saf__plan_split){.parts = parts, .range = range};
+    return widen(m, range, out);
+}
+
 saf_status saf__plan_split_make(const saf_plan_model *m, int32_t parts, saf__plan_split *out) {
     saf_status st = SAF_OK;
     saf_slice_range *ranges = NULL;

@@ -3,8 +3,10 @@
 
 #include "parallel/plan.h"
 
-/* What MPI, HDF5 and the C libraries take in a process, and the header. */
+/* What MPI, HDF5 and the C libraries take in a process, and the header; and without the tokenizer,
+ * in a rank that is the head of no replica. */
 #define PROCESS_BYTES (32.0 * (1 << 20))
+#define OTHER_PROCESS_BYTES (25.0 * (1 << 20))
 
 saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *work,
                                   const saf_plan_host *host, int32_t ranks_per_host) {
@@ -27,7 +29,19 @@ static int32_t layers_of(const saf__plan_replica *r, int32_t stage) {
     return r->first[stage + 1] - r->first[stage];
 }
 
-static double weights_of(const saf_plan_model *m, const saf__plan_replica *r, int32_t stage) {
+/* Of a stage's ranks those that must be looked at: one where all are alike. */
+static int32_t different(const saf__plan_replica *r) {
+    return r->splits ? r->split->parts : 1;
+}
+static const saf__plan_split *split_of(const saf__plan_replica *r, int32_t stage, int32_t i) {
+    return r->splits ? &r->splits[stage * r->split->parts + i] : r->split;
+}
+static const saf_plan_host *place_of(const saf__plan_replica *r, int32_t stage, int32_t i) {
+    return r->places ? &r->places[stage * r->split->parts + i] : &r->host[stage];
+}
+
+static double weights_of(const saf_plan_model *m, const saf__plan_replica *r,
+                         const saf__plan_split *split, int32_t stage) {
     bool first = stage == 0, last = stage == r->stages - 1;
     double ends = first && last ? m->tied_packed
                   : first       ? m->embedding_packed
@@ -35,11 +49,12 @@ static double weights_of(const saf_plan_model *m, const saf__plan_replica *r, in
                                 : 0;
     double layers =
         m->sums[r->first[stage + 1]].packed_bytes - m->sums[r->first[stage]].packed_bytes;
-    return layers * r->split->packed + ends * r->split->head_packed;
+    return layers * split->packed + ends * split->head_packed;
 }
 
-static saf_slice_range range_of(const saf__plan_replica *r, int32_t stage) {
-    saf_slice_range range = r->split->range;
+static saf_slice_range range_of(const saf__plan_replica *r, const saf__plan_split *split,
+                                int32_t stage) {
+    saf_slice_range range = split->range;
     range.layer0 = r->first[stage];
     range.layer1 = r->first[stage + 1];
     range.embedding = stage == 0;
@@ -48,19 +63,33 @@ static saf_slice_range range_of(const saf__plan_replica *r, int32_t stage) {
 }
 
 /* The stage's own, and what it shares with its group, of which each rank counts its part. */
-static double buffers_of(const saf_plan_model *m, const saf__plan_replica *r, int32_t stage) {
+static double buffers_of(const saf_plan_model *m, const saf_plan_work *work,
+                         const saf__plan_replica *r, int32_t stage, int32_t i) {
+    const saf__plan_split *split = split_of(r, stage, i);
     const saf_model_params *p = m->params;
     const saf_schedule *s = &r->schedule;
     bool last = stage == r->stages - 1, group = r->split->parts > 1;
     int64_t logits = last ? s->micro_batch : 0;
     double flights = r->stages == 1 ? 1 : stage == 0 ? r->stages + 1 : 2;
+    /* Of the rows of logits that there is room for only those that are written take memory. */
+    int64_t rows = work->completion_tokens < 1 ? s->chunk : s->micro_batch;
+    rows = last ? saf_i64_min(SAF_LOGIT_ROWS, rows) : 0;
     double shared = flights * (double)s->chunk * (double)p->width * sizeof(float) +
-                    (last ? SAF_LOGIT_ROWS * (double)p->vocab * sizeof(float) : 0);
+                    (double)rows * (double)p->vocab * sizeof(float);
     if (group) shared += (double)saf_stage_shared_bytes(p, s->chunk, logits, r->split->parts);
-    int32_t here = r->split->parts / r->hosts_per_stage;
-    return PROCESS_BYTES + shared / here +
-           (double)saf_stage_plan_bytes(p, range_of(r, stage), s->capacity, s->chunk,
+    int32_t here = (int32_t)saf_i64_max(1, r->split->parts / r->hosts_per_stage);
+    return (stage == 0 && i == 0 ? PROCESS_BYTES : OTHER_PROCESS_BYTES) + shared / here +
+           (double)saf_stage_plan_bytes(p, range_of(r, split, stage), s->capacity, s->chunk,
                                         s->micro_batch, logits, group);
+}
+
+saf__plan_bytes saf__plan_bytes_of(const saf_plan_model *m, const saf_plan_work *work,
+                                   const saf__plan_replica *r, int32_t stage, int32_t i) {
+    const saf__plan_split *split = split_of(r, stage, i);
+    double slot = (double)saf_kv_cache_slot_bytes(m->params, range_of(r, split, stage),
+                                                  work->kv_type, r->schedule.capacity);
+    return (saf__plan_bytes){weights_of(m, r, split, stage), r->schedule.sequences * slot,
+                             buffers_of(m, work, r, stage, i)};
 }
 
 static double room_of(const saf_plan_host *host) {
@@ -80,13 +109,17 @@ static void choose_sequences(const saf_plan_model *m, const saf_plan_work *work,
                               .chunk = work->chunk,
                               .fit = INT32_MAX};
     saf_schedule_choose(&wish, &r->schedule);
-    for (int32_t s = 0; s < r->stages; s++) {
-        double each = (double)saf_kv_cache_slot_bytes(m->params, range_of(r, s), work->kv_type,
-                                                      work->longest);
-        double room = room_of(&r->host[s]) / r->ranks_per_host;
+    for (int32_t k = 0; k < r->stages * different(r); k++) {
+        int32_t s = k / different(r), i = k % different(r);
+        const saf_plan_host *place = place_of(r, s, i);
+        const saf__plan_split *split = split_of(r, s, i);
+        double each = (double)saf_kv_cache_slot_bytes(m->params, range_of(r, split, s),
+                                                      work->kv_type, work->longest);
+        double room = room_of(place) / r->ranks_per_host;
         if (each <= 0) continue;
-        quarter = fmin(quarter, r->host[s].memory_bytes / r->ranks_per_host / 4 / each);
-        left = fmin(left, (room - weights_of(m, r, s) - buffers_of(m, r, s)) / each);
+        quarter = fmin(quarter, place->memory_bytes / r->ranks_per_host / 4 / each);
+        left =
+            fmin(left, (room - weights_of(m, r, split, s) - buffers_of(m, work, r, s, i)) / each);
     }
     if (work->sequences == 0)
         wish.fit = saf_i64_max(1, (int64_t)fmin(fmin(quarter, left), INT32_MAX));
@@ -97,18 +130,16 @@ void saf__plan_memory_of(const saf_plan_model *m, const saf_plan_work *work, int
                          saf__plan_replica *r, saf__plan_memory *out) {
     *out = (saf__plan_memory){.fits = true, .short_bytes = -INFINITY};
     choose_sequences(m, work, r, replicas);
-    for (int32_t s = 0; s < r->stages; s++) {
-        double weights = weights_of(m, r, s), buffers = buffers_of(m, r, s);
-        double cache = r->schedule.sequences *
-                       (double)saf_kv_cache_slot_bytes(m->params, range_of(r, s), work->kv_type,
-                                                       r->schedule.capacity);
-        double rank = weights + cache + buffers, room = room_of(&r->host[s]);
+    for (int32_t k = 0; k < r->stages * different(r); k++) {
+        int32_t s = k / different(r), i = k % different(r);
+        saf__plan_bytes b = saf__plan_bytes_of(m, work, r, s, i);
+        double rank = b.weights + b.cache + b.buffers, room = room_of(place_of(r, s, i));
         double host = rank * r->ranks_per_host, lacks = host - room;
         if (rank > out->memory_bytes) {
             out->memory_bytes = rank;
-            out->weight_bytes = weights;
-            out->cache_bytes = cache;
-            out->buffer_bytes = buffers;
+            out->weight_bytes = b.weights;
+            out->cache_bytes = b.cache;
+            out->buffer_bytes = b.buffers;
         }
         if (lacks > out->short_bytes) {
             out->short_bytes = lacks;
@@ -137,7 +168,7 @@ static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, in
     const saf__plan_split *split = r->split;
     const saf_plan_host *host = &r->host[stage];
     int32_t hosts = networks ? r->hosts_per_stage : 1;
-    int32_t here = split->parts / r->hosts_per_stage;
+    int32_t here = (int32_t)saf_i64_max(1, split->parts / r->hosts_per_stage);
     if (split->parts == 1) return 0;
     double meetings = 4.0 * layers_of(r, stage);
     double bytes = m->share_row_bytes / 4 * f->rows;
@@ -149,9 +180,9 @@ static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, in
     return all;
 }
 
-static double stage_s(const saf_plan_model *m, const saf_plan_work *work,
-                      const saf__plan_replica *r, int32_t stage, const flight *f, bool networks) {
-    const saf__plan_split *split = r->split;
+static double rank_s(const saf_plan_model *m, const saf_plan_work *work, const saf__plan_replica *r,
+                     int32_t stage, int32_t i, const flight *f) {
+    const saf__plan_split *split = split_of(r, stage, i);
     const saf_plan_part *a = &m->sums[r->first[stage]], *b = &m->sums[r->first[stage + 1]];
     double layers = layers_of(r, stage);
     double kv = m->kv_position_bytes * layers / (double)m->params->layers;
@@ -168,8 +199,17 @@ static double stage_s(const saf_plan_model *m, const saf_plan_work *work,
         x.float_ops += m->head.float_ops * split->head_ops * f->logits;
         x.sampled_values = (double)m->params->vocab * f->logits;
     }
-    saf_plan_rates rates = saf__plan_rates_of(m, work, &r->host[stage], r->ranks_per_host);
-    return saf_plan_flight_s(&rates, &x) + meetings_s(m, r, stage, f, networks);
+    saf_plan_rates rates = saf__plan_rates_of(m, work, place_of(r, stage, i), r->ranks_per_host);
+    return saf_plan_flight_s(&rates, &x);
+}
+
+/* The slowest of its ranks, and their meetings. */
+static double stage_s(const saf_plan_model *m, const saf_plan_work *work,
+                      const saf__plan_replica *r, int32_t stage, const flight *f, bool networks) {
+    double slowest = 0;
+    for (int32_t i = 0; i < different(r); i++)
+        slowest = fmax(slowest, rank_s(m, work, r, stage, i, f));
+    return slowest + meetings_s(m, r, stage, f, networks);
 }
 
 /* What a flight takes from end to end, and the slowest of what works on flights side by side: the
@@ -189,6 +229,7 @@ static passage pass(const saf_plan_model *m, const saf_plan_work *work, const sa
             double bytes = last ? 16 * f->logits : 4 * (double)m->params->width * f->rows;
             int32_t ranks = (s + 1) * r->split->parts;
             bool inside = last ? ranks <= r->ranks_per_host : ranks % r->ranks_per_host != 0;
+            if (r->inside) inside = r->inside[s];
             hop =
                 inside ? saf_plan_message_s(NULL, bytes) : hosts_link(&r->host[s], networks, bytes);
         }

@@ -152,7 +152,7 @@ out:
 
 /* ---- the whole ---- */
 
-static saf_status check_host(const saf_plan_host *c) {
+saf_status saf__plan_check_host(const saf_plan_host *c) {
     const double least[] = {c->memory_bytes, c->read_bytes_s, c->int8_ops_s, c->f32_ops_s,
                             c->link_bytes_s};
     for (size_t i = 0; i < sizeof least / sizeof least[0]; i++)
@@ -165,28 +165,30 @@ static saf_status check_host(const saf_plan_host *c) {
     return SAF_OK;
 }
 
-static saf_status begin(saf__plan_search *s) {
+static saf_status check_layers(const saf__plan_search *s) {
+    int64_t sum = 0, L = s->m->params->layers;
+    const int32_t *layers = s->work->layers;
+    for (int32_t i = 0; layers && i < s->work->stages; i++) {
+        if (layers[i] < 1) return saf_fail(SAF_USAGE, "layout.stages: stage %d has no layer", i);
+        sum += layers[i];
+    }
+    if (layers && sum != L)
+        return saf_fail(SAF_USAGE,
+                        "layout.stages: the stages add up to %lld layers, the model has %lld",
+                        (long long)sum, (long long)L);
+    return SAF_OK;
+}
+
+saf_status saf__plan_begin(saf__plan_search *s, int32_t hosts) {
     saf_status st = SAF_OK;
-    int64_t hosts = 0, ranks = 0;
-    if (s->cluster->n < 1 || s->cluster->n > SAF_PLAN_CLASSES_MAX)
-        return saf_fail(SAF_USAGE, "%d kinds of hosts, expected 1 to %d", s->cluster->n,
-                        SAF_PLAN_CLASSES_MAX);
+    SAF_TRY(check_layers(s));
     if (s->work->requests < 1 || s->work->longest < 1 || s->work->longest > INT32_MAX)
         return saf_fail(SAF_USAGE, "a plan needs at least one request, of at least one token");
-    for (int32_t i = 0; i < s->cluster->n; i++) {
-        SAF_TRY(check_host(&s->cluster->classes[i]));
-        hosts += s->cluster->classes[i].count;
-        ranks += (int64_t)s->cluster->classes[i].count * s->cluster->classes[i].ranks;
-    }
-    if (hosts > SAF_PLAN_HOSTS_MAX)
-        return saf_fail(SAF_USAGE, "%lld hosts, expected at most %d", (long long)hosts,
-                        SAF_PLAN_HOSTS_MAX);
-    s->hosts = (int32_t)hosts;
-    s->ranks = (int32_t)saf_i64_min(ranks, INT32_MAX);
     saf_schedule_wish wish = {.requests = s->work->requests,
                               .micro_batch = s->work->micro_batch,
                               .chunk = s->work->chunk};
     double requests = (double)s->work->requests;
+    s->hosts = hosts;
     s->mix =
         saf_schedule_mix(&wish, requests * s->work->prompt_tokens,
                          requests * s->work->completion_tokens, s->work->completion_tokens < 1);
@@ -197,12 +199,32 @@ static saf_status begin(saf__plan_search *s) {
     SAF_TRY(saf_alloc(L + 1, sizeof **s->cuts, &s->cuts[0]));
     SAF_TRY(saf_alloc(L + 1, sizeof **s->cuts, &s->cuts[1]));
     SAF_TRY(saf_alloc((size_t)hosts + 1, sizeof *s->short_of, &s->short_of));
-    for (int64_t i = 0; i <= hosts; i++) s->short_of[i] = (double)INFINITY;
+    for (int32_t i = 0; i <= hosts; i++) s->short_of[i] = (double)INFINITY;
 out:
     return st;
 }
 
-static void end(saf__plan_search *s) {
+static saf_status begin_cluster(saf__plan_search *s) {
+    saf_status st = SAF_OK;
+    int64_t hosts = 0, ranks = 0;
+    if (s->cluster->n < 1 || s->cluster->n > SAF_PLAN_CLASSES_MAX)
+        return saf_fail(SAF_USAGE, "%d kinds of hosts, expected 1 to %d", s->cluster->n,
+                        SAF_PLAN_CLASSES_MAX);
+    for (int32_t i = 0; i < s->cluster->n; i++) {
+        SAF_TRY(saf__plan_check_host(&s->cluster->classes[i]));
+        hosts += s->cluster->classes[i].count;
+        ranks += (int64_t)s->cluster->classes[i].count * s->cluster->classes[i].ranks;
+    }
+    if (hosts > SAF_PLAN_HOSTS_MAX)
+        return saf_fail(SAF_USAGE, "%lld hosts, expected at most %d", (long long)hosts,
+                        SAF_PLAN_HOSTS_MAX);
+    s->ranks = (int32_t)saf_i64_min(ranks, INT32_MAX);
+    st = saf__plan_begin(s, (int32_t)hosts);
+out:
+    return st;
+}
+
+void saf__plan_end(saf__plan_search *s) {
     for (int i = 0; i < 2; i++) {
         for (int64_t j = 0; s->cuts[i] && j <= s->m->params->layers; j++) saf_free(&s->cuts[i][j]);
         saf_free(&s->cuts[i]);
@@ -216,7 +238,7 @@ static void end(saf__plan_search *s) {
 }
 
 /* The best of each kind, sorted; the best of one host is among them, or takes the last place. */
-static saf_status take_best(saf__plan_search *s, int32_t most, saf_plan *out) {
+saf_status saf__plan_take_best(saf__plan_search *s, int32_t most, saf_plan *out) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_alloc(SAF__PLAN_SIGNATURES, sizeof *out->choices, &out->choices));
     for (int i = 0; i < SAF__PLAN_SIGNATURES; i++) {
@@ -249,7 +271,7 @@ saf_status saf_plan_make(const saf_plan_model *m, const saf_plan_cluster *cluste
     saf_status st = SAF_OK;
     saf__plan_search s = {.m = m, .cluster = cluster, .work = work};
     *out = (saf_plan){0};
-    SAF_TRY(begin(&s));
+    SAF_TRY(begin_cluster(&s));
     SAF_TRY(look_at_all(&s));
     if (s.looked_at == 0) {
         st = saf_fail(SAF_USAGE,
@@ -261,10 +283,10 @@ saf_status saf_plan_make(const saf_plan_model *m, const saf_plan_cluster *cluste
         goto out;
     }
     out->looked_at = s.looked_at;
-    SAF_TRY(take_best(&s, keep_n, out));
+    SAF_TRY(saf__plan_take_best(&s, keep_n, out));
     saf__plan_explain(m, cluster, out, s.short_of, s.hosts);
 out:
-    end(&s);
+    saf__plan_end(&s);
     if (st != SAF_OK) saf_plan_free(out);
     return st;
 }

@@ -23,7 +23,8 @@ typedef struct {
     const saf_plan_model *m;
     const saf_plan_cluster *cluster;
     const saf_plan_work *work;
-    int64_t *cost, *memory; /* [L + 1], of the layers before, in the words of a cut */
+    const saf_plan_ranks *placed; /* where the ranks stand already; NULL */
+    int64_t *cost, *memory;       /* [L + 1], of the layers before, in the words of a cut */
     saf_flight_mix mix;
     saf__plan_split *splits;
     int32_t n_splits;
@@ -65,7 +66,24 @@ void saf__plan_kinds_free(saf__plan_grid *g);
 /* The first `replicas` of the grid's, kept where they are better than what there is. Errors:
  * NO_MEMORY. */
 saf_status saf__plan_look(saf__plan_search *s, const saf__plan_grid *g, int32_t replicas);
+/* A layout with its figures. Errors: NO_MEMORY. */
+saf_status saf__plan_keep(saf__plan_search *s, const saf_plan_choice *c, const int32_t *first);
+void saf__plan_add_memory(const saf__plan_memory *memory, bool first, saf_plan_choice *c);
+/* Of n kinds of replicas, count[n] of each. */
+void saf__plan_add_times(const saf__plan_search *s, const saf__plan_replica *replica,
+                         const int32_t *count, int32_t n, saf_plan_choice *c);
 bool saf__plan_better(const saf__plan_search *s, const saf_plan_choice *a,
                       const saf_plan_choice *b);
+
+/* ---- plan_search.c ---- */
+
+/* Errors: USAGE (figures that no host has). */
+saf_status saf__plan_check_host(const saf_plan_host *host);
+/* What does not depend on hosts; `hosts` of them. To be ended in any case. Errors: USAGE,
+ * NO_MEMORY. */
+saf_status saf__plan_begin(saf__plan_search *s, int32_t hosts);
+void saf__plan_end(saf__plan_search *s);
+/* The best of each kind, sorted. Errors: NO_MEMORY. */
+saf_status saf__plan_take_best(saf__plan_search *s, int32_t most, saf_plan *out);
 
 #endif

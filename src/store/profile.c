@@ -11,33 +11,33 @@ enum { MOST_ROWS = 1 << 26 };
 
 /* ---- in memory ---- */
 
-void saf_profile_free(saf_profile *p) {
+void saf_profile_free(saf_hosts_profile *p) {
     saf_free(&p->version);
     saf_free(&p->time);
     saf_free(&p->command_line);
     saf_free(&p->key);
     for (int i = 0; i < SAF_PROFILE_TABLES; i++) saf_buf_free(&p->tables[i]);
-    *p = (saf_profile){0};
+    *p = (saf_hosts_profile){0};
 }
 
 int64_t saf_profile_rows(saf_profile_table table, const saf_buf *rows) {
     return (int64_t)(rows->len / saf__profile_tables[table]->row_bytes);
 }
 
-static const void *rows_of(const saf_profile *p, saf_profile_table table, int64_t *n) {
+static const void *rows_of(const saf_hosts_profile *p, saf_profile_table table, int64_t *n) {
     *n = saf_profile_rows(table, &p->tables[table]);
     return p->tables[table].data;
 }
 
-const saf_profile_host *saf_profile_hosts(const saf_profile *p, int64_t *n) {
+const saf_profile_host *saf_profile_hosts(const saf_hosts_profile *p, int64_t *n) {
     return rows_of(p, SAF_PROFILE_HOSTS, n);
 }
 
-const saf_profile_rate *saf_profile_rates(const saf_profile *p, int64_t *n) {
+const saf_profile_rate *saf_profile_rates(const saf_hosts_profile *p, int64_t *n) {
     return rows_of(p, SAF_PROFILE_RATES, n);
 }
 
-const saf_profile_link *saf_profile_links(const saf_profile *p, int64_t *n) {
+const saf_profile_link *saf_profile_links(const saf_hosts_profile *p, int64_t *n) {
     return rows_of(p, SAF_PROFILE_LINKS, n);
 }
 
@@ -75,7 +75,7 @@ out:
 
 /* ---- writing ---- */
 
-static saf_status write_attributes(const saf__h5 *f, const saf_profile *p) {
+static saf_status write_attributes(const saf__h5 *f, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     SAF_TRY(saf__h5_put_i64(f, f->id, "profile_schema", SAF_PROFILE_SCHEMA));
     SAF_TRY(saf__h5_put_text(f, f->id, "saf_version", p->version ? p->version : ""));
@@ -87,7 +87,7 @@ out:
     return st;
 }
 
-static saf_status write_all(saf__h5 *f, const char *path, const saf_profile *p) {
+static saf_status write_all(saf__h5 *f, const char *path, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     saf__h5_enter();
     SAF_TRY(saf__h5_create_file(path, 0, f));
@@ -104,8 +104,8 @@ out:
 }
 
 /* What reads back other than it was written is not kept. */
-static saf_status verify(const char *path, const saf_profile *p) {
-    saf_profile back;
+static saf_status verify(const char *path, const saf_hosts_profile *p) {
+    saf_hosts_profile back;
     saf_status st = saf_profile_read(path, &back);
     if (st != SAF_OK) return st == SAF_NO_MEMORY ? st : SAF_IO;
     for (int i = 0; i < SAF_PROFILE_TABLES; i++)
@@ -115,7 +115,7 @@ static saf_status verify(const char *path, const saf_profile *p) {
     return st;
 }
 
-saf_status saf_profile_write(const char *path, const saf_profile *p) {
+saf_status saf_profile_write(const char *path, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     saf__part part = SAF__PART_EMPTY;
     saf__h5 f = SAF__H5_EMPTY;
@@ -132,7 +132,7 @@ out:
 
 /* ---- reading ---- */
 
-static saf_status read_attributes(const saf__h5 *f, saf_profile *p) {
+static saf_status read_attributes(const saf__h5 *f, saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     int64_t schema = 0;
     if (H5Aexists(f->id, "profile_schema") <= 0)
@@ -196,7 +196,7 @@ static saf_status check_hosts(const char *path, const saf_profile_host *h, int64
 
 /* What others rely on: hosts once each and with figures; whatever is said is said of one of them.
  */
-static saf_status check(const char *path, const saf_profile *p) {
+static saf_status check(const char *path, const saf_hosts_profile *p) {
     saf_status st = SAF_OK;
     saf_profile_host *sorted = NULL;
     int64_t n, m;
@@ -229,8 +229,8 @@ out:
     return st;
 }
 
-saf_status saf_profile_read(const char *path, saf_profile *out) {
-    saf_profile p = {0};
+saf_status saf_profile_read(const char *path, saf_hosts_profile *out) {
+    saf_hosts_profile p = {0};
     saf__h5 f = SAF__H5_EMPTY;
     saf_status st = SAF_OK;
     saf__h5_enter();
@@ -240,7 +240,7 @@ saf_status saf_profile_read(const char *path, saf_profile *out) {
         SAF_TRY(read_table(&f, (saf_profile_table)i, &p.tables[i]));
     SAF_TRY(check(path, &p));
     *out = p;
-    p = (saf_profile){0};
+    p = (saf_hosts_profile){0};
 out:
     saf_profile_free(&p);
     saf__h5_close(&f.id);

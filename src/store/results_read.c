@@ -24,6 +24,8 @@ void saf_results_free(saf_results *r) {
         if (saf__product_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
             saf_free((char *)r + saf__product_attributes[i].offset);
     saf_free(&r->product.shares);
+    saf_free(&r->plan.rates);
+    saf_free(&r->plan.ranks);
     saf_identity_free(&r->identity);
     saf_free(&r->ranks);
     saf_free(&r->timeline);
@@ -276,6 +278,16 @@ out:
     return st;
 }
 
+static saf_status read_plan(const saf__h5 *f, saf_results *r) {
+    saf_status st = SAF_OK;
+    bool there = false;
+    SAF_TRY(read_attributes(f, saf__plan_attributes, saf__n_plan_attributes, r));
+    SAF_TRY(saf__h5_has(f, saf__plan_table.path, &there));
+    if (there) SAF_TRY(saf__table_read(f, &saf__plan_table, &r->plan.ranks, &r->plan.n_ranks));
+out:
+    return st;
+}
+
 saf_status saf_results_read(const char *path, saf_results *out) {
     saf_results r = {0};
     saf__h5 f = SAF__H5_EMPTY;
@@ -285,6 +297,7 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     SAF_TRY(check_schema(&f));
     SAF_TRY(read_attributes(&f, saf__result_attributes, saf__n_result_attributes, &r));
     SAF_TRY(read_product(&f, &r));
+    SAF_TRY(read_plan(&f, &r));
     SAF_TRY(saf__identity_read(&f, &r.identity));
     SAF_TRY(read_ranks(&f, &r));
     SAF_TRY(read_calls(&f, &r));

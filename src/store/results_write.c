@@ -100,6 +100,7 @@ static saf_status write_attributes(const saf__h5 *f, const saf_results *r) {
         SAF_TRY(write_table(f, r, saf__product_attributes, saf__n_product_attributes));
         return SAF_OK;
     }
+    if (r->plan.rates) SAF_TRY(write_table(f, r, saf__plan_attributes, saf__n_plan_attributes));
     double prompt = (double)r->prompt_tokens, completion = (double)r->completion_tokens;
     if (r->run_s > 0) {
         SAF_TRY(saf__h5_put_f64(f, f->id, "tokens_per_s", (prompt + completion) / r->run_s));
@@ -150,6 +151,7 @@ static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
     n += w->product.put * saf_dtype_block_bytes(w->product.shape.dtype);
     n += r->n_ranks * (int64_t)sizeof(saf_result_rank);
     n += r->n_entries * (int64_t)sizeof *r->timeline;
+    n += r->plan.n_ranks * (int64_t)sizeof *r->plan.ranks;
     n += saf__bench_bytes(&r->bench);
     for (int i = 0; i < saf__n_result_attributes; i++) {
         const char *text = NULL;
@@ -228,6 +230,8 @@ static saf_status write_all(saf_results_writer *w, const saf_results *r) {
     SAF_TRY(saf__identity_write(f, &r->identity));
     SAF_TRY(saf__table_write(f, &saf__ranks_table, r->ranks, r->n_ranks));
     SAF_TRY(write_calls(f, r));
+    if (r->plan.rates)
+        SAF_TRY(saf__table_write(f, &saf__plan_table, r->plan.ranks, r->plan.n_ranks));
     SAF_TRY(saf__table_write(f, &saf__requests_table, r->requests, r->n_requests));
     SAF_TRY(write_texts(f, r));
     SAF_TRY(saf__results_write_tokens(f, r));

@@ -41,6 +41,18 @@ const saf__attribute saf__result_attributes[] = {
 const int saf__n_result_attributes =
     (int)(sizeof saf__result_attributes / sizeof saf__result_attributes[0]);
 
+const saf__attribute saf__plan_attributes[] = {
+    TEXT("plan_rates", plan.rates),
+    LATER("plan_first_token_s", F64, plan.first_token_s),
+    LATER("plan_token_s", F64, plan.token_s),
+    LATER("plan_tokens_per_s", F64, plan.tokens_per_s),
+    LATER("plan_run_s", F64, plan.run_s),
+    LATER("plan_network_share", F64, plan.network_share),
+    LATER("plan_memory_bytes", I64, plan.memory_bytes),
+};
+const int saf__n_plan_attributes =
+    (int)(sizeof saf__plan_attributes / sizeof saf__plan_attributes[0]);
+
 /* ---- tables ---- */
 
 #define COLUMN(type, member, k, units, text) \
@@ -86,6 +98,14 @@ static const saf__column rank_columns[] = {
 };
 const saf__table saf__ranks_table =
     TABLE("/ranks", saf_result_rank, "one row per rank of the job", rank_columns);
+
+#define PLAN(member, k, units, text) COLUMN(saf_result_plan_rank, member, k, units, text)
+static const saf__column plan_columns[] = {
+    PLAN(rank, I32, "1", "number of the rank"),
+    PLAN(memory_bytes, I64, "bytes", "memory that was planned for it"),
+};
+const saf__table saf__plan_table =
+    TABLE("/plan", saf_result_plan_rank, "what was planned, a row per rank", plan_columns);
 
 static const saf__column call_columns[] = {
     CALL("rank", rank, I32, "1", "number of the rank"),

@@ -16,6 +16,10 @@ typedef struct {
 
 extern const saf__attribute saf__result_attributes[];
 extern const int saf__n_result_attributes;
+/* Of runs that were planned; the first one is there if any is. */
+extern const saf__attribute saf__plan_attributes[];
+extern const int saf__n_plan_attributes;
+extern const saf__table saf__plan_table;
 /* Of jobs that multiplied matrices; the last one is there if any is. */
 extern const saf__attribute saf__product_attributes[];
 extern const int saf__n_product_attributes;

@@ -7,6 +7,7 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
+from profiles import invent  # noqa: E402
 from saftest import STORIES, Tap, job_file, saf, scratch  # noqa: E402
 
 tap = Tap()
@@ -155,6 +156,66 @@ def refused(folder, text, code, says, *words):
     tap.ok(p.returncode == code and says in p.stderr, f"refused: {says}", f"{p.returncode} {p.stderr}{p.stdout}")
 
 
+def by_hand(folder):
+    text = job(folder, os.path.join(folder, "small.gguf"))
+    two = cluster(folder, host(count=2))
+    got = plan("stages by hand", text, "layout.stages=[20,8]", "--cluster", two)
+    tap.ok(got["layouts"] and all(x["stages"] == [20, 8] for x in got["layouts"]), "are kept", str(got["layouts"]))
+    got = plan("shares by hand", text, "layout.share=[3,1]", "layout.pipeline=2", "--cluster", two)
+    first = got["layouts"][0]
+    tap.ok(sum(first["stages"]) == 28 and first["stages"][0] >= 2.5 * first["stages"][1], "are kept", str(first["stages"]))
+    even = plan("even shares", text, "layout.share=[1,1]", "layout.pipeline=2", "--cluster", two)["layouts"][0]
+    free = plan("no shares", text, "layout.pipeline=2", "--cluster", two)["layouts"][0]
+    tap.equal(even["stages"], free["stages"], "even ones cut as none")
+    tap.ok(abs(even["job_s"] / free["job_s"] - 1) < 1e-6, "and take as long", f"{even['job_s']} {free['job_s']}")
+    last = plan("most on the second", text, "layout.share=[1,3]", "layout.pipeline=2", "--cluster", two)["layouts"][0]
+    tap.ok(last["job_s"] > even["job_s"], "takes longer: it has the head as well", f"{last['job_s']} {even['job_s']}")
+    unlike = cluster(folder, host(), host(bandwidth_gbs=100.0, gflops=1300.0, int8_gops=5300.0))
+    fair = plan("shares of unlike hosts", text, "layout.share=[3,1]", "layout.pipeline=2", "--cluster", unlike)["layouts"][0]
+    same = plan("the same for both", text, "layout.share=[1,1]", "layout.pipeline=2", "--cluster", unlike)["layouts"][0]
+    tap.ok(fair["job_s"] < same["job_s"], "pay", f"{fair['job_s']} {same['job_s']}")
+    refused(folder, text, 2, "add up to 27 layers", "layout.stages=[20,7]", "--cluster", two)
+    refused(folder, text, 2, "layout.share has 3 entries", "layout.share=[1,1,1]", "--cluster", two)
+
+
+def profiles(folder):
+    """A plan from a profile is that of a cluster file with the same figures."""
+    text = job(folder, os.path.join(folder, "small.gguf"), requests=1, prompt=8, tokens=64)
+    measured = os.path.join(folder, "here.h5")
+    p = saf("detect", "--output", measured, "--folder", folder, "--quiet")
+    if not tap.ok(p.returncode == 0, "this host's profile", p.stderr):
+        return
+    here = plan("this host's profile", text, "--profile", measured)
+    tap.ok(here["layouts"][0]["fits"] and not here["measured"], "a plan, with nothing measured anew")
+    big = dict(ranks=1, usable_cores=64, memory_bytes=512 * 10 ** 9, memory_limit_bytes=-1, read_bytes_s=15e9,
+               int8_ops_s=800e9, f32_ops_s=200e9, tile_ops_s=float("nan"))
+    keys = dict(memory_gb=512.0, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, cores=64)
+    for gbit, us, expected in ((0.1, 200.0, [1, 1, 1]), (100.0, 3.0, [1, 1, 2])):
+        two = invent(measured, os.path.join(folder, "two.h5"), [dict(big, host=b"a.x"), dict(big, host=b"b.x", read_bytes_s=15.2e9)],
+                     [("a.x", "b.x", gbit, us)])
+        got = plan(f"two hosts and {gbit} Gbit/s", text, "--profile", two)
+        same = plan("as a cluster file", text, "--cluster", cluster(folder, host(count=2, link_gbit=gbit, latency_us=us, **keys)))
+        tap.equal(grid(got["layouts"][0]), expected, "their best layout")
+        tap.ok(len(got["hosts"]) == 1 and got["hosts"][0]["count"] == 2, "they are taken for one kind", str(got["hosts"]))
+        off = got["layouts"][0]["job_s"] / same["layouts"][0]["job_s"]
+        tap.ok(0.98 < off < 1.02, "and it takes as long", str(off))
+    three = invent(measured, os.path.join(folder, "three.h5"),
+                   [dict(big, host=b"a.x"), dict(big, host=b"b.x", memory_limit_bytes=10 ** 9), dict(big, host=b"c.x", f32_ops_s=50e9)])
+    got = plan("unlike hosts", text, "--profile", three)
+    tap.equal(sorted(h["memory_bytes"] for h in got["hosts"]), [1e9, 512e9, 512e9], "three kinds; a limit counts")
+    hosts = job_file(folder, "me@A slots=2\nc.x\n", "two.hosts")
+    got = plan("those of a hostfile", text, "--profile", three, "--hosts", hosts)
+    tap.equal(sorted([h["name"], h["ranks"]] for h in got["hosts"]), [["a.x", 2], ["c.x", 1]], "with its slots")
+    other = job_file(folder, "a\nd\n", "other.hosts")
+    refused(folder, text, 65, "other.hosts:2: d is not in the profile", "--profile", three, "--hosts", other)
+    refused(folder, text, 2, "a profile says", "--profile", three, "--link", "1")
+    refused(folder, text, 66, "nowhere.h5", "--profile", "nowhere.h5")
+    refused(folder, text, 65, "no HDF5 file", "--profile", text)
+    old = invent(measured, os.path.join(folder, "old.h5"), [dict(big, host=b"a")], time="2020-01-01T00:00:00Z")
+    p = saf("plan", text, "--profile", old)
+    tap.ok(p.returncode == 0 and "is stale" in p.stderr and "saf detect" in p.stderr, "a stale one is said to be", p.stderr)
+
+
 def errors(folder):
     text = job(folder, os.path.join(folder, "small.gguf"))
     with_cluster = [
@@ -186,6 +247,8 @@ with scratch() as folder:
     what_fits(folder)
     what_pays(folder)
     here(folder)
+    by_hand(folder)
+    profiles(folder)
     errors(folder)
     p = saf("plan", "--help")
     tap.ok(p.returncode == 0 and "--cluster FILE" in p.stdout, "help")

@@ -376,8 +376,139 @@ static int end(void **state) {
     return rmdir(folder);
 }
 
+/* ---- ranks that stand ---- */
+
+/* Of equal hosts with a rank each, or two on each, a grid takes as long, and its ranks hold as
+ * much, as where the hosts are only counted. */
+static void test_plan_ranks_as_counted(void **state) {
+    (void)state;
+    static const int32_t grids[][3] = {{4, 1, 1}, {2, 2, 1}, {1, 4, 1}, {1, 2, 2}, {1, 1, 4}};
+    model m;
+    open_model(&small, &m);
+    for (int32_t each = 1; each <= 2; each++)
+        for (size_t i = 0; i < sizeof grids / sizeof grids[0]; i++) {
+            saf_plan_work work = eight;
+            saf_plan_host hosts[4], kind = host_of(4 / each, 64, 10);
+            const int32_t *g = grids[i];
+            int32_t host[4];
+            double memory[4];
+            saf_plan plan;
+            work.replicas = g[0];
+            work.stages = g[1];
+            work.tensor = g[2];
+            kind.ranks = each;
+            for (int32_t r = 0; r < 4; r++) {
+                host[r] = r / each;
+                hosts[host[r]] = host_of(1, 64, 10);
+            }
+            saf_plan_ranks ranks = {.ranks = 4, .n_hosts = 4 / each, .host = host, .hosts = hosts};
+            OK(saf_plan_of_ranks(&m.m, &ranks, &work, 4, &plan, memory));
+            saf_plan counted = plan_of(&m, &kind, 1, &work);
+            const saf_plan_choice *a = &plan.choices[0], *b = NULL;
+            for (int32_t c = 0; c < counted.n; c++)
+                if (counted.choices[c].ranks_per_host == each) b = &counted.choices[c];
+            assert_int_equal(plan.n, 1);
+            if (b) {
+                assert_true(a->fits && b->fits);
+                assert_float_equal(a->job_s / b->job_s, 1, 1e-6);
+                assert_float_equal(a->token_s / b->token_s, 1, 1e-6);
+                assert_float_equal(a->memory_bytes, b->memory_bytes, 1);
+                assert_int_equal(a->schedule.sequences, b->schedule.sequences);
+                assert_memory_equal(a->first, b->first, (size_t)(g[1] + 1) * sizeof *a->first);
+            } else {
+                assert_int_equal(each, 2); /* a search that has better places for them */
+            }
+            double most = 0;
+            for (int32_t r = 0; r < 4; r++) most = fmax(most, memory[r]);
+            assert_float_equal(most, a->memory_bytes, 1);
+            saf_plan_free(&plan);
+            saf_plan_free(&counted);
+        }
+    close_model(&m);
+}
+
+/* A stage that is too large for a small host goes to the large one; where speed differs, so do the
+ * stages; shares and layers by hand are kept. */
+static void test_plan_ranks_unlike(void **state) {
+    (void)state;
+    model m;
+    open_model(&huge, &m);
+    const int32_t host[2] = {0, 1};
+    saf_plan_host hosts[2] = {host_of(1, 460, 25), host_of(1, 60, 25)};
+    saf_plan_ranks ranks = {.ranks = 2, .n_hosts = 2, .host = host, .hosts = hosts};
+    saf_plan_work work = single;
+    saf_plan plan;
+    double share[2];
+    bool unlike;
+    work.stages = 2;
+    OK(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &plan, NULL));
+    assert_true(plan.choices[0].fits && plan.choices[0].by_memory);
+    assert_true(plan.choices[0].first[1] > 100);
+    OK(saf_plan_shares(&m.m, &ranks, &work, true, share, &unlike));
+    assert_true(unlike);
+    assert_float_equal(share[0] / share[1], 460.0 / 60, 1e-9);
+    saf_plan_free(&plan);
+    hosts[1] = hosts[0];
+    OK(saf_plan_shares(&m.m, &ranks, &work, false, share, &unlike));
+    assert_false(unlike);
+    hosts[1].read_bytes_s /= 3; /* one token at a time: bandwidth binds */
+    OK(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &plan, NULL));
+    assert_true(plan.choices[0].fits && !plan.choices[0].by_memory);
+    assert_in_range(plan.choices[0].first[1], 91, 98);
+    double by_speed = plan.choices[0].job_s;
+    saf_plan_free(&plan);
+    const double even[2] = {1, 1};
+    ranks.share = even;
+    OK(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &plan, NULL));
+    assert_in_range(plan.choices[0].first[1], 61, 65);
+    assert_true(plan.choices[0].job_s > 1.3 * by_speed);
+    saf_plan_free(&plan);
+    const int32_t layers[2] = {120, 6};
+    work.layers = layers;
+    OK(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &plan, NULL));
+    assert_int_equal(plan.choices[0].first[1], 120);
+    saf_plan_free(&plan);
+    work.stages = 3;
+    work.layers = NULL;
+    assert_int_equal(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &plan, NULL), SAF_USAGE);
+    hosts[0].read_bytes_s = 0;
+    work.stages = 2;
+    assert_int_equal(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &plan, NULL), SAF_USAGE);
+    close_model(&m);
+}
+
+/* The usual layout stays until another is better by more than it is allowed. */
+static void test_plan_ranks_usual(void **state) {
+    (void)state;
+    model m;
+    open_model(&small, &m);
+    const int32_t host[2] = {0, 0};
+    const saf_plan_host one = host_of(1, 64, 1);
+    saf_plan plan;
+    saf_plan_ranks ranks = {.ranks = 2, .n_hosts = 1, .host = host, .hosts = &one};
+    OK(saf_plan_of_ranks(&m.m, &ranks, &eight, 8, &plan, NULL));
+    assert_true(plan.n >= 3);
+    const saf_plan_choice best = plan.choices[0], worst = plan.choices[plan.n - 1];
+    saf_plan_free(&plan);
+    ranks.usual[0] = worst.replicas;
+    ranks.usual[1] = worst.stages;
+    ranks.usual[2] = worst.tensor;
+    for (int wide = 0; wide < 2; wide++) {
+        ranks.usual_gain = 1 - best.job_s / worst.job_s + (wide ? 0.01 : -0.01);
+        OK(saf_plan_of_ranks(&m.m, &ranks, &eight, 8, &plan, NULL));
+        const saf_plan_choice *c = wide ? &worst : &best;
+        assert_int_equal(plan.choices[0].replicas, c->replicas);
+        assert_int_equal(plan.choices[0].stages, c->stages);
+        saf_plan_free(&plan);
+    }
+    close_model(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plan_ranks_as_counted),
+        cmocka_unit_test(test_plan_ranks_unlike),
+        cmocka_unit_test(test_plan_ranks_usual),
         cmocka_unit_test(test_plan_roofline),
         cmocka_unit_test(test_plan_links),
         cmocka_unit_test(test_plan_model_numbers),

@@ -74,8 +74,8 @@ static saf_profile_host host_of(const char *name) {
     return h;
 }
 
-static void make_profile(saf_profile *p, const char *a, const char *b) {
-    *p = (saf_profile){.seconds = 1.5};
+static void make_profile(saf_hosts_profile *p, const char *a, const char *b) {
+    *p = (saf_hosts_profile){.seconds = 1.5};
     char now[32];
     const saf_profile_host hosts[2] = {host_of(a), host_of(b)};
     saf_profile_link link = {.latency_s = 1e-5, .bytes = 1, .bytes_s_to_a = 1, .bytes_s_to_b = 2};
@@ -91,7 +91,7 @@ static void make_profile(saf_profile *p, const char *a, const char *b) {
 
 static void test_profile_file(void **state) {
     (void)state;
-    saf_profile p, q;
+    saf_hosts_profile p, q;
     char why[256];
     int64_t n;
     make_profile(&p, "a", "b");
@@ -118,8 +118,8 @@ static void test_profile_file(void **state) {
     saf_profile_free(&q);
 }
 
-static void refused(saf_profile *p, const char *says) {
-    saf_profile q;
+static void refused(saf_hosts_profile *p, const char *says) {
+    saf_hosts_profile q;
     assert_int_equal(saf_profile_write(path, p), SAF_IO); /* it is read back */
     assert_non_null(strstr(saf_error_text(), says));
     assert_int_not_equal(access(path, F_OK), 0);
@@ -127,17 +127,17 @@ static void refused(saf_profile *p, const char *says) {
     saf_profile_free(p);
 }
 
-static saf_profile_host *hosts_of(saf_profile *p) {
+static saf_profile_host *hosts_of(saf_hosts_profile *p) {
     return (void *)p->tables[SAF_PROFILE_HOSTS].data;
 }
 
-static saf_profile_link *links_of(saf_profile *p) {
+static saf_profile_link *links_of(saf_hosts_profile *p) {
     return (void *)p->tables[SAF_PROFILE_LINKS].data;
 }
 
 static void test_profile_wrong(void **state) {
     (void)state;
-    saf_profile p;
+    saf_hosts_profile p;
     saf_results_writer *w = NULL;
     (void)unlink(path);
     make_profile(&p, "a", "a");

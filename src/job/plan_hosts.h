@@ -1,0 +1,30 @@
+/* Hosts as a plan wants them, from what was measured of them. */
+#ifndef SAF_JOB_PLAN_HOSTS_H
+#define SAF_JOB_PLAN_HOSTS_H
+
+#include "saf/job_plan.h"
+#include "saf/store_profile.h"
+
+/* Where nobody says: so much of a host's memory is left alone, and links between hosts. */
+#define SAF__RESERVE_PART 0.1
+#define SAF__LINK_BYTES_S (1e9 / 8)
+#define SAF__LATENCY_S 50e-6
+
+/* Each host of a profile by itself, out[hosts]: count 1, as many ranks as ran there; of its links
+ * the median. Errors: NO_MEMORY. */
+saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out);
+/* Gives hosts that are alike (cores, ranks and tile units the same, memory within a twentieth,
+ * rates within a tenth, links within a quarter) the same figures, and class_of[n] their class's
+ * number; where these would be more than SAF_PLAN_CLASSES_MAX, with wider bounds. Returns the
+ * number of classes. */
+int32_t saf__hosts_alike(saf_plan_host *hosts, int32_t n, int32_t *class_of);
+/* The host of a profile that a hostfile means by a name: the same, or up to the first dot, whatever
+ * the case; "user@" is left out. -1: none. */
+int64_t saf__profile_find(const saf_hosts_profile *p, const char *name);
+
+/* Reads a profile and makes the classes of its hosts, or of those that a hostfile names, with its
+ * slots. Warns if it is stale. classes[SAF_PLAN_CLASSES_MAX]. Errors: those of reading both;
+ * BAD_INPUT (a host of the hostfile is not in the profile). */
+saf_status saf__plan_profile(const saf_job_plan_options *o, saf_plan_host *classes, int32_t *n);
+
+#endif

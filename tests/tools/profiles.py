@@ -1,0 +1,23 @@
+"""Profiles of hosts that do not exist, made from one of this host."""
+import h5py
+
+
+def invent(measured, path, hosts, links=(), **attributes):
+    """Writes a profile at `path` whose hosts are this host's rows with other figures: a dict of columns for each,
+    "host" among them; links: (host_a, host_b, Gbit/s, microseconds)."""
+    with h5py.File(measured) as old, h5py.File(path, "w") as new:
+        for name, value in old.attrs.items():
+            new.attrs[name] = attributes.get(name, value)
+        row = old["hosts"][:1]
+        rows = new.create_dataset("hosts", (len(hosts),), old["hosts"].dtype, chunks=True)
+        for i, columns in enumerate(hosts):
+            one = row.copy()
+            for name, value in columns.items():
+                one[name] = value
+            rows[i] = one[0]
+        table = new.create_dataset("links", (len(links),), old["links"].dtype, chunks=True, maxshape=(None,))
+        for i, (a, b, gbit, us) in enumerate(links):
+            table[i] = (a.encode(), b.encode(), 0, us * 1e-6, 1 << 20, gbit * 1e9 / 8, gbit * 1e9 / 8)
+        for name in ("caches", "nodes", "devices", "rates"):
+            new.create_dataset(name, (0,), old[name].dtype, chunks=True, maxshape=(None,))
+    return path

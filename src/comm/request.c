@@ -1,4 +1,6 @@
 /* Requests: starting, moving on, waiting and ending of messages. */
+#include <assert.h>
+
 #include "comm/message.h"
 
 /* All requests that nobody has finished, oldest first. MPI lets a posted receive proceed whatever
@@ -236,6 +238,7 @@ saf_status saf_comm_irecv(saf_comm *comm, int source, saf_tag tag, size_t capaci
 /* Started and waited for under one look at the clock. */
 static saf_status finish_started(saf_comm_request **request, saf_count_kind kind, double t0) {
     saf_comm_request *r = *request;
+    assert(r);
     saf_status st = r->complete ? SAF_OK : saf__wait_until(r->comm, is_complete, r);
     if (st != SAF_OK) set_failed(r, st); /* it can never complete */
     st = finish(request);

@@ -1,4 +1,5 @@
 /* Bench jobs: what the ranks, their hosts and the network between them can do, suite by suite. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "job/suites.h"
@@ -71,6 +72,7 @@ static saf_status find_ends(saf__suites *w) {
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *w->ends, &w->ends);
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
     SAF_TRY(saf_comm_agree(s->world, st));
+    assert(w->hosts && w->ends && all); /* or all would have failed */
     snprintf(mine, sizeof mine, "%s", saf_comm_host(s->world));
     for (size_t r = 0; r < ranks; r++)
         all[r] = saf_tensor_1d(SAF_DTYPE_U8, w->hosts[r], sizeof mine);

@@ -1,6 +1,7 @@
 /* Suite model: what bounds each phase on each rank, in words. A phase's operations for each byte
  * that it must read stand against the ridge of the rank: its peak by its reading of memory, both
  * measured while all ranks measure. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -20,6 +21,7 @@ static saf_status measure(const saf__suites *w, rates *mine) {
     st = saf_hw_yardstick_new(bytes, &y);
     if (st == SAF_OK) st = saf_alloc(3 * n, sizeof *values, &values);
     SAF_TRY(saf_comm_agree(w->s->world, st));
+    assert(values); /* or all would have failed */
     for (size_t i = 0; i < n; i++) {
         saf_hw_rates r;
         SAF_TRY(saf_comm_barrier(w->s->world));
@@ -74,6 +76,7 @@ saf_status saf__suite_roofline(saf__suites *w) {
     st = saf_buf_append(&own, &mine, sizeof mine);
     if (st == SAF_OK) st = saf_alloc(ranks, sizeof *all, &all);
     SAF_TRY(saf_comm_agree(w->s->world, st));
+    assert(all);
     SAF_TRY(saf_comm_gather_buf(w->s->world, 0, &own, all));
     for (size_t r = 0; st == SAF_OK && w->s->rank == 0 && r < ranks; r++) {
         memcpy(&mine, all[r].data, sizeof mine);

@@ -1,5 +1,6 @@
 /* Suite comm: tensors of every type, of one to four dimensions, sent there and back, and compared
  * bit for bit with what was sent. Their bits are random: NaN of every kind is among them. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "job/suites.h"
@@ -19,6 +20,7 @@ static saf_tensor shape_of(const tensors *t, saf_dtype dtype, int ndim) {
     static const int64_t lead[SAF_MAX_DIMS - 1] = {3, 5, 7};
     saf_tensor x = {.dtype = dtype, .ndim = ndim, .data = t->out};
     int64_t block = saf_dtype_block(dtype), rows = 1;
+    assert(ndim >= 1 && ndim <= SAF_MAX_DIMS);
     int64_t blocks = saf_i64_min(ELEMENTS / block,
                                  t->w->s->job->bench.message_bytes / saf_dtype_block_bytes(dtype));
     for (int i = 0; i < ndim - 1; i++) rows *= x.shape[i] = lead[i];

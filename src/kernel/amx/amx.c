@@ -25,6 +25,7 @@ typedef struct {
 enum {
     TOKENS = SAF__ACT_TOKENS_BY_TOKEN,
     ROWS = SAF__AMX_ROWS,
+    TOKEN_LINES = TOKENS * SAF_QUANT_BLOCK / 64, /* of a block of columns */
     GROUP = 32, /* tiles of tokens whose sums are kept between panels */
     /* What unpacking and the way through memory cost is little only beside many tokens. */
     FEWEST_TOKENS = 48
@@ -49,6 +50,7 @@ typedef struct {
     const char
         *next;      /* weights that come later, and how many lines of them to ask for with every */
     int next_lines; /* block */
+    const int8_t *next_q; /* half of the next tokens' lines, every block as many */
 } job;
 
 /* ---- tiles --------------------------------------------------------------------------------- */
@@ -106,11 +108,26 @@ SAF__INLINE float half_sum(const float *dx, const int32_t *q_sums, const int h) 
     return *dx * (float)(h == 0 ? (int16_t)*q_sums : *q_sums >> 16);
 }
 
+/* Sums as floats, times a power of two, in two ways. While tiles are in use a core converts,
+ * multiplies and adds products with one unit only, and that is what takes the time; integers and
+ * sums of floats go through another as well, which the tiles' sums pass on their way to memory. So
+ * some tokens take the conversion, the others an addition of integers and a subtraction: a float of
+ * 1.5 times 2^23 counts whole numbers in its last bits. Both are exact, for sums below 2^22. */
+SAF__INLINE __m512 sums_convert(const block_sums sums, int plane, int t) {
+    return _mm512_cvtepi32_ps(_mm512_load_si512(sums[plane] + t * ROWS));
+}
+SAF__INLINE __m512 sums_count(const block_sums sums, int plane, int t, const int power) {
+    const __m512i from = _mm512_set1_epi32(0x4B400000 + (power << 23));
+    __m512i s = _mm512_add_epi32(_mm512_load_si512(sums[plane] + t * ROWS), from);
+    return _mm512_sub_ps(_mm512_castsi512_ps(s), _mm512_castsi512_ps(from));
+}
+
 SAF__INLINE __m512 sums_load(const shape S, const block_sums sums, int t) {
-    __m512 s = _mm512_cvtepi32_ps(_mm512_load_si512(sums[0] + t * ROWS));
-    if (S.planes == 1) return s;
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums[1] + t * ROWS)),
-                           _mm512_set1_ps(64), s); /* exact */
+    const bool converted = t % 2 == 0; /* half of them: measured */
+    if (S.planes == 1) return converted ? sums_convert(sums, 0, t) : sums_count(sums, 0, t, 0);
+    __m512 low = sums_convert(sums, 0, t);
+    if (!converted) return _mm512_add_ps(sums_count(sums, 1, t, 6), low);      /* exact */
+    return _mm512_fmadd_ps(sums_convert(sums, 1, t), _mm512_set1_ps(64), low); /* likewise */
 }
 
 /* acc += the rule's steps for all tokens and rows of block b. */
@@ -121,6 +138,8 @@ SAF__INLINE void add_block(const shape S, const job *j, int64_t b, const block_s
     const __m512 d = _mm512_load_ps(w->d);
     const char *next = j->next + b * j->next_lines * 64;
     for (int i = 0; i < j->next_lines; i++, next += 64) __builtin_prefetch(next, 0, 2);
+    SAF__UNROLL for (int i = 0; i < TOKEN_LINES / 2; i++)
+        __builtin_prefetch(j->next_q + (b * TOKEN_LINES + i) * 64, 0, 3);
     SAF__UNROLL for (int t = 0; t < TOKENS; t++) acc[t] = _mm512_fmadd_ps(
         _mm512_mul_ps(d, _mm512_set1_ps(j->dx[at + t])), sums_load(S, sums, t), acc[t]);
     SAF__UNROLL for (int h = 0; h < S.mins; h++) {
@@ -223,9 +242,12 @@ static void dot_panel(const group *g, int64_t b, int64_t n, int64_t ahead) {
         j.dx = a->dx + at;
         j.u = a->u + at;
         j.q_sums = a->sums + at;
+        const int8_t *next_q =
+            t + a->tile < g->end ? j.q + a->blocks * tokens * SAF_QUANT_BLOCK : j.q;
         for (int half = 0; half < 2 && half * ROWS < g->rows; half++) {
             j.rows = (int)saf_i64_min(g->rows - half * ROWS, ROWS);
             j.blocks = g->panel[half];
+            j.next_q = next_q + half * (TOKEN_LINES / 2) * 64;
             j.kept = g->kept[half][(t - g->begin) / a->tile];
             j.y = last ? g->y + t * g->ldy + half * ROWS : NULL;
             dot[g->dtype](&j);

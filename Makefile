@@ -47,7 +47,7 @@ SAF_CFLAGS = -std=c11 -D_GNU_SOURCE -Iinclude -Isrc $(BASE_$(ARCH)) -ffp-contrac
 SAF_LIBS   = $(PC_LIBS) $(MPI_LIBS) -fopenmp -lm -lpthread -ldl $(SAN)
 
 ROOMS    ?= *
-SRC      := $(wildcard $(ROOMS:%=src/%/*.c) $(patsubst %,src/kernel/%/*.c,scalar $(KERNELS_$(ARCH))))
+SRC      := $(wildcard $(ROOMS:%=src/%/*.c) $(if $(filter * job,$(ROOMS)),src/job/*/*.c) $(patsubst %,src/kernel/%/*.c,scalar $(KERNELS_$(ARCH))))
 OBJ      := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(SRC))
 LIB_OBJ  := $(filter-out $(BUILD)/obj/cli/%,$(OBJ))
 CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))

@@ -111,7 +111,7 @@ saf_status saf__field_expected(const saf__field *f, saf_buf *out);
 const char *saf__field_type_name(saf__field_type type);
 saf_status saf__field_range(const saf__field *f, saf_buf *out);
 
-/* ---- matmul_keys.c ---- */
+/* ---- matmul/keys.c ---- */
 
 /* Names of matrices; two files, or lengths from which both are made. given[]: where each field's
  * value came from. Errors: USAGE. */

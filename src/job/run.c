@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "job/caches.h"
-#include "job/matmul.h"
+#include "job/matmul/matmul.h"
 #include "job/saver.h"
 #include "job/state.h"
 #include "saf/core_signals.h"

@@ -225,7 +225,7 @@ saf_status saf__job_rewrite(saf_job *job);
 saf_status saf__bench_open(saf__session *s);
 saf_status saf__bench_run(saf__session *s);
 void saf__bench_plan(const saf__session *s);
-/* bench_model.c: a model for this job only, removed when it is open. */
+/* bench/model.c: a model for this job only, removed when it is open. */
 saf_status saf__bench_make_model(saf__session *s);
 void saf__bench_unlink_model(saf__session *s);
 

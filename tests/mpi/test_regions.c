@@ -1,6 +1,6 @@
 /* Regions that rank 0 reads and writes for the others while it waits for something else: every
  * value right, pieces larger than a message, and a read that fails. */
-#include "job/regions.h"
+#include "job/matmul/regions.h"
 #include "mpi/mpi_test.h"
 
 enum { ROWS = 700, COLS = 1900, MATRIX = 1, BAD = 2, WRITTEN = 3 };

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "job/detect.h"
+#include "job/plan/detect.h"
 #include "saf/store.h"
 
 #define OK(expr)                                                           \

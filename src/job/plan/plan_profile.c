@@ -1,0 +1,219 @@
+/* Plans from a profile: its hosts as classes of hosts that are alike. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "job/plan/plan_hosts.h"
+#include "saf/job_detect.h"
+#include "saf/job_hosts.h"
+
+/* ---- a host ---- */
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The links that a host is an end of, the slower way of each: as a median, so that one slow host
+ * does not make all others slow. */
+static void find_link(const saf_hosts_profile *p, double *values, saf_plan_host *h) {
+    int64_t n, found = 0;
+    const saf_profile_link *l = saf_profile_links(p, &n);
+    for (int what = 0; what < 2; what++) {
+        found = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (strcmp(l[i].host_a, h->name) == 0 || strcmp(l[i].host_b, h->name) == 0)
+                values[found++] =
+                    what ? l[i].latency_s : fmin(l[i].bytes_s_to_a, l[i].bytes_s_to_b);
+        qsort(values, (size_t)found, sizeof *values, by_value);
+        if (found == 0) return;
+        *(what ? &h->latency_s : &h->link_bytes_s) = values[found / 2];
+    }
+}
+
+saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
+    saf_status st = SAF_OK;
+    int64_t n, links;
+    double *values = NULL;
+    const saf_profile_host *from = saf_profile_hosts(p, &n);
+    (void)saf_profile_links(p, &links);
+    SAF_TRY(saf_alloc((size_t)links, sizeof *values, &values));
+    for (int64_t i = 0; i < n; i++) {
+        const saf_profile_host *f = &from[i];
+        double memory = (double)f->memory_bytes;
+        if (f->memory_limit_bytes > 0) memory = fmin(memory, (double)f->memory_limit_bytes);
+        out[i] =
+            (saf_plan_host){.count = 1,
+                            .cores = f->usable_cores,
+                            .ranks = f->ranks < SAF_PLAN_RANKS_MAX ? f->ranks : SAF_PLAN_RANKS_MAX,
+                            .memory_bytes = memory,
+                            .reserve_bytes = SAF__RESERVE_PART * memory,
+                            .read_bytes_s = f->read_bytes_s,
+                            .int8_ops_s = f->int8_ops_s,
+                            .f32_ops_s = f->f32_ops_s,
+                            .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
+                            .link_bytes_s = SAF__LINK_BYTES_S,
+                            .latency_s = SAF__LATENCY_S};
+        memcpy(out[i].name, f->host, sizeof out[i].name);
+        find_link(p, values, &out[i]);
+    }
+out:
+    saf_free(&values);
+    return st;
+}
+
+int64_t saf__profile_find(const saf_hosts_profile *p, const char *name) {
+    int64_t n, dotless = -1;
+    const saf_profile_host *h = saf_profile_hosts(p, &n);
+    const char *at = strrchr(name, '@');
+    if (at) name = at + 1;
+    size_t len = strcspn(name, ".");
+    bool number = strspn(name, "0123456789.:") == strlen(name); /* an address: its dots say more */
+    for (int64_t i = 0; i < n; i++) {
+        if (strcasecmp(h[i].host, name) == 0) return i;
+        if (!number && strcspn(h[i].host, ".") == len && strncasecmp(h[i].host, name, len) == 0)
+            dotless = i;
+    }
+    return dotless;
+}
+
+/* ---- hosts that are alike ---- */
+
+static bool near(double a, double b, double bound) {
+    return fabs(a - b) <= bound * fmax(a, b);
+}
+
+static bool alike(const saf_plan_host *a, const saf_plan_host *b, double wider) {
+    return a->cores == b->cores && a->ranks == b->ranks && a->tiles == b->tiles &&
+           near(a->memory_bytes, b->memory_bytes, 0.05 * wider) &&
+           near(a->read_bytes_s, b->read_bytes_s, 0.1 * wider) &&
+           near(a->int8_ops_s, b->int8_ops_s, 0.1 * wider) &&
+           near(a->f32_ops_s, b->f32_ops_s, 0.1 * wider) &&
+           near(a->link_bytes_s, b->link_bytes_s, 0.25 * wider);
+}
+
+/* Like the first of each class; the last class takes what is left when there may be no more. */
+static int32_t find_classes(const saf_plan_host *hosts, int32_t n, double wider, bool last_try,
+                            int32_t *class_of) {
+    int32_t first[SAF_PLAN_CLASSES_MAX], classes = 0;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t c = 0;
+        while (c < classes && !alike(&hosts[first[c]], &hosts[i], wider)) c++;
+        if (c == SAF_PLAN_CLASSES_MAX && !last_try) return c + 1;
+        if (c == SAF_PLAN_CLASSES_MAX) c--;
+        if (c == classes) first[classes++] = i;
+        class_of[i] = c;
+    }
+    return classes;
+}
+
+/* Rates are those of the average, memory and links of the worst. */
+static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int32_t class) {
+    saf_plan_host all = {0};
+    int32_t count = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const saf_plan_host *h = &hosts[i];
+        if (class_of[i] != class) continue;
+        if (count++ == 0) {
+            all = *h;
+            continue;
+        }
+        all.read_bytes_s += h->read_bytes_s;
+        all.int8_ops_s += h->int8_ops_s;
+        all.f32_ops_s += h->f32_ops_s;
+        all.cores = h->cores < all.cores ? h->cores : all.cores;
+        all.ranks = h->ranks < all.ranks ? h->ranks : all.ranks;
+        all.tiles = all.tiles && h->tiles;
+        all.memory_bytes = fmin(all.memory_bytes, h->memory_bytes);
+        all.reserve_bytes = fmax(all.reserve_bytes, h->reserve_bytes);
+        all.link_bytes_s = fmin(all.link_bytes_s, h->link_bytes_s);
+        all.latency_s = fmax(all.latency_s, h->latency_s);
+    }
+    if (count < 2) return;
+    all.read_bytes_s /= count;
+    all.int8_ops_s /= count;
+    all.f32_ops_s /= count;
+    for (int32_t i = 0; i < n; i++)
+        if (class_of[i] == class) hosts[i] = all; /* the first one's name */
+}
+
+int32_t saf__hosts_alike(saf_plan_host *hosts, int32_t n, int32_t *class_of) {
+    enum { TRIES = 8 };
+    int32_t classes = SAF_PLAN_CLASSES_MAX + 1;
+    double wider = 1;
+    for (int i = 0; i < TRIES && classes > SAF_PLAN_CLASSES_MAX; i++, wider *= 2)
+        classes = find_classes(hosts, n, wider, i == TRIES - 1, class_of);
+    for (int32_t c = 0; c < classes; c++) level(hosts, n, class_of, c);
+    return classes;
+}
+
+/* ---- a plan's classes ---- */
+
+/* Keeps the hosts that a hostfile names, with its slots as ranks; *n of them. */
+static saf_status keep_named(const saf_hosts_profile *p, const saf_job_plan_options *o,
+                             saf_plan_host *hosts, int32_t *n) {
+    saf_status st = SAF_OK;
+    saf_hostfile file = {0};
+    int32_t *slots = NULL, kept = 0;
+    SAF_TRY(saf_hostfile_read(o->hosts, &file));
+    SAF_TRY(saf_alloc((size_t)*n, sizeof *slots, &slots));
+    for (int32_t i = 0; i < file.n; i++) {
+        int64_t at = saf__profile_find(p, file.lines[i].name);
+        if (at < 0) {
+            st = saf_fail(SAF_BAD_INPUT,
+                          "%s:%d: %s is not in the profile %s; measure these hosts: mpirun "
+                          "--hostfile %s --map-by node saf detect --output FILE.h5",
+                          o->hosts, file.lines[i].line, file.lines[i].name, o->profile, o->hosts);
+            goto out;
+        }
+        slots[at] += file.lines[i].slots > 0 ? file.lines[i].slots : 1;
+    }
+    for (int32_t i = 0; i < *n; i++) {
+        if (slots[i] == 0) continue;
+        hosts[kept] = hosts[i];
+        hosts[kept++].ranks = slots[i] < SAF_PLAN_RANKS_MAX ? slots[i] : SAF_PLAN_RANKS_MAX;
+    }
+    *n = kept;
+out:
+    saf_free(&slots);
+    saf_hostfile_free(&file);
+    return st;
+}
+
+saf_status saf__plan_profile(const saf_job_plan_options *o, saf_plan_host *classes, int32_t *n) {
+    saf_status st = SAF_OK;
+    saf_hosts_profile p = {0};
+    saf_plan_host *hosts = NULL;
+    int32_t *class_of = NULL, count;
+    int64_t all;
+    char why[256];
+    SAF_TRY(saf_profile_read(o->profile, &p));
+    saf_profile_stale(&p, why, sizeof why);
+    if (why[0])
+        saf_log(SAF_LOG_WARNING,
+                "the profile %s is stale: %s; `saf detect --output %s` on its hosts measures anew",
+                o->profile, why, o->profile);
+    (void)saf_profile_hosts(&p, &all);
+    if (all > SAF_PLAN_HOSTS_MAX) {
+        st = saf_fail(SAF_BAD_INPUT, "%s: %lld hosts, expected at most %d", o->profile,
+                      (long long)all, SAF_PLAN_HOSTS_MAX);
+        goto out;
+    }
+    count = (int32_t)all;
+    SAF_TRY(saf_alloc((size_t)count, sizeof *hosts, &hosts));
+    SAF_TRY(saf_alloc((size_t)count, sizeof *class_of, &class_of));
+    SAF_TRY(saf__profile_hosts(&p, hosts));
+    if (o->hosts) SAF_TRY(keep_named(&p, o, hosts, &count));
+    if (count == 1 && !o->hosts && o->ranks > 0)
+        hosts[0].ranks = o->ranks < SAF_PLAN_RANKS_MAX ? o->ranks : SAF_PLAN_RANKS_MAX;
+    *n = saf__hosts_alike(hosts, count, class_of);
+    for (int32_t i = count - 1; i >= 0; i--) classes[class_of[i]] = hosts[i];
+    for (int32_t i = 0; i < *n; i++) classes[i].count = 0;
+    for (int32_t i = 0; i < count; i++) classes[class_of[i]].count++;
+out:
+    saf_free(&hosts);
+    saf_free(&class_of);
+    saf_profile_free(&p);
+    return st;
+}

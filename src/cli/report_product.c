@@ -14,9 +14,12 @@ static saf_status print_texts(FILE *out, const saf_result_product *p) {
     const struct {
         const char *name, *text;
         bool transposed;
-    } rows[] = {{"A", p->a, p->transpose_a != 0}, {"B", p->b, p->transpose_b != 0},
-                {"C before", p->c, p->transpose_c != 0},        {"C", p->stored, false},
-                {"sha256", p->sha256, false},     {"OpenBLAS", p->core, false}};
+    } rows[] = {{"A", p->a, p->transpose_a != 0},
+                {"B", p->b, p->transpose_b != 0},
+                {"C before", p->c, p->transpose_c != 0},
+                {"C", p->stored, false},
+                {"sha256", p->sha256, false},
+                {"OpenBLAS", p->core, false}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].text || !rows[i].text[0]) continue;
         saf_buf_clear(&text);

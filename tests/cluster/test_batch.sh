@@ -2,6 +2,7 @@
 # The batch scripts for schedulers that cannot be had here, PBS and LSF: run by bash, with what the
 # scheduler would set, over hosts on this machine.
 # shellcheck disable=SC2317 # functions are called by ok and within
+# shellcheck disable=SC2016,SC2030,SC2031 # texts that are expanded when they run; a PATH for one subshell
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/cluster/tap.sh
@@ -56,10 +57,8 @@ ok "LSF: the job runs where hosts are in a variable" \
     lsf "JOB=$folder/job.cfg" RANKS=2 "LSB_HOSTS=h1 h1 h1 h2 h2 h2"
 check_results "$folder/job.h5" h1 h1 h2 h2
 
-# shellcheck disable=SC2016,SC2030,SC2031 # expanded when they run; a PATH for one subshell
 # A job that is stopped for its time is put back into the queue, so often and where that is granted.
 mkdir "$folder/pbs"
-# shellcheck disable=SC2016 # expanded when they run
 printf '#!/bin/sh\necho "$1" >>"%s"\n[ -e "%s" ]\n' "$folder/reruns" "$folder/granted" >"$folder/pbs/qrerun"
 printf '#!/bin/sh\necho "Job Id: $2"\necho "    run_count = 3"\n' >"$folder/pbs/qstat"
 printf '#!/bin/sh\n' >"$folder/pbs/sleep"

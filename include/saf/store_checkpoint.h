@@ -104,6 +104,9 @@ const char *saf_checkpoint_path(const saf_checkpoint *c);
  * `most`. Errors: BAD_INPUT (missing, another type, too many), NO_MEMORY. */
 saf_status saf_checkpoint_get(const saf_checkpoint *c, const char *name, saf_dtype dtype,
                               int64_t most, int64_t *n, void *data);
+/* How many values it has. Errors: BAD_INPUT (missing, another type). */
+saf_status saf_checkpoint_count(const saf_checkpoint *c, const char *name, saf_dtype dtype,
+                                int64_t *n);
 /* Values [at, at + count) of it, into the caller's memory. Errors: BAD_INPUT (missing, another
  * type, it has fewer). */
 saf_status saf_checkpoint_get_some(const saf_checkpoint *c, const char *name, saf_dtype dtype,

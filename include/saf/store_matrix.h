@@ -28,6 +28,9 @@ typedef struct saf_matrix saf_matrix;
 saf_status saf_matrix_open(const char *name, saf_matrix **out);
 /* Whether a text has the form FILE.h5:/DATASET. */
 bool saf_matrix_is_name(const char *name);
+/* "FILE.h5" and "/DATASET" of it (saf_free); the last ":/" parts them. Errors: USAGE (another
+ * form), NO_MEMORY. */
+saf_status saf_matrix_name_split(const char *name, char **file, char **dataset);
 saf_matrix_shape saf_matrix_shape_of(const saf_matrix *m);
 /* "x.h5:/A (300 x 400, float32)", for messages; the matrix's own. */
 const char *saf_matrix_label(const saf_matrix *m);

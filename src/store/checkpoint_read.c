@@ -125,6 +125,16 @@ saf_status saf_checkpoint_get(const saf_checkpoint *c, const char *name, saf_dty
     return saf__state_get(&c->h5, name, dtype, most, n, data);
 }
 
+saf_status saf_checkpoint_count(const saf_checkpoint *c, const char *name, saf_dtype dtype,
+                                int64_t *n) {
+    hid_t dataset = H5I_INVALID_HID;
+    saf__h5_enter();
+    saf_status st = saf__state_open(&c->h5, name, dtype, n, &dataset);
+    saf__h5_close(&dataset);
+    saf__h5_leave();
+    return st;
+}
+
 saf_status saf_checkpoint_get_some(const saf_checkpoint *c, const char *name, saf_dtype dtype,
                                    int64_t at, int64_t count, void *data) {
     saf_status st = SAF_OK;

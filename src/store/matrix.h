@@ -12,8 +12,6 @@ typedef struct {
     int64_t put; /* elements so far */
 } saf__matrix_out;
 
-/* "FILE.h5" and "/DATASET" of FILE.h5:/DATASET. Errors: USAGE (another form), NO_MEMORY. */
-saf_status saf__matrix_name_split(const char *name, char **file, char **dataset);
 /* Values as they are in memory; as they are written. */
 hid_t saf__matrix_memory_type(saf_dtype dtype);
 /* A selection of a dataset's region and the memory that it comes from or goes to. A dataset of one

@@ -19,7 +19,7 @@ bool saf_matrix_is_name(const char *name) {
     return colon_of(name) != NULL;
 }
 
-saf_status saf__matrix_name_split(const char *name, char **file, char **dataset) {
+saf_status saf_matrix_name_split(const char *name, char **file, char **dataset) {
     saf_status st = SAF_OK;
     const char *colon = colon_of(name);
     if (!colon)
@@ -218,7 +218,7 @@ saf_status saf_matrix_open(const char *name, saf_matrix **out) {
     SAF_TRY(saf_alloc(1, sizeof *m, &m));
     m->h5 = (saf__h5)SAF__H5_EMPTY;
     m->id = H5I_INVALID_HID;
-    SAF_TRY(saf__matrix_name_split(name, &m->file, &m->dataset));
+    SAF_TRY(saf_matrix_name_split(name, &m->file, &m->dataset));
     SAF_TRY(open_dataset(m));
     SAF_TRY(saf_buf_printf(&label, "%s (%lld x %lld, %s)", name, (long long)m->shape.rows,
                            (long long)m->shape.cols,

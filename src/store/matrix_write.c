@@ -177,7 +177,7 @@ saf_status saf_matrix_create(const char *name, const saf_matrix_shape *shape,
     w->part = (saf__part)SAF__PART_EMPTY;
     w->h5 = (saf__h5)SAF__H5_EMPTY;
     w->out.dataset = H5I_INVALID_HID;
-    SAF_TRY(saf__matrix_name_split(name, &w->file, &w->dataset));
+    SAF_TRY(saf_matrix_name_split(name, &w->file, &w->dataset));
     SAF_TRY(saf__part_open(w->file, 0666, &w->part));
     SAF_TRY(saf__h5_create_file(w->part.part, 0, &w->h5));
     w->broken = true;

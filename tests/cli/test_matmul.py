@@ -305,6 +305,15 @@ def refused(folder):
     job = Product(folder, f'a = "{a}"; b = "{g}";', name="same", output=f'product = "{path}:/new";')
     code, said = job.run()
     tap.ok(code == 2 and "would be replaced" in said, "a product in place of what it is made of", said)
+    colon = write(path, "a:b", made(rng, (6, 7), "f4"))  # the dataset's colon is not what ends the file's name
+    job = Product(folder, f'a = "{colon}"; b = "{g}";', name="same", output=f'product = "{path}:/new:er";')
+    code, said = job.run()
+    tap.ok(code == 2 and "would be replaced" in said, "nor where there are colons in datasets' names", said)
+    with h5py.File(f"{folder}/results.h5", "w") as f:
+        f["x:y"] = made(rng, (6, 7), "f4")
+    job = Product(folder, f'a = "{folder}/results.h5:/x:y"; b = "{g}";', name="results")
+    code, said = job.run()
+    tap.ok(code == 2 and "would be replaced" in said, "nor results", said)
     job = Product(folder, 'm = 200000; n = 200000; k = 200000;', memory=16, name="small")
     code, said = job.run()
     tap.ok(code == 2 and "saf: error" in said, "too little memory for any grid", f"{code} {said}")
@@ -355,6 +364,36 @@ def elsewhere(folder):
         tap.ok(os.path.exists(far.out) and far.sha() == sha, "the same bits")
 
 
+def unreadable(folder):
+    """What one rank alone cannot read, and only the check wants, ends all of them: nobody waits."""
+    away = os.path.join(folder, "away")
+    os.makedirs(away, exist_ok=True)
+    b = made(np.random.default_rng(12), (4000, 8), "f8")
+    for where in (folder, away):
+        write(os.path.join(where, "part_in.h5"), "A", np.zeros((0, 4000)))
+        write(os.path.join(where, "part_in.h5"), "B", b, chunks=(1, 8), fletcher32=True)
+    with h5py.File(os.path.join(away, "part_in.h5")) as f:
+        at = f["B"].id.get_chunk_info_by_coord((3001, 0)).byte_offset
+    with open(os.path.join(away, "part_in.h5"), "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1]))
+    script = os.path.join(folder, "part.sh")
+    with open(script, "w", encoding="ascii") as f:
+        f.write('#!/bin/sh\n[ "$OMPI_COMM_WORLD_RANK" = 0 ] && cd "$1"\nshift\nexec "$@"\n')
+    os.chmod(script, 0o755)
+    job = Product(folder, 'a = "part_in.h5:/A"; b = "part_in.h5:/B";', name="part")
+    try:
+        p = subprocess.run(["mpirun", "-np", "2", "--oversubscribe", "--bind-to", "none", script, folder, SAF, "run",
+                            job.path], cwd=away, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           timeout=40, check=False)
+        tap.ok(p.returncode in (65, 74) and "part_in.h5" in p.stderr and not os.path.exists(job.out),
+               "one rank cannot read what the check wants: all end", f"{p.returncode} {p.stderr}")
+    except subprocess.TimeoutExpired as e:
+        tap.ok(False, "one rank cannot read what the check wants: all end", e)
+
+
 def example(folder):
     """doc/matrix.md, as it stands."""
     with open(os.path.join(ROOT, "doc", "matrix.md"), encoding="utf-8") as f:
@@ -377,7 +416,7 @@ def example(folder):
     tap.equal(p.returncode, 0, "jobs/matmul.cfg") or print("#", p.stderr)
 
 
-for test in (matrices, seeds, output, transposes, chains, memory, cores, refused, wrong, elsewhere, example):
+for test in (matrices, seeds, output, transposes, chains, memory, cores, refused, wrong, elsewhere, unreadable, example):
     with scratch() as folder:
         test(folder)
 tap.exit()

@@ -18,7 +18,7 @@
 
 #include "job/matmul/matmul.h"
 
-enum { BLOCK = 128, DEPTH = 1 << 18, ROWS = 1 << 18, PIECE = 1 << 19, C_ROWS = 256 };
+enum { BLOCK = 128, C_ROWS = 256 };
 
 typedef struct {
     saf__matmul *x;
@@ -26,22 +26,12 @@ typedef struct {
     int64_t row0, row1; /* of this rank */
     double *sum, *size; /* [row1 - row0] the sums by the other way; what g is of */
     double *signs;      /* [n] */
-    char *piece;        /* PIECE values */
+    char *piece;        /* SAF__CHECK_VALUES of them */
     double t, g, own;   /* own: what float64 rounds here, as a part of `size` */
     double ratio, sees;
+    saf_status failed; /* of reading, at this rank: the others wait for it in what is collective */
     int64_t unchecked;
 } check;
-
-static double value_of(const char *row, int64_t i, bool wide) {
-    double d;
-    float f;
-    if (wide) {
-        memcpy(&d, row + i * 8, sizeof d);
-        return d;
-    }
-    memcpy(&f, row + i * 4, sizeof f);
-    return (double)f;
-}
 
 /* Sum of row[j] * by[j], and of squares or of |row[j]| * weight[j]. */
 static void add_row(const check *c, const char *row, int64_t n, const double *by,
@@ -49,7 +39,7 @@ static void add_row(const check *c, const char *row, int64_t n, const double *by
     for (int64_t j = 0; j < n;) {
         double part = 0, sizes = 0;
         for (int64_t end = saf_i64_min(n, j + BLOCK); j < end; j++) {
-            double v = value_of(row, j, c->wide);
+            double v = saf__value_of(row, j, c->wide);
             part += v * by[j];
             sizes += weight ? fabs(v) * weight[j] : v * v;
         }
@@ -59,10 +49,11 @@ static void add_row(const check *c, const char *row, int64_t n, const double *by
 }
 
 /* Region of a matrix against `by`, in pieces; sum[rows] and size[rows] grow. */
-static saf_status add_region(check *c, int32_t what, saf__region r, const double *by,
-                             const double *weight, double *sum, double *size) {
+static saf_status read_region(check *c, int32_t what, saf__region r, const double *by,
+                              const double *weight, double *sum, double *size) {
     saf_status st = SAF_OK;
-    int64_t wide = saf_i64_min(r.cols, PIECE), high = wide > 0 ? PIECE / wide : 1;
+    int64_t wide = saf_i64_min(r.cols, SAF__CHECK_VALUES),
+            high = wide > 0 ? SAF__CHECK_VALUES / wide : 1;
     int64_t bytes = c->wide ? 8 : 4;
     for (int64_t i = 0; i < r.rows; i += high)
         for (int64_t j = 0; j < r.cols; j += wide) {
@@ -75,6 +66,12 @@ static saf_status add_region(check *c, int32_t what, saf__region r, const double
         }
 out:
     return st;
+}
+
+/* Nothing more once one could not be read. */
+static void add_region(check *c, int32_t what, saf__region r, const double *by,
+                       const double *weight, double *sum, double *size) {
+    if (c->failed == SAF_OK) c->failed = read_region(c, what, r, by, weight, sum, size);
 }
 
 /* This rank's share of n things. */
@@ -93,15 +90,14 @@ static saf_status add_depth(check *c, int64_t k0, int64_t n, double *v, double *
     memset(v, 0, (size_t)n * sizeof *v);
     memset(q, 0, (size_t)n * sizeof *q);
     saf__region b = {k0 + mine.begin, count, 0, x->shape.n};
-    st = add_region(c, SAF__MATRIX_B, b, c->signs, NULL, v + mine.begin, q + mine.begin);
+    add_region(c, SAF__MATRIX_B, b, c->signs, NULL, v + mine.begin, q + mine.begin);
     for (int64_t l = mine.begin; l < mine.end; l++) q[l] = sqrt(q[l]);
-    if (st != SAF_OK) return st;
     /* Nobody else adds to a place, so the sum is the value. */
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_F64, v, n), s = saf_tensor_1d(SAF_DTYPE_F64, q, n);
     SAF_TRY(saf_comm_allreduce(x->world, SAF_OP_SUM, &t));
     SAF_TRY(saf_comm_allreduce(x->world, SAF_OP_SUM, &s));
     saf__region a = {c->row0, c->row1 - c->row0, k0, n};
-    st = add_region(c, SAF__MATRIX_A, a, v, q, c->sum, c->size);
+    add_region(c, SAF__MATRIX_A, a, v, q, c->sum, c->size);
 out:
     return st;
 }
@@ -115,13 +111,13 @@ static saf_status other_way(check *c) {
     saf__matmul *x = c->x;
     double alpha = rounded(x, x->job->matmul.alpha), beta = rounded(x, x->job->matmul.beta);
     double *v = NULL, *q = NULL;
-    int64_t depth = saf_i64_min(DEPTH, x->shape.k), rows = c->row1 - c->row0;
+    int64_t depth = saf_i64_min(SAF__CHECK_DEPTH, x->shape.k), rows = c->row1 - c->row0;
     st = saf_alloc((size_t)depth, sizeof *v, &v);
     if (st == SAF_OK) st = saf_alloc((size_t)depth, sizeof *q, &q);
     SAF_TRY(saf_comm_agree(x->world, st));
     assert(v && q);
-    for (int64_t k0 = 0; alpha != 0 && k0 < x->shape.k; k0 += DEPTH)
-        SAF_TRY(add_depth(c, k0, saf_i64_min(DEPTH, x->shape.k - k0), v, q));
+    for (int64_t k0 = 0; alpha != 0 && k0 < x->shape.k; k0 += SAF__CHECK_DEPTH)
+        SAF_TRY(add_depth(c, k0, saf_i64_min(SAF__CHECK_DEPTH, x->shape.k - k0), v, q));
     for (int64_t i = 0; i < rows; i++) {
         c->sum[i] *= alpha;
         c->size[i] *= fabs(alpha);
@@ -129,12 +125,13 @@ static saf_status other_way(check *c) {
     for (int64_t i = 0; beta != 0 && i < rows; i += C_ROWS) {
         double sum[C_ROWS] = {0}, size[C_ROWS] = {0};
         saf__region r = {c->row0 + i, saf_i64_min(C_ROWS, rows - i), 0, x->shape.n};
-        SAF_TRY(add_region(c, SAF__MATRIX_C, r, c->signs, NULL, sum, size));
+        add_region(c, SAF__MATRIX_C, r, c->signs, NULL, sum, size);
         for (int64_t j = 0; j < r.rows; j++) {
             c->sum[i + j] += beta * sum[j];
             c->size[i + j] += fabs(beta) * sqrt(size[j]);
         }
     }
+    st = saf_comm_agree(x->world, c->failed);
 out:
     saf_free(&v);
     saf_free(&q);
@@ -169,10 +166,10 @@ static saf_status compare(check *c) {
     saf_status st = SAF_OK, wrong = SAF_OK;
     saf__matmul *x = c->x;
     double *sums = NULL;
-    SAF_TRY(saf_comm_agree(x->world,
-                           saf_alloc((size_t)saf_i64_min(ROWS, x->shape.m), sizeof *sums, &sums)));
-    for (int64_t row0 = 0; row0 < x->shape.m; row0 += ROWS) {
-        int64_t n = saf_i64_min(ROWS, x->shape.m - row0);
+    SAF_TRY(saf_comm_agree(x->world, saf_alloc((size_t)saf_i64_min(SAF__CHECK_ROWS, x->shape.m),
+                                               sizeof *sums, &sums)));
+    for (int64_t row0 = 0; row0 < x->shape.m; row0 += SAF__CHECK_ROWS) {
+        int64_t n = saf_i64_min(SAF__CHECK_ROWS, x->shape.m - row0);
         SAF_TRY(saf__matmul_all_sums(x, row0, n, sums));
         for (int64_t i = saf_i64_max(row0, c->row0); i < saf_i64_min(row0 + n, c->row1); i++)
             if (wrong == SAF_OK) wrong = compare_row(c, i, sums[i - row0]);
@@ -208,7 +205,7 @@ saf_status saf__matmul_check(saf__matmul *x) {
     st = saf_alloc((size_t)(c.row1 - c.row0), sizeof *c.sum, &c.sum);
     if (st == SAF_OK) st = saf_alloc((size_t)(c.row1 - c.row0), sizeof *c.size, &c.size);
     if (st == SAF_OK) st = saf_alloc((size_t)x->shape.n, sizeof *c.signs, &c.signs);
-    if (st == SAF_OK) st = saf_alloc(PIECE, c.wide ? 8 : 4, &c.piece);
+    if (st == SAF_OK) st = saf_alloc(SAF__CHECK_VALUES, c.wide ? 8 : 4, &c.piece);
     SAF_TRY(saf_comm_agree(x->world, st));
     saf__matmul_signs(0, x->shape.n, c.signs);
     SAF_TRY(other_way(&c));

@@ -3,7 +3,7 @@
  *   parts[n, 6]   tile row, tile column, segment, segments, panels, values (saf_product_part)
  *   data          the values of the parts, one after the other
  *   tiles[t, 2]   tile row and column of those that are done
- *   sums[m]       of each row the part of these, for the check
+ *   row_sums[m]   of each row the part of these, for the check
  *   sha256        of each of these
  *   product       their values, where the product is kept
  *
@@ -136,10 +136,11 @@ static saf_status put_sums(saf__matmul *x, saf_checkpoint_writer *w, saf_status 
         n = saf_i64_min(ROWS, x->shape.m - row);
         SAF_TRY(saf__matmul_all_sums(x, row, n, sums));
         if (w && *write == SAF_OK)
-            *write = saf_checkpoint_put_some(w, "sums", SAF_DTYPE_F64, x->shape.m, row, n, sums);
+            *write =
+                saf_checkpoint_put_some(w, "row_sums", SAF_DTYPE_F64, x->shape.m, row, n, sums);
     }
     if (w && *write == SAF_OK && x->shape.m == 0)
-        *write = saf_checkpoint_put_some(w, "sums", SAF_DTYPE_F64, 0, 0, 0, sums);
+        *write = saf_checkpoint_put_some(w, "row_sums", SAF_DTYPE_F64, 0, 0, 0, sums);
 out:
     saf_free(&sums);
     return st;
@@ -253,10 +254,11 @@ saf_status saf__matmul_keep(saf__matmul *x) {
     double start = saf_clock_s();
     saf_comm_watch_phase("writing a checkpoint");
     /* What is written may still be under way to rank 0. */
-    SAF_TRY(saf__regions_over(x->regions));
+    SAF_TRY(saf_comm_agree(x->world, saf__regions_over(x->regions)));
     SAF_TRY(gather_state(x, &s));
-    st = x->rank == 0 ? write_state(x, &s, &write) : send_values(x);
-    SAF_TRY(saf_comm_agree(x->world, st == SAF_OK ? write : st));
+    /* Others wait for what a rank cannot send, or does not receive. */
+    SAF_TRY(saf__matmul_alone(x, x->rank == 0 ? write_state(x, &s, &write) : send_values(x)));
+    SAF_TRY(saf_comm_agree(x->world, write));
     if (x->rank == 0) x->written++;
     saf_signals_exit_code(saf_status_exit_code(SAF_STOPPED));
 out:

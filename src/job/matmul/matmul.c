@@ -66,8 +66,7 @@ out:
     return st;
 }
 
-/* What cannot be agreed on ends all ranks: others may be waiting in a step. */
-static saf_status alone(const saf__matmul *x, saf_status st) {
+saf_status saf__matmul_alone(const saf__matmul *x, saf_status st) {
     if (st == SAF_OK || x->ranks == 1) return st;
     saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
     saf_comm_abort(x->world, saf_status_exit_code(st));
@@ -93,7 +92,7 @@ static saf_status between(saf__matmul *x, double each_s, int32_t *steps) {
         plan_next(x);
         if (st == SAF_IO || st == SAF_CANNOT_CREATE) { /* everybody's, and no reason to end */
             if (x->rank == 0) saf_log(SAF_LOG_WARNING, "no checkpoint: %s", saf_error_text());
-            st = alone(x, saf__regions_status(x->regions));
+            st = saf__matmul_alone(x, saf__regions_status(x->regions));
         }
     }
 out:
@@ -110,8 +109,8 @@ static saf_status multiply(saf__matmul *x) {
         double start = saf_clock_s();
         int32_t n = 0;
         for (; n < steps && !done; n++) {
-            st = alone(x, saf_product_step(x->product, &done));
-            if (st == SAF_OK) st = alone(x, saf__regions_status(x->regions));
+            st = saf__matmul_alone(x, saf_product_step(x->product, &done));
+            if (st == SAF_OK) st = saf__matmul_alone(x, saf__regions_status(x->regions));
             if (st != SAF_OK) goto out;
             saf_comm_progress();
         }

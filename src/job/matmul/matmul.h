@@ -12,6 +12,8 @@
  * the product. */
 enum { SAF__MATRIX_A, SAF__MATRIX_B, SAF__MATRIX_C, SAF__MATRIX_KEPT, SAF__MATRIX_PRODUCT };
 enum { SAF__OPERANDS = 3 };
+/* Of the check, which takes this much at a time: of k, of rows, of the values of a matrix. */
+enum { SAF__CHECK_DEPTH = 1 << 18, SAF__CHECK_ROWS = 1 << 18, SAF__CHECK_VALUES = 1 << 19 };
 
 /* A matrix that is read, in the form that the product wants: transposed where it is. */
 typedef struct {
@@ -83,6 +85,18 @@ static inline int64_t saf__tile_cols(const saf__matmul *x, int64_t j) {
     return saf_i64_min(x->plan->tiles.tile_n, x->shape.n - j * x->plan->tiles.tile_n);
 }
 
+/* Element i of a contiguous row of float64 or float32, aligned or not. */
+static inline double saf__value_of(const void *row, int64_t i, bool wide) {
+    double d;
+    float f;
+    if (wide) {
+        memcpy(&d, (const char *)row + i * 8, sizeof d);
+        return d;
+    }
+    memcpy(&f, (const char *)row + i * 4, sizeof f);
+    return (double)f;
+}
+
 /* keys.c: no product, but C by itself, transposed perhaps. */
 bool saf__matmul_c_alone(const saf_job *job);
 /* open.c: the job on every rank, its matrices, the plan. Collective. */
@@ -127,6 +141,9 @@ saf_status saf__matmul_chain(saf_comm *world, const saf_job *job, const saf_run_
 /* matmul.c: one product. Collective. */
 saf_status saf__matmul_one(saf_comm *world, const saf_job *job, const saf_run_options *options,
                            const saf__chain *chain);
+/* matmul.c: an error of this rank alone, which cannot be agreed on, ends all ranks: others may be
+ * waiting in a step. */
+saf_status saf__matmul_alone(const saf__matmul *x, saf_status st);
 /* The whole job. Collective; every rank gives the same kind. */
 saf_status saf__matmul_run(saf_comm *world, const saf_job *job, const saf_run_options *options);
 

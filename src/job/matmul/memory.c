@@ -4,17 +4,16 @@
 
 enum {
     PROGRAM =
-        72 << 20,      /* saf, MPI, HDF5 and the other libraries, regions and messages on the way */
-    THREAD = 8 << 20,  /* OpenBLAS's packed panels of A and B, of each thread */
-    SERVED = 16 << 20, /* rank 0's buffers for what others ask for */
-    CHECK_ROWS = 1 << 18, /* as check.c has them: in float64 */
-    CHECK_VALUES = 1 << 19
+        72 << 20,     /* saf, MPI, HDF5 and the other libraries, regions and messages on the way */
+    THREAD = 8 << 20, /* OpenBLAS's packed panels of A and B, of each thread */
+    SERVED = 16 << 20 /* rank 0's buffers for what others ask for */
 };
 
 static int64_t check_bytes(const saf__matmul *x) {
-    int64_t rows = saf_ceil_div(x->shape.m, x->ranks), depth = saf_i64_min(x->shape.k, CHECK_ROWS);
-    return 8 * (2 * rows + x->shape.n + 2 * depth + saf_i64_min(x->shape.m, CHECK_ROWS)) +
-           CHECK_VALUES * saf_dtype_block_bytes(x->shape.dtype);
+    int64_t rows = saf_ceil_div(x->shape.m, x->ranks),
+            depth = saf_i64_min(x->shape.k, SAF__CHECK_DEPTH);
+    return 8 * (2 * rows + x->shape.n + 2 * depth + saf_i64_min(x->shape.m, SAF__CHECK_ROWS)) +
+           SAF__CHECK_VALUES * saf_dtype_block_bytes(x->shape.dtype);
 }
 
 static int64_t my_bytes(const saf__matmul *x, const saf_product_tiles *t) {

@@ -1,7 +1,6 @@
 /* A matmul job on every rank: rank 0's job, where the ranks are, the matrices and who has them, the
  * plan. */
 #include <assert.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "job/matmul/matmul.h"
@@ -134,29 +133,38 @@ static saf_status check_c(const saf__matmul *x) {
                     x->shape.dtype == SAF_DTYPE_F64 ? 64 : 32);
 }
 
-/* The file of `name`, FILE.h5:/DATASET, and `to`, a file or likewise. */
-static bool is_same_file(const char *name, const char *to, bool dataset) {
+/* Whether FILE.h5:/DATASET `name` is in the file of `to`: a file, or likewise a dataset. */
+static saf_status is_same_file(const char *name, const char *to, bool dataset, bool *same) {
+    saf_status st = SAF_OK;
     struct stat in, out;
-    size_t in_len = (size_t)(strrchr(name, ':') - name);
-    size_t to_len = dataset ? (size_t)(strrchr(to, ':') - to) : strlen(to);
-    char *paths[2] = {strndup(name, in_len), strndup(to, to_len)};
-    bool same = paths[0] && paths[1] && stat(paths[0], &in) == 0 && stat(paths[1], &out) == 0 &&
-                in.st_dev == out.st_dev && in.st_ino == out.st_ino;
-    free(paths[0]);
-    free(paths[1]);
-    return same;
+    char *from = NULL, *file = NULL, *path = NULL;
+    SAF_TRY(saf_matrix_name_split(name, &from, &path));
+    saf_free(&path);
+    st = dataset ? saf_matrix_name_split(to, &file, &path) : saf_strdup(to, &file);
+    if (st != SAF_OK) goto out;
+    *same = stat(from, &in) == 0 && stat(file, &out) == 0 && in.st_dev == out.st_dev &&
+            in.st_ino == out.st_ino;
+out:
+    saf_free(&from);
+    saf_free(&file);
+    saf_free(&path);
+    return st;
 }
 
 saf_status saf__matmul_check_output(const saf_job *job, const char *name) {
+    saf_status st = SAF_OK;
     for (int k = 0; name && k < 2; k++) {
         const char *to = k ? job->output.product : job->output.file;
-        if (to && is_same_file(name, to, k == 1))
+        bool same = false;
+        if (to) SAF_TRY(is_same_file(name, to, k == 1, &same));
+        if (same)
             return saf_fail(SAF_USAGE,
                             "%s would be replaced by what is made of it: choose "
                             "another %s",
                             name, k ? "output.product" : "output.file");
     }
-    return SAF_OK;
+out:
+    return st;
 }
 
 /* The product takes the place of its file at the end: of none that is read. */

@@ -13,7 +13,7 @@ static saf_status bad(const saf__matmul *x, const char *what) {
 static saf_status restore_tiles(saf__matmul *x) {
     saf_status st = SAF_OK;
     const saf_product_tiles *p = &x->plan->tiles;
-    int64_t *places = NULL, n_places = 0, n_hash = 0, at = 0;
+    int64_t *places = NULL, n_places = 0, n_hash = 0, n_sums = 0, at = 0;
     double *sums = NULL;
     uint8_t *hashes = NULL;
     char *values = NULL;
@@ -23,6 +23,8 @@ static saf_status restore_tiles(saf__matmul *x) {
     SAF_TRY(saf_alloc((size_t)saf_i64_max(1, p->tile_m * p->tile_n),
                       (size_t)saf_dtype_block_bytes(x->shape.dtype), &values));
     if (n_hash != 16 * n_places) SAF_TRY(bad(x, "tiles and hashes do not fit"));
+    SAF_TRY(saf_checkpoint_count(x->restored, "row_sums", SAF_DTYPE_F64, &n_sums));
+    if (n_sums != x->shape.m) SAF_TRY(bad(x, "there is not one sum for each row of the product"));
     for (int64_t t = 0; t < n_places / 2; t++) {
         saf__done_tile tile = {places[2 * t], places[2 * t + 1], {0}};
         if (tile.i < 0 || tile.i >= p->tiles_m || tile.j < 0 || tile.j >= p->tiles_n)
@@ -30,7 +32,8 @@ static saf_status restore_tiles(saf__matmul *x) {
         saf__region r = {tile.i * p->tile_m, saf__tile_rows(x, tile.i), tile.j * p->tile_n,
                          saf__tile_cols(x, tile.j)};
         SAF_TRY(saf__matmul_sums(x, tile.i, &sums));
-        SAF_TRY(saf_checkpoint_get_some(x->restored, "sums", SAF_DTYPE_F64, r.row0, r.rows, sums));
+        SAF_TRY(
+            saf_checkpoint_get_some(x->restored, "row_sums", SAF_DTYPE_F64, r.row0, r.rows, sums));
         memcpy(tile.sha256, hashes + 32 * t, sizeof tile.sha256);
         SAF_TRY(saf_buf_append(&x->tiles, &tile, sizeof tile));
         if (!x->job->output.store) continue;

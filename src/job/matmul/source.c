@@ -106,10 +106,6 @@ void saf__matmul_signs(int64_t col0, int64_t n, double *out) {
     }
 }
 
-static double value_of(const void *row, int64_t i, bool wide) {
-    return wide ? ((const double *)row)[i] : (double)((const float *)row)[i];
-}
-
 saf_status saf__matmul_sums(saf__matmul *x, int64_t i, double **out) {
     saf_status st = SAF_OK;
     if (!x->sums) SAF_TRY(saf_alloc((size_t)x->plan->tiles.tiles_m, sizeof *x->sums, &x->sums));
@@ -147,7 +143,7 @@ static saf_status add_sums(saf__matmul *x, int64_t i0, int64_t rows, int64_t col
         for (int64_t j = 0; j < cols;) {
             double part = 0;
             for (int64_t end = saf_i64_min(cols, j + 128); j < end; j++)
-                part += signs[j] * value_of(in + i * row_bytes, j, wide);
+                part += signs[j] * saf__value_of(in + i * row_bytes, j, wide);
             sum += part;
         }
         sums[i] += sum;

@@ -23,6 +23,8 @@ typedef struct {
     bool done;                  /* `results` is what there is to say */
     saf_results results;        /* of a results file that reads well */
     saf_checkpoint *checkpoint; /* the newest good one */
+    int32_t step;               /* of a chain of products the one that it is at, from 1; 0: none */
+    saf_results of_step;        /* with a step and no checkpoint: those of this product */
     int64_t bytes;              /* its size */
     char *why;                  /* what is wrong with what is there; NULL */
 } status;
@@ -67,9 +69,57 @@ static const char *or_empty(const char *text) {
 
 /* A results file from before a run that was started afresh says nothing of that run. */
 static void decide(status *s, bool have_results) {
-    s->done =
-        have_results && (!s->checkpoint || strcmp(saf_checkpoint_head_of(s->checkpoint)->written,
-                                                  or_empty(s->results.end_time)) <= 0);
+    const char *since = s->checkpoint ? saf_checkpoint_head_of(s->checkpoint)->written
+                        : s->step > 0 ? or_empty(s->of_step.end_time)
+                                      : NULL;
+    s->done = have_results && (!since || strcmp(since, or_empty(s->results.end_time)) <= 0);
+}
+
+/* What one product of a chain has left: results, or a checkpoint, or nothing. */
+static saf_status look_at_step(status *s, const char *file, int32_t step, bool *there) {
+    saf_status st = SAF_OK;
+    saf_results results = {0};
+    saf_checkpoint *checkpoint = NULL;
+    bool written = false;
+    SAF_TRY(saf_store_is_written(file, &written));
+    s->running = s->running || written;
+    st = saf_results_read(file, &results);
+    bool whole = st == SAF_OK;
+    SAF_TRY(note(s, st));
+    st = saf_checkpoint_open_newest(file, &checkpoint);
+    SAF_TRY(note(s, st));
+    *there = whole || checkpoint;
+    if (!*there) goto out;
+    s->step = step;
+    saf_checkpoint_free(&s->checkpoint);
+    saf_results_free(&s->of_step);
+    if (checkpoint) {
+        s->checkpoint = checkpoint;
+        checkpoint = NULL;
+    } else {
+        s->of_step = results;
+        results = (saf_results){0};
+    }
+out:
+    saf_checkpoint_free(&checkpoint);
+    saf_results_free(&results);
+    return st;
+}
+
+/* A chain of products works in files of its own beside the results, and each stays until all are
+ * done: the last one there is says how far it is. */
+static saf_status look_at_steps(status *s) {
+    saf_status st = SAF_OK;
+    saf_buf file = {0};
+    bool there = true;
+    for (int32_t step = 1; there; step++) {
+        saf_buf_clear(&file);
+        SAF_TRY(saf_buf_printf(&file, "%s.chain-%d.h5", s->output, step));
+        SAF_TRY(look_at_step(s, file.data, step, &there));
+    }
+out:
+    saf_buf_free(&file);
+    return st;
 }
 
 static saf_status look(status *s) {
@@ -89,6 +139,7 @@ static saf_status look(status *s) {
     st = one ? saf_checkpoint_open(s->path, &s->checkpoint)
              : saf_checkpoint_open_newest(s->output, &s->checkpoint);
     SAF_TRY(note(s, st));
+    if (!one && !s->checkpoint) SAF_TRY(look_at_steps(s));
     if (s->checkpoint && stat(saf_checkpoint_path(s->checkpoint), &file) == 0)
         s->bytes = (int64_t)file.st_size;
     decide(s, have_results);
@@ -96,15 +147,19 @@ out:
     return st;
 }
 
+static bool can_go_on(const status *s) {
+    return s->checkpoint || s->step > 0;
+}
+
 static const char *state_of(const status *s) {
     if (s->done) return "done";
-    if (s->checkpoint) return "resumable";
+    if (can_go_on(s)) return "resumable";
     return s->why ? "damaged" : "nothing";
 }
 
 static int code_of(const status *s) {
     if (s->done) return saf_status_exit_code(SAF_OK);
-    if (s->checkpoint) return saf_status_exit_code(SAF_STOPPED);
+    if (can_go_on(s)) return saf_status_exit_code(SAF_STOPPED);
     return saf_status_exit_code(s->why ? SAF_BAD_INPUT : SAF_NO_INPUT);
 }
 
@@ -131,11 +186,20 @@ static void print_done(const status *s) {
     if (r->model_name) printf("  model: %s\n", r->model_name);
 }
 
+/* Between two products of a chain. */
+static void print_between(const status *s) {
+    printf("  %s job, product %d of a chain is done\n", or_empty(s->of_step.kind), s->step);
+    printf("  written %s: %s.chain-%d.h5\n", or_empty(s->of_step.end_time), s->output, s->step);
+    if (!s->running) printf("  the same `saf run` goes on from it\n");
+}
+
 static void print_resumable(const status *s) {
     const saf_checkpoint_head *h = saf_checkpoint_head_of(s->checkpoint);
-    if (strcmp(h->kind, "matmul") == 0)
-        printf("  %s job, %.1f %% done\n", h->kind,
-               h->total > 0 ? 100 * (double)h->done / (double)h->total : 0);
+    double share = h->total > 0 ? 100 * (double)h->done / (double)h->total : 0;
+    if (strcmp(h->kind, "matmul") == 0 && s->step > 0)
+        printf("  %s job, product %d of a chain is %.1f %% done\n", h->kind, s->step, share);
+    else if (strcmp(h->kind, "matmul") == 0)
+        printf("  %s job, %.1f %% done\n", h->kind, share);
     else
         printf("  %s job, %lld of %lld requests done, %lld tokens\n", h->kind, (long long)h->done,
                (long long)h->total, (long long)h->tokens);
@@ -157,12 +221,14 @@ static void print_status(const status *s) {
     const char *state = state_of(s), *text = state;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (strcmp(texts[i].state, state) == 0) text = texts[i].text;
-    if (s->running && !s->done) text = s->checkpoint ? "running" : "running, no checkpoint yet";
+    if (s->running && !s->done) text = can_go_on(s) ? "running" : "running, no checkpoint yet";
     printf("%s: %s\n", s->path, text);
     if (s->done)
         print_done(s);
     else if (s->checkpoint)
         print_resumable(s);
+    else if (s->step > 0)
+        print_between(s);
     if (s->done && s->running) printf("  a job is writing it anew right now\n");
     if (s->why) printf("  %s\n", s->why);
 }
@@ -209,6 +275,9 @@ static saf_status print_json(const status *s) {
         add_done(&b, root, &s->results);
     else if (s->checkpoint)
         add_resumable(&b, root, s);
+    else if (s->step > 0)
+        add_done(&b, root, &s->of_step);
+    if (!s->done && s->step > 0) saf__json_whole(&b, root, "chain_step", s->step);
     saf__json_text(&b, root, "why", s->why);
     saf_status st = saf__json_print(&b, stdout, root);
     cJSON_Delete(root);
@@ -235,6 +304,7 @@ int saf__cmd_status(int argc, char **argv) {
 out:;
     int code = st == SAF_OK ? code_of(&s) : saf__cli_exit(st);
     saf_results_free(&s.results);
+    saf_results_free(&s.of_step);
     saf_checkpoint_free(&s.checkpoint);
     saf_free(&s.output);
     saf_free(&s.why);

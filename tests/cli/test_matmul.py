@@ -1,11 +1,13 @@
 """saf run of products: what NumPy says of the same files, the same bits whatever the ranks, wrong input and
 wrong products refused, the results as doc/results.md has them, and the example of doc/matrix.md."""
+import glob
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
@@ -196,6 +198,10 @@ def chains(folder):
                    "as NumPy has it", np.abs(got - exact).max())
             tap.equal(at["product_a"], best(lengths, names)[1], "in the order of the fewest operations")
             tap.equal([n for n in os.listdir(folder) if ".chain-" in n], [], "and nothing is left between")
+            with h5py.File(job.out) as f:
+                told = f.attrs["job_text"]
+            tap.ok("chain = " in told and all(n in told for n in names) and ".chain-" not in told,
+                   "the results have the job as it was given", told)
             shas.add(at["product_sha256"])
             code, said = job.run(ranks)
             tap.ok(code == 0 and "nothing to compute" in said, "a finished one is not computed again", said)
@@ -209,6 +215,38 @@ def chains(folder):
     step.run()
     code, said = job.run(2)
     tap.ok(code == 0 and "nothing to compute" in said and job.sha() == sha, "goes on between two products", said)
+    # What a run that was killed at its end left goes when the results are seen to be there.
+    job.run(0)
+    step.run()
+    with open(step.out + ".ckpt-1", "wb") as f:
+        f.write(b"cut short")
+    code, said = job.run(2)
+    tap.ok(code == 0 and "nothing to compute" in said and glob.glob(job.out + ".chain-1.h5*") == [],
+           "steps that were left are removed", f"{said} {glob.glob(job.out + '*')}")
+    # A dry run has no results of steps, reads no values, and touches nothing.
+    before = sorted(os.listdir(folder))
+    p = saf("run", job.path, "--dry-run", ranks=2)
+    tap.ok(p.returncode == 0 and "product 1 of 2" in p.stdout and "product 2 of 2" in p.stdout and
+           p.stdout.count("grid ") == 2 and sorted(os.listdir(folder)) == before, "a dry run prints each", p.stdout)
+    turned = write(path, "turned", made(rng, (1, 2), dtype))
+    for ranks in (0, 2):
+        code, said = Product(folder, f'chain = [{listed}]; c = "{turned}"; beta = 1.0;', name="none").run(ranks, ["--dry-run"])
+        tap.ok(code == 65 and "expected 1 x 1" in said, "and looks at C", f"{code} {said}")
+    # Begun with --fresh over results of another job, and ended after its first product.
+    job = Product(folder, f"chain = [{listed}]; alpha = 3.0;", name="between")
+    code, said = job.run()
+    tap.ok(code == 65 and "matmul.alpha" in said, "results of another job stay", said)
+    time.sleep(1.1)  # times in files are of whole seconds
+    step.run()
+    with open(step.out, "rb") as f:
+        left = f.read()
+    code, said = job.run(2)
+    tap.ok(code == 0 and job.sha() != sha, "but not where this one was begun to replace them", said)
+    with open(step.out, "wb") as f:
+        f.write(left)
+    code, said = job.run(2, ["matmul.alpha=4.0"])
+    tap.ok(code == 65 and "matmul.alpha" in said, "and what an earlier run left says nothing of that", f"{code} {said}")
+    os.unlink(step.out)
     for text, code_wanted, words in ((f'chain = ["{names[0]}"];', 2, "two matrices at least"),
                                      (f'chain = ["{names[0]}", "{names[2]}"];', 65, "do not fit"),
                                      (f'chain = [{listed}]; a = "{names[0]}"; b = "{names[1]}";', 2, "matmul.chain"),

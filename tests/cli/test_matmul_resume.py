@@ -1,5 +1,7 @@
 """A product that is stopped, or killed, and goes on: on another number of ranks, to the same bits. With
 SAF_TEST_MATMUL_LONG the campaign: SAF_TEST_KILLS (50) kills of a random rank at a random moment."""
+import glob
+import json
 import os
 import random
 import signal
@@ -7,8 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from matmul import Product  # noqa: E402
+from matmul import Product, write  # noqa: E402
 from resume import end, ranks_of, wait_until  # noqa: E402
 from saftest import Tap, saf, scratch  # noqa: E402
 
@@ -112,7 +116,45 @@ def refused(folder):
     tap.ok(code in (0, 75), "a time limit", f"{code} {said}")
 
 
-for test in (chains, refused, kills):
+def lists(folder):
+    """A list of matrices, begun over results of another job and stopped in its second product, goes on."""
+    side = 3000
+    name = write(os.path.join(folder, "in.h5"), "M", np.random.default_rng(5).standard_normal((side, side)) / side**0.5)
+    listed = ", ".join([f'"{name}"'] * 4)
+    job = Product(folder, f"chain = [{listed}];", every=0.05, name="listed")
+    sha = whole(job)
+    other = Product(folder, "m = 5; n = 5; k = 5;", name="listed")
+    other.run()
+    was = other.sha()
+    time.sleep(1.1)  # times in files are of whole seconds
+    job = Product(folder, f"chain = [{listed}];", every=0.05, name="listed")
+    first, second = f"{job.out}.chain-1.h5", f"{job.out}.chain-2.h5"
+    p = job.start(2, ["--fresh"])
+    wait_until(lambda: os.path.exists(f"{second}.ckpt-1"), p)
+    p.send_signal(signal.SIGUSR1)
+    said = p.communicate(timeout=120)[1]
+    tap.ok(p.returncode == 75 and os.path.exists(first) and not os.path.exists(second) and job.sha() == was,
+           "stops in the second product", f"{p.returncode} {said}")
+    p = saf("status", job.out)
+    tap.ok(p.returncode == 75 and "product 2 of a chain is" in p.stdout and "% done" in p.stdout, "saf status", p.stdout)
+    p = saf("status", job.out, "--json")
+    got = json.loads(p.stdout)
+    tap.ok(got["state"] == "resumable" and got["chain_step"] == 2 and 0 <= got["done"] < got["total"],
+           "saf status --json", p.stdout)
+    kept = glob.glob(second + ".ckpt-*")
+    for n in kept:
+        os.rename(n, n.replace("listed", "away"))
+    p = saf("status", job.out)
+    tap.ok(p.returncode == 75 and "product 1 of a chain is done" in p.stdout, "saf status between two", p.stdout)
+    for n in kept:
+        os.rename(n.replace("listed", "away"), n)
+    code, said = job.run(3)
+    tap.ok(code == 0 and job.sha() == sha and "goes on from" in said, "goes on to the same bits", f"{code} {said}")
+    tap.equal(glob.glob(job.out + ".*"), [], "and leaves nothing beside its results")
+    tap.equal(saf("status", job.out).returncode, 0, "saf status of what is done")
+
+
+for test in (chains, lists, refused, kills):
     with scratch() as folder:
         test(folder)
 tap.exit()

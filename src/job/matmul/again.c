@@ -8,7 +8,8 @@
 #include "saf/core_signals.h"
 
 /* The shape, the settings that change values, and of files what is in them. */
-static saf_status make_identity(saf__matmul *x, saf_identity *id) {
+saf_status saf__matmul_identity(saf__matmul *x) {
+    saf_identity *id = &x->results.identity;
     static const char *const names[] = {"matmul.a", "matmul.b", "matmul.c"};
     saf_status st = SAF_OK;
     saf_buf text = {0};
@@ -59,12 +60,11 @@ static bool is_there(const char *name) {
     return there;
 }
 
-saf_status saf__matmul_is_over(saf__matmul *x, bool *over) {
+saf_status saf__matmul_is_over(const saf__matmul *x, bool *over) {
     saf_status st = SAF_OK;
     const char *file = x->job->output.file, *own = x->job->output.product;
     saf_results r = {0};
     *over = false;
-    SAF_TRY(make_identity(x, &x->results.identity));
     if (x->options->fresh || access(file, F_OK) != 0) goto out;
     SAF_TRY(saf__results_read(file, &r));
     SAF_TRY(saf__results_check(&x->results.identity, &r, file));
@@ -74,12 +74,28 @@ out:
     return st;
 }
 
+bool saf__matmul_is_begun(const saf__matmul *x, const char *since) {
+    const char *file = x->job->output.file;
+    saf_results r = {0};
+    saf_checkpoint *c = NULL;
+    bool begun = access(file, F_OK) == 0 && saf__results_read(file, &r) == SAF_OK &&
+                 saf__results_check(&x->results.identity, &r, file) == SAF_OK && r.end_time &&
+                 strcmp(r.end_time, since) > 0;
+    if (!begun && saf_checkpoint_open_newest(file, &c) == SAF_OK && c)
+        begun = saf_identity_check(&x->results.identity, &saf_checkpoint_head_of(c)->identity,
+                                   saf_checkpoint_path(c)) == SAF_OK &&
+                strcmp(saf_checkpoint_head_of(c)->written, since) > 0;
+    saf_checkpoint_free(&c);
+    saf_results_free(&r);
+    return begun;
+}
+
 saf_status saf__matmul_again(saf__matmul *x) {
     saf_status st = SAF_OK;
     const char *file = x->job->output.file, *own = x->job->output.product;
     saf_results r = {0};
     saf_checkpoint *c = NULL;
-    SAF_TRY(make_identity(x, &x->results.identity));
+    SAF_TRY(saf__matmul_identity(x));
     if (x->options->fresh) return SAF_OK;
     bool exists = access(file, F_OK) == 0;
     if (exists) SAF_TRY(saf__results_read(file, &r));
@@ -100,7 +116,9 @@ saf_status saf__matmul_again(saf__matmul *x) {
         if (st == SAF_OK) st = go_on(x, &c);
         if (st != SAF_BAD_INPUT || !exists) goto out;
     }
-    if (exists) st = saf__results_check(&x->results.identity, &r, file);
+    st = SAF_OK;
+    if (exists && !(x->chain && x->chain->replaces))
+        st = saf__results_check(&x->results.identity, &r, file);
 out:
     saf_checkpoint_free(&c);
     saf_results_free(&r);

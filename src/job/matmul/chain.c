@@ -2,11 +2,13 @@
  * the results (OUT.chain-1.h5, ...): so it is stopped, goes on and is checked as any. Which two
  * comes first follows from the shapes alone: the fewest operations by dynamic programming (Godbole
  * 1973), and of equal ones the split nearest to the first matrix. */
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "job/fields.h"
 #include "job/matmul/matmul.h"
+#include "job/saver.h"
 
 enum { MOST = SAF__CHAIN_MOST };
 
@@ -45,7 +47,43 @@ static saf_status look_at(plan *p, int32_t i) {
     p->length[i] = s.rows;
     p->length[i + 1] = s.cols;
     p->dtype = s.dtype;
-    st = saf_matrix_fingerprint(m, p->fingerprint[i]);
+out:
+    saf_matrix_close(&m);
+    return st;
+}
+
+/* What the whole is as a product, and C of it, which x->operands then has open. */
+static saf_status open_c(const plan *p, const saf_job *job, saf__matmul *x) {
+    saf_status st = SAF_OK;
+    saf__operand *c = &x->operands[SAF__MATRIX_C];
+    x->shape = (saf_product_shape){.m = p->length[0], .n = p->length[p->n], .dtype = p->dtype};
+    c->wanted = job->matmul.beta != 0;
+    c->transposed = job->matmul.transpose_c;
+    if (!c->wanted || !job->matmul.c) return SAF_OK;
+    SAF_TRY(saf_matrix_open(job->matmul.c, &c->file));
+    st = saf__matmul_check_c(x);
+out:
+    return st;
+}
+
+static saf_status look_at_c(const plan *p) {
+    saf_status st = SAF_OK;
+    saf__matmul x = {.job = p->job};
+    SAF_TRY(open_c(p, p->job, &x));
+    if (x.operands[SAF__MATRIX_C].file) st = saf__matmul_check_output(p->job, p->job->matmul.c);
+out:
+    saf_matrix_close(&x.operands[SAF__MATRIX_C].file);
+    return st;
+}
+
+static saf_status read_fingerprints(plan *p) {
+    saf_status st = SAF_OK;
+    saf_matrix *m = NULL;
+    for (int32_t i = 0; i < p->n; i++) {
+        SAF_TRY(saf_matrix_open(p->job->matmul.chain[i], &m));
+        SAF_TRY(saf_matrix_fingerprint(m, p->fingerprint[i]));
+        saf_matrix_close(&m);
+    }
 out:
     saf_matrix_close(&m);
     return st;
@@ -85,6 +123,7 @@ static saf_status make_plan(plan *p) {
     saf_status st = SAF_OK;
     p->n = p->job->matmul.n_chain;
     for (int32_t i = 0; i < p->n; i++) SAF_TRY(look_at(p, i));
+    SAF_TRY(look_at_c(p));
     weigh(p);
     st = list_steps(p, 0, p->n - 1);
 out:
@@ -140,58 +179,111 @@ out:
     return st;
 }
 
+/* For a dry run, which has no product of an earlier step: matrices of the same shapes that are
+ * made. */
+static saf_status print_step(const plan *p, int32_t number, saf_job *job) {
+    const step *s = &p->steps[number];
+    printf("\nproduct %d of %d: %s times %s\n", number + 1, p->n_steps, job->matmul.a,
+           job->matmul.b);
+    saf_free(&job->matmul.a);
+    saf_free(&job->matmul.b);
+    job->matmul.m = p->length[s->first];
+    job->matmul.k = p->length[s->split + 1];
+    job->matmul.n = p->length[s->last + 1];
+    job->matmul.type = p->dtype == SAF_DTYPE_F64;
+    return saf__job_rewrite(job);
+}
+
 /* ---- all of them ---- */
 
-/* Rank 0: whether the results of the whole are there. */
-static saf_status look_for_results(const plan *p, const saf__chain *of,
-                                   const saf_run_options *options, bool *over) {
+/* Whether the first step was begun after the results that are there; it stays until all are done.
+ * Older ones are what a run left that was killed at its end. */
+static saf_status is_begun(const plan *p, const saf_run_options *options, bool *begun) {
+    saf_status st = SAF_OK;
+    const step *s = &p->steps[0];
+    saf_job job = {0};
+    saf__matmul x = {.job = &job, .options = options};
+    saf_results there = {0};
+    SAF_TRY(saf__results_read(p->job->output.file, &there));
+    SAF_TRY(job_of(p, 0, &job));
+    x.shape = (saf_product_shape){p->length[s->first], p->length[s->last + 1],
+                                  p->length[s->split + 1], p->dtype};
+    x.operands[SAF__MATRIX_A].wanted = x.operands[SAF__MATRIX_B].wanted = true;
+    SAF_TRY(saf_matrix_open(job.matmul.a, &x.operands[SAF__MATRIX_A].file));
+    SAF_TRY(saf_matrix_open(job.matmul.b, &x.operands[SAF__MATRIX_B].file));
+    SAF_TRY(saf__matmul_identity(&x));
+    *begun = saf__matmul_is_begun(&x, there.end_time ? there.end_time : "");
+out:
+    for (int w = 0; w < SAF__OPERANDS; w++) saf_matrix_close(&x.operands[w].file);
+    saf_results_free(&there);
+    saf_results_free(&x.results);
+    saf_job_free(&job);
+    return st;
+}
+
+/* Rank 0: whether the results of the whole are there. Those of another job are in the way, unless
+ * this one was begun to replace them. */
+static saf_status look_for_results(const plan *p, saf__chain *of, const saf_run_options *options,
+                                   bool *over) {
     saf_status st = SAF_OK;
     const step *s = &p->steps[p->n_steps - 1];
     saf_job job = {0};
     saf__matmul x = {.job = &job, .options = options, .chain = of};
-    saf__operand *c = &x.operands[SAF__MATRIX_C];
     SAF_TRY(job_of(p, p->n_steps - 1, &job));
-    x.shape = (saf_product_shape){p->length[0], p->length[p->n], p->length[s->split + 1], p->dtype};
-    c->wanted = job.matmul.beta != 0;
-    if (c->wanted && job.matmul.c) SAF_TRY(saf_matrix_open(job.matmul.c, &c->file));
-    SAF_TRY(saf__matmul_is_over(&x, over));
-    if (*over)
+    SAF_TRY(open_c(p, &job, &x));
+    x.shape.k = p->length[s->split + 1];
+    SAF_TRY(saf__matmul_identity(&x));
+    st = saf__matmul_is_over(&x, over);
+    if (st == SAF_BAD_INPUT) {
+        of->replaces = saf__matmul_is_begun(&x, "");
+        if (!of->replaces && p->n_steps > 1) SAF_TRY(is_begun(p, options, &of->replaces));
+        /* Once more for its words, which the others took the place of. */
+        st = of->replaces ? SAF_OK : saf__matmul_is_over(&x, over);
+    }
+    if (st == SAF_OK && *over)
         saf_log(SAF_LOG_INFO,
                 "%s has the results of this job: nothing to compute (--fresh starts over)",
                 job.output.file);
 out:
-    saf_matrix_close(&c->file);
+    saf_matrix_close(&x.operands[SAF__MATRIX_C].file);
     saf_results_free(&x.results);
     saf_job_free(&job);
+    return st;
+}
+
+/* Those that a killed run left behind as well, with their checkpoints. */
+static saf_status remove_steps(const plan *p) {
+    saf_status st = SAF_OK;
+    saf_buf file = {0};
+    for (int32_t s = 0; s < p->n_steps - 1; s++) {
+        SAF_TRY(file_of(p, s, &file));
+        if (unlink(file.data) != 0 && errno != ENOENT)
+            saf_log(SAF_LOG_WARNING, "cannot remove %s", file.data);
+        if (saf_checkpoints_remove(file.data) != SAF_OK)
+            saf_log(SAF_LOG_WARNING, "%s", saf_error_text());
+    }
+out:
+    saf_buf_free(&file);
     return st;
 }
 
 /* Rank 0: 0 steps where there is nothing to do. */
 static saf_status begin(plan *p, saf__chain *of, const saf_run_options *options, int32_t *steps) {
     saf_status st = SAF_OK;
-    bool over = options->dry_run;
+    bool over = false;
     SAF_TRY(make_plan(p));
-    *of = (saf__chain){p->n, p->fingerprint, p->order.data};
-    if (options->dry_run)
+    *of = (saf__chain){p->n, p->fingerprint, p->order.data, p->job, false};
+    if (options->dry_run) {
         printf("%s: %.3g operations\n", p->order.data, p->cost[0][p->n - 1]);
-    else
+    } else {
+        SAF_TRY(read_fingerprints(p));
         SAF_TRY(look_for_results(p, of, options, &over));
-    if (!over && !options->quiet) saf_log(SAF_LOG_INFO, "multiplies %s", p->order.data);
+        /* Of another job they would be in the way of a run that goes on. */
+        if (options->fresh) SAF_TRY(remove_steps(p));
+        if (!over && !options->quiet) saf_log(SAF_LOG_INFO, "multiplies %s", p->order.data);
+    }
     *steps = over ? 0 : p->n_steps;
 out:
-    return st;
-}
-
-/* Those that a killed run left behind as well. */
-static saf_status remove_steps(const plan *p) {
-    saf_status st = SAF_OK;
-    saf_buf file = {0};
-    for (int32_t s = 0; s < p->n_steps - 1; s++) {
-        SAF_TRY(file_of(p, s, &file));
-        if (unlink(file.data) != 0) saf_log(SAF_LOG_WARNING, "cannot remove %s", file.data);
-    }
-out:
-    saf_buf_free(&file);
     return st;
 }
 
@@ -212,10 +304,12 @@ saf_status saf__matmul_chain(saf_comm *world, const saf_job *job, const saf_run_
     SAF_TRY(saf_comm_bcast(world, 0, &t));
     for (int32_t s = 0; s < steps; s++) {
         saf_job_free(&one);
-        SAF_TRY(saf_comm_agree(world, first ? job_of(p, s, &one) : SAF_OK));
+        if (first) st = job_of(p, s, &one);
+        if (first && st == SAF_OK && options->dry_run) st = print_step(p, s, &one);
+        SAF_TRY(saf_comm_agree(world, st));
         SAF_TRY(saf__matmul_one(world, &one, options, first && s == steps - 1 ? &of : NULL));
     }
-    if (first && steps > 0) st = remove_steps(p);
+    if (first && !options->dry_run) st = remove_steps(p);
     st = saf_comm_agree(world, st);
 out:
     if (p) saf_buf_free(&p->order);

@@ -191,7 +191,7 @@ static saf_status write_file(saf__matmul *x) {
     x->results.checkpoints = x->written;
     x->results.checkpoint_s = x->stalled_s;
     SAF_TRY(fill_product(x));
-    SAF_TRY(saf__header_fill(&x->results, x->job, x->options));
+    SAF_TRY(saf__header_fill(&x->results, x->chain ? x->chain->job : x->job, x->options));
     /* The product first: results without it would count as done. */
     if (x->own) SAF_TRY(saf_matrix_commit(x->own));
     SAF_TRY(saf_results_finish(x->writer, &x->results));

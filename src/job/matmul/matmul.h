@@ -28,6 +28,8 @@ typedef struct {
     int32_t n;
     char (*fingerprint)[33]; /* [n] of its matrices */
     const char *order;       /* "((a.h5:/A b.h5:/B) c.h5:/C)" */
+    const saf_job *job;      /* as it was given */
+    bool replaces;           /* the results of another job, as --fresh said when it was begun */
 } saf__chain;
 
 /* A tile of the product that is done. */
@@ -101,6 +103,8 @@ static inline double saf__value_of(const void *row, int64_t i, bool wide) {
 bool saf__matmul_c_alone(const saf_job *job);
 /* open.c: the job on every rank, its matrices, the plan. Collective. */
 saf_status saf__matmul_open(saf__matmul *x);
+/* That C, where there is a file of it, is as the product. Errors: BAD_INPUT. */
+saf_status saf__matmul_check_c(const saf__matmul *x);
 /* That no output takes the place of the file of FILE.h5:/DATASET, or NULL. Errors: USAGE. */
 saf_status saf__matmul_check_output(const saf_job *job, const char *name);
 /* source.c: a region of A, B or C, or of kept data; what the product reads and writes. */
@@ -117,9 +121,13 @@ saf_status saf__matmul_all_sums(saf__matmul *x, int64_t row0, int64_t n, double 
 void saf__matmul_signs(int64_t col0, int64_t n, double *out);
 /* again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
 saf_status saf__matmul_again(saf__matmul *x);
-/* Whether there are results of this job, of which x knows the shape and C. Errors: BAD_INPUT (of
- * another one). */
-saf_status saf__matmul_is_over(saf__matmul *x, bool *over);
+/* The identity of x->results, of which x knows the shape and has the files. */
+saf_status saf__matmul_identity(saf__matmul *x);
+/* With an identity: whether there are results of this job. Errors: BAD_INPUT (of another one). */
+saf_status saf__matmul_is_over(const saf__matmul *x, bool *over);
+/* With an identity: whether there is anything of this job, results or a checkpoint, that is later
+ * than this moment (ISO 8601). */
+bool saf__matmul_is_begun(const saf__matmul *x, const char *since);
 /* keep.c: a checkpoint of what all ranks hold. Collective. */
 enum { SAF__PART_WORDS = 6 }; /* of a part in /state/parts */
 saf_status saf__matmul_keep(saf__matmul *x);

@@ -121,7 +121,7 @@ static saf_status shape_of_files(saf__matmul *x) {
     return SAF_OK;
 }
 
-static saf_status check_c(const saf__matmul *x) {
+saf_status saf__matmul_check_c(const saf__matmul *x) {
     const saf__operand *o = &x->operands[SAF__MATRIX_C];
     if (!o->file) return SAF_OK;
     saf_matrix_shape s = saf_matrix_shape_of(o->file);
@@ -234,7 +234,7 @@ static saf_status open_matrices(saf__matmul *x) {
         x->shape = (saf_product_shape){job->matmul.m, job->matmul.n, job->matmul.k,
                                        job->matmul.type ? SAF_DTYPE_F64 : SAF_DTYPE_F32};
         if (!made) st = shape_of_files(x);
-        if (st == SAF_OK) st = check_c(x);
+        if (st == SAF_OK) st = saf__matmul_check_c(x);
         if (st == SAF_OK) st = check_output(x);
     }
     SAF_TRY(saf_comm_agree(x->world, st));

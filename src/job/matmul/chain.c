@@ -187,9 +187,16 @@ static saf_status print_step(const plan *p, int32_t number, saf_job *job) {
            job->matmul.b);
     saf_free(&job->matmul.a);
     saf_free(&job->matmul.b);
-    job->matmul.m = p->length[s->first];
-    job->matmul.k = p->length[s->split + 1];
-    job->matmul.n = p->length[s->last + 1];
+    const int64_t sides[] = {p->length[s->first], p->length[s->last + 1], p->length[s->split + 1]};
+    int32_t *const to[] = {&job->matmul.m, &job->matmul.n, &job->matmul.k};
+    for (int i = 0; i < 3; i++) {
+        if (sides[i] > INT32_MAX)
+            return saf_fail(SAF_USAGE,
+                            "--dry-run plans no product of a chain with a side longer than %d, and "
+                            "this one has %lld",
+                            INT32_MAX, (long long)sides[i]);
+        *to[i] = (int32_t)sides[i];
+    }
     job->matmul.type = p->dtype == SAF_DTYPE_F64;
     return saf__job_rewrite(job);
 }

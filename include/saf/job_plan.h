@@ -33,8 +33,10 @@ typedef struct {
     saf_plan_model model;
     saf_plan_host *classes;
     saf_plan_cluster cluster;
-    bool measured; /* the rates, by this host's yardsticks */
-    bool profiled; /* by those of a profile */
+    int32_t n_hosts;
+    int32_t *class_of; /* [n_hosts] of each host, in the order given; NULL: class by class */
+    bool measured;     /* the rates, by this host's yardsticks */
+    bool profiled;     /* by those of a profile */
     saf_plan_work work;
     saf_plan plan;
     double seconds; /* that looking at layouts took */

@@ -178,6 +178,44 @@ def by_hand(folder):
     refused(folder, text, 2, "layout.share has 3 entries", "layout.share=[1,1,1]", "--cluster", two)
 
 
+def interleaved(folder):
+    """Shares go to ranks in the order in which hosts are given, also where hosts that are alike have others between them:
+    as with a cluster file that names each host."""
+    text = job(folder, os.path.join(folder, "small.gguf"))
+    shares = ["layout.share=[1,1,10,1,1]", "layout.pipeline=5", "run.sequences=4"]
+
+    def both(name, given, keys, order):
+        one = plan(f"{name}, as a cluster file", text, *shares, "--cluster", cluster(folder, *(host(**keys[x]) for x in order)))
+        return given and given["layouts"][0], one and one["layouts"][0]
+
+    hosts = job_file(folder, "a slots=2\nb slots=1\nc slots=2\n", "three.hosts")
+    got = plan("unlike slots", text, *shares, "--hosts", hosts)
+    cores = got["hosts"][0]["cores"] if got else 1
+    keys = {x: dict(ranks=n, cores=cores) for x, n in (("a", 2), ("b", 1), ("c", 2))}
+    mine, same = both("a b c", got, keys, "abc")
+    other = both("a c b", got, keys, "acb")[1]
+    tap.equal([mine["stages"], mine["host_bytes"]], [same["stages"], same["host_bytes"]], "each host has its share")
+    tap.ok(other["host_bytes"] > 1.02 * mine["host_bytes"], "class by class another would", f"{other['host_bytes']} {mine['host_bytes']}")
+    here = os.path.join(folder, "order.h5")
+    p = saf("detect", "--output", here, "--folder", folder, "--quiet")
+    if not tap.ok(p.returncode == 0, "this host's profile", p.stderr):
+        return
+    usual = dict(usable_cores=64, memory_bytes=512 * 10 ** 9, memory_limit_bytes=-1, read_bytes_s=15e9, int8_ops_s=800e9,
+                 f32_ops_s=200e9, tile_ops_s=float("nan"))
+    figures = dict(memory_gb=512.0, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, cores=64, link_gbit=1.0, latency_us=50.0)
+    keys = {"a": dict(figures, ranks=2), "b": dict(figures, ranks=1, bandwidth_gbs=60.0), "c": dict(figures, ranks=2)}
+    three = invent(here, os.path.join(folder, "order3.h5"),
+                   [dict(usual, host=b"a", ranks=2), dict(usual, host=b"b", ranks=1, read_bytes_s=60e9), dict(usual, host=b"c", ranks=2)])
+    seen = []
+    for order in ("abc", "bca"):
+        lines = "".join(f"{x} slots={keys[x]['ranks']}\n" for x in order)
+        words = ["--hosts", job_file(folder, lines, "order.hosts")] if order != "abc" else []
+        mine, same = both(order, plan(f"a profile, {order}", text, *shares, "--profile", three, *words), keys, order)
+        tap.ok(abs(mine["job_s"] / same["job_s"] - 1) < 1e-9, "takes as long", f"{mine['job_s']} {same['job_s']}")
+        seen.append(mine["job_s"])
+    tap.ok(abs(seen[0] / seen[1] - 1) > 0.05, "the order counts", str(seen))
+
+
 def profiles(folder):
     """A plan from a profile is that of a cluster file with the same figures."""
     text = job(folder, os.path.join(folder, "small.gguf"), requests=1, prompt=8, tokens=64)
@@ -248,6 +286,7 @@ with scratch() as folder:
     what_pays(folder)
     here(folder)
     by_hand(folder)
+    interleaved(folder)
     profiles(folder)
     errors(folder)
     p = saf("plan", "--help")

@@ -23,8 +23,9 @@ int32_t saf__hosts_alike(saf_plan_host *hosts, int32_t n, int32_t *class_of);
 int64_t saf__profile_find(const saf_hosts_profile *p, const char *name);
 
 /* Reads a profile and makes the classes of its hosts, or of those that a hostfile names, with its
- * slots. Warns if it is stale. classes[SAF_PLAN_CLASSES_MAX]. Errors: those of reading both;
- * BAD_INPUT (a host of the hostfile is not in the profile). */
-saf_status saf__plan_profile(const saf_job_plan_options *o, saf_plan_host *classes, int32_t *n);
+ * slots; fills the plan's classes[SAF_PLAN_CLASSES_MAX], their number, and class_of. Warns if it is
+ * stale. Errors: those of reading both; BAD_INPUT (a host of the hostfile is not in the profile).
+ */
+saf_status saf__plan_profile(const saf_job_plan_options *o, saf_job_plan *plan);
 
 #endif

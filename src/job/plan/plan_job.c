@@ -151,6 +151,8 @@ static saf_status add_hostfile(const char *path, saf_job_plan *p) {
     SAF_TRY(saf_alloc((size_t)file.n_hosts, sizeof *slots, &slots));
     for (int32_t i = 0; i < file.n; i++)
         slots[file.lines[i].host] += file.lines[i].slots > 0 ? file.lines[i].slots : 1;
+    SAF_TRY(saf_alloc((size_t)file.n_hosts, sizeof *p->class_of, &p->class_of));
+    p->n_hosts = file.n_hosts;
     p->cluster.n = 0;
     for (int32_t i = 0; i < file.n_hosts; i++) {
         int32_t ranks = slots[i] < SAF_PLAN_RANKS_MAX ? slots[i] : SAF_PLAN_RANKS_MAX, at = 0;
@@ -168,6 +170,7 @@ static saf_status add_hostfile(const char *path, saf_job_plan *p) {
                      ranks == 1 ? "" : "s");
         }
         p->classes[at].count++;
+        p->class_of[i] = at;
     }
 out:
     saf_free(&slots);
@@ -182,7 +185,7 @@ static saf_status find_hosts(const saf_job_plan_options *o, saf_job_plan *p) {
         st = saf_cluster_read(o->cluster, &p->classes, &p->cluster.n);
     } else if (o->profile) {
         SAF_TRY(saf_alloc(SAF_PLAN_CLASSES_MAX, sizeof *p->classes, &p->classes));
-        SAF_TRY(saf__plan_profile(o, p->classes, &p->cluster.n));
+        SAF_TRY(saf__plan_profile(o, p));
         p->profiled = true;
     } else {
         SAF_TRY(saf_alloc(SAF_PLAN_CLASSES_MAX, sizeof *p->classes, &p->classes));
@@ -203,12 +206,25 @@ out:
 
 /* ---- shares by hand ---- */
 
-/* All ranks of the hosts, in the order of their classes: whose share is whose says the order. */
+/* n ranks on the hosts in the order given, as a launcher would place them. Returns how many hosts
+ * they take. */
+static int32_t place_ranks(const saf_job_plan *p, int32_t n, int32_t *host, saf_plan_host *each) {
+    int32_t hosts = 0, at = 0, class = 0, of_class = 0;
+    for (; at < n; hosts++) {
+        each[hosts] = p->classes[p->class_of ? p->class_of[hosts] : class];
+        for (int32_t r = 0; r < each[hosts].ranks && at < n; r++) host[at++] = hosts;
+        if (++of_class < p->classes[class].count) continue;
+        class ++;
+        of_class = 0;
+    }
+    return hosts;
+}
+
+/* Of all ranks of the hosts. */
 static saf_status plan_shares(const saf_job *job, const saf_job_plan_options *o, saf_job_plan *p) {
     enum { MOST = 4096 };
     saf_status st = SAF_OK;
     int64_t n = 0;
-    int32_t hosts = 0, at = 0;
     int32_t *host = NULL;
     saf_plan_host *each = NULL;
     double *share = NULL;
@@ -221,12 +237,8 @@ static saf_status plan_shares(const saf_job *job, const saf_job_plan_options *o,
     SAF_TRY(saf_alloc((size_t)n, sizeof *host, &host));
     SAF_TRY(saf_alloc((size_t)n, sizeof *each, &each));
     SAF_TRY(saf_alloc((size_t)n, sizeof *share, &share));
-    for (int32_t c = 0; c < p->cluster.n; c++)
-        for (int32_t h = 0; h < p->classes[c].count && at < n; h++, hosts++) {
-            each[hosts] = p->classes[c];
-            for (int32_t r = 0; r < p->classes[c].ranks && at < n; r++) host[at++] = hosts;
-        }
     SAF_TRY(saf__shares_spread(job->layout.share, job->layout.n_share, host, (int32_t)n, share));
+    int32_t hosts = place_ranks(p, (int32_t)n, host, each);
     saf_plan_ranks ranks = {
         .ranks = (int32_t)n, .n_hosts = hosts, .host = host, .hosts = each, .share = share};
     st = saf_plan_of_ranks(&p->model, &ranks, &p->work, o->keep, &p->plan, NULL);
@@ -278,5 +290,6 @@ void saf_job_plan_free(saf_job_plan *p) {
     saf_model_params_free(&p->params);
     saf_gguf_close(&p->gguf);
     saf_free(&p->classes);
+    saf_free(&p->class_of);
     *p = (saf_job_plan){0};
 }

@@ -150,38 +150,45 @@ int32_t saf__hosts_alike(saf_plan_host *hosts, int32_t n, int32_t *class_of) {
 
 /* ---- a plan's classes ---- */
 
-/* Keeps the hosts that a hostfile names, with its slots as ranks; *n of them. */
+/* Keeps the hosts that a hostfile names, in its order and with its slots as ranks; *n of them. */
 static saf_status keep_named(const saf_hosts_profile *p, const saf_job_plan_options *o,
                              saf_plan_host *hosts, int32_t *n) {
     saf_status st = SAF_OK;
     saf_hostfile file = {0};
-    int32_t *slots = NULL, kept = 0;
+    saf_plan_host *named = NULL;
+    int32_t *place = NULL, kept = 0; /* place: in `named`, from 1 on; 0: not named */
     SAF_TRY(saf_hostfile_read(o->hosts, &file));
-    SAF_TRY(saf_alloc((size_t)*n, sizeof *slots, &slots));
+    SAF_TRY(saf_alloc((size_t)*n, sizeof *place, &place));
+    SAF_TRY(saf_alloc((size_t)*n, sizeof *named, &named));
     for (int32_t i = 0; i < file.n; i++) {
-        int64_t at = saf__profile_find(p, file.lines[i].name);
+        const saf_host_line *line = &file.lines[i];
+        int64_t at = saf__profile_find(p, line->name);
         if (at < 0) {
             st = saf_fail(SAF_BAD_INPUT,
                           "%s:%d: %s is not in the profile %s; measure these hosts: mpirun "
                           "--hostfile %s --map-by node saf detect --output FILE.h5",
-                          o->hosts, file.lines[i].line, file.lines[i].name, o->profile, o->hosts);
+                          o->hosts, line->line, line->name, o->profile, o->hosts);
             goto out;
         }
-        slots[at] += file.lines[i].slots > 0 ? file.lines[i].slots : 1;
+        if (place[at] == 0) {
+            named[kept] = hosts[at];
+            named[kept].ranks = 0;
+            place[at] = ++kept;
+        }
+        int32_t *ranks = &named[place[at] - 1].ranks;
+        int64_t slots = (int64_t)*ranks + (line->slots > 0 ? line->slots : 1);
+        *ranks = (int32_t)(slots < SAF_PLAN_RANKS_MAX ? slots : SAF_PLAN_RANKS_MAX);
     }
-    for (int32_t i = 0; i < *n; i++) {
-        if (slots[i] == 0) continue;
-        hosts[kept] = hosts[i];
-        hosts[kept++].ranks = slots[i] < SAF_PLAN_RANKS_MAX ? slots[i] : SAF_PLAN_RANKS_MAX;
-    }
+    memcpy(hosts, named, (size_t)kept * sizeof *hosts);
     *n = kept;
 out:
-    saf_free(&slots);
+    saf_free(&place);
+    saf_free(&named);
     saf_hostfile_free(&file);
     return st;
 }
 
-saf_status saf__plan_profile(const saf_job_plan_options *o, saf_plan_host *classes, int32_t *n) {
+saf_status saf__plan_profile(const saf_job_plan_options *o, saf_job_plan *plan) {
     saf_status st = SAF_OK;
     saf_hosts_profile p = {0};
     saf_plan_host *hosts = NULL;
@@ -207,10 +214,13 @@ saf_status saf__plan_profile(const saf_job_plan_options *o, saf_plan_host *class
     if (o->hosts) SAF_TRY(keep_named(&p, o, hosts, &count));
     if (count == 1 && !o->hosts && o->ranks > 0)
         hosts[0].ranks = o->ranks < SAF_PLAN_RANKS_MAX ? o->ranks : SAF_PLAN_RANKS_MAX;
-    *n = saf__hosts_alike(hosts, count, class_of);
-    for (int32_t i = count - 1; i >= 0; i--) classes[class_of[i]] = hosts[i];
-    for (int32_t i = 0; i < *n; i++) classes[i].count = 0;
-    for (int32_t i = 0; i < count; i++) classes[class_of[i]].count++;
+    plan->cluster.n = saf__hosts_alike(hosts, count, class_of);
+    for (int32_t i = count - 1; i >= 0; i--) plan->classes[class_of[i]] = hosts[i];
+    for (int32_t i = 0; i < plan->cluster.n; i++) plan->classes[i].count = 0;
+    for (int32_t i = 0; i < count; i++) plan->classes[class_of[i]].count++;
+    plan->n_hosts = count;
+    plan->class_of = class_of;
+    class_of = NULL;
 out:
     saf_free(&hosts);
     saf_free(&class_of);

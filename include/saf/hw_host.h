@@ -44,6 +44,9 @@ typedef struct {
 
 /* The whole host, whatever this process is bound to. Errors: FAILED (hwloc). */
 saf_status saf_hw_host_read(saf_hw_host *out);
+/* Of these only processor, cores and memory_bytes, the rest {0}: buses are not searched, and
+ * nothing is chosen. Errors: FAILED (hwloc). */
+saf_status saf_hw_host_glance(saf_hw_host *out);
 
 /* What the control groups of this process let it have; 0: no limit. `root` stands before the paths
  * of /proc and /sys: "", or a folder with such files. */

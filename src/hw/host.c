@@ -165,17 +165,29 @@ static void read_devices(hwloc_topology_t t, saf_hw_host *out) {
     }
 }
 
+static void read_machine(hwloc_topology_t t, saf_hw_host *out) {
+    *out = (saf_hw_host){0};
+    read_model(t, out);
+    out->cores = saf__hw_cores_within(t, hwloc_get_root_obj(t)->cpuset);
+    out->memory_bytes = saf__hw_memory_total(t);
+}
+
+saf_status saf_hw_host_glance(saf_hw_host *out) {
+    hwloc_topology_t t;
+    saf_status st = saf__hw_topology(false, &t);
+    if (st != SAF_OK) return st;
+    read_machine(t, out);
+    hwloc_topology_destroy(t);
+    return st;
+}
+
 saf_status saf_hw_host_read(saf_hw_host *out) {
     hwloc_topology_t t;
     saf_status st = saf__hw_topology(true, &t);
     if (st != SAF_OK) return st;
-    *out = (saf_hw_host){0};
-    hwloc_obj_t root = hwloc_get_root_obj(t);
-    read_model(t, out);
+    read_machine(t, out);
     out->sockets = (int32_t)saf_i64_max(1, hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PACKAGE));
     out->threads = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
-    out->cores = saf__hw_cores_within(t, root->cpuset);
-    out->memory_bytes = saf__hw_memory_total(t);
     count_kinds(t, out);
     read_caches(t, out);
     read_nodes(t, out);

@@ -88,6 +88,16 @@ def usual_place(folder, here, name):
         p = saf("run", text, "--quiet", env={"SAF_PROFILES": place})
         with h5py.File(text[:-4] + ".h5") as f:
             tap.ok(p.returncode == 0 and f.attrs["plan_rates"].startswith(expected), f"by {expected}", p.stderr)
+        said = p.stderr.count("is not used: it is ")
+        tap.equal(said, 1 if time else 0, "a stale one is said to be left out, once")
+    kept = os.path.join(place, f"hosts-{key}.h5")
+    with open(kept, "r+b") as f:
+        f.truncate(os.path.getsize(kept) // 2)
+    for what, times in (("a damaged one is said to be left out, once", 1), ("none is no word worth", 0)):
+        p = saf("run", text, "--quiet", env={"SAF_PROFILES": place}, ranks=2)
+        tap.ok(p.returncode == 0 and p.stderr.count("is not used") == times and p.stderr.count(kept) >= times, what, p.stderr)
+        if times:
+            os.remove(kept)
 
 
 def refused(text, code, says, *words):

@@ -156,7 +156,7 @@ static void write_hybrid(FILE *f) {
 static void test_host_two_kinds(void **state) {
     (void)state;
     char path[64];
-    static saf_hw_host h;
+    static saf_hw_host h, seen;
     clear();
     snprintf(path, sizeof path, "%s/kinds.xml", folder);
     FILE *f = fopen(path, "w");
@@ -165,7 +165,12 @@ static void test_host_two_kinds(void **state) {
     assert_int_equal(fclose(f), 0);
     setenv("HWLOC_XMLFILE", path, 1);
     OK(saf_hw_host_read(&h));
+    OK(saf_hw_host_glance(&seen));
     unsetenv("HWLOC_XMLFILE");
+    assert_string_equal(seen.processor, h.processor);
+    assert_int_equal(seen.cores, h.cores);
+    assert_true(seen.memory_bytes == h.memory_bytes);
+    assert_true(seen.threads == 0 && seen.n_caches == 0 && seen.n_nodes == 0);
     assert_string_equal(h.processor, "Two Kinds");
     assert_int_equal(h.cores, 6);
     assert_int_equal(h.efficiency_cores, 4);

@@ -82,7 +82,7 @@ static void compare_here(const saf_hosts_profile *p, char *why, size_t size) {
     if (gethostname(name, sizeof name - 1) != 0) return;
     const saf_profile_host *h = find_host(p, name);
     if (!h || saf_alloc(1, sizeof *now, &now) != SAF_OK) return;
-    if (saf_hw_host_read(now) == SAF_OK) {
+    if (saf_hw_host_glance(now) == SAF_OK) {
         double memory = (double)now->memory_bytes / (double)h->memory_bytes;
         if (strcmp(now->processor, h->processor) != 0 || now->cores != h->cores)
             snprintf(why, size, "%s has another processor now", name);

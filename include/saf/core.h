@@ -123,6 +123,10 @@ static inline int64_t saf_round_up(int64_t a, int64_t b) {
     return saf_ceil_div(a, b) * b;
 }
 
+/* Sorts them, none of which may be NaN. Of an even number the mean of both in the middle; NaN of
+ * none. */
+double saf_median(double *values, int64_t n);
+
 /* ---- parts ---------------------------------------------------------------------------------- */
 
 typedef struct {

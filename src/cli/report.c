@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 
 #include "cli/grid.h"
 
@@ -76,11 +75,6 @@ static bool is_failed(const saf_result_request *q) {
     return strcmp(q->state, "failed") == 0;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static const char *duration(double s, char out[32]) {
     if (s >= 1)
         snprintf(out, 32, "%.3f s", s);
@@ -103,11 +97,10 @@ static saf_status print_spread(FILE *out, const saf_results *r, const char *name
         memcpy(&x, (const char *)&r->requests[i] + member, sizeof x);
         if (!is_failed(&r->requests[i]) && isfinite(x) && x > 0) v[n++] = x;
     }
-    qsort(v, (size_t)n, sizeof *v, compare_doubles);
-    if (n > 0)
-        fprintf(out, "%s: median %s, longest %s\n", name,
-                duration(n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, median),
-                duration(v[n - 1], longest));
+    if (n > 0) { /* the median sorts them */
+        duration(saf_median(v, n), median);
+        fprintf(out, "%s: median %s, longest %s\n", name, median, duration(v[n - 1], longest));
+    }
     saf_free(&v);
     return SAF_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef SAF_STORE_TABLE_H
 #define SAF_STORE_TABLE_H
 
+#include "saf/store_suites.h"
 #include "store/h5.h"
 
 typedef enum {
@@ -33,5 +34,9 @@ saf_status saf__table_write(const saf__h5 *f, const saf__table *table, const voi
  * and the array are the caller's to free. Columns that the table does not know are passed over.
  * Errors: BAD_INPUT (a column is missing or of another type). */
 saf_status saf__table_read(const saf__h5 *f, const saf__table *table, void *rows, int64_t *n);
+
+/* What a table's rows are shown as. */
+saf_suite_table_about saf__table_about(const saf__table *table);
+saf_suite_column saf__table_column(const saf__table *table, int column);
 
 #endif

@@ -174,6 +174,10 @@ def by_hand(folder):
     fair = plan("shares of unlike hosts", text, "layout.share=[3,1]", "layout.pipeline=2", "--cluster", unlike)["layouts"][0]
     same = plan("the same for both", text, "layout.share=[1,1]", "layout.pipeline=2", "--cluster", unlike)["layouts"][0]
     tap.ok(fair["job_s"] < same["job_s"], "pay", f"{fair['job_s']} {same['job_s']}")
+    least = cluster(folder, "{ memory_gb = 10.0; bandwidth_gbs = 20.0; gflops = 100.0; }")
+    got = plan("a host of three figures", text, "--cluster", least)["hosts"][0]
+    usual = [got[k] for k in ("int8_ops_s", "reserve_bytes", "link_bytes_s", "latency_s")]
+    tap.ok(all(abs(x / y - 1) < 1e-9 for x, y in zip(usual, (4e11, 1e9, 1.25e8, 5e-5))), "has the usual ones", str(usual))
     refused(folder, text, 2, "add up to 27 layers", "layout.stages=[20,7]", "--cluster", two)
     refused(folder, text, 2, "layout.share has 3 entries", "layout.share=[1,1,1]", "--cluster", two)
 
@@ -241,6 +245,12 @@ def profiles(folder):
                    [dict(big, host=b"a.x"), dict(big, host=b"b.x", memory_limit_bytes=10 ** 9), dict(big, host=b"c.x", f32_ops_s=50e9)])
     got = plan("unlike hosts", text, "--profile", three)
     tap.equal(sorted(h["memory_bytes"] for h in got["hosts"]), [1e9, 512e9, 512e9], "three kinds; a limit counts")
+    linked = invent(measured, os.path.join(folder, "linked.h5"), [dict(big, host=x) for x in (b"a", b"b", b"c", b"alone")],
+                    [("a", "b", 1, 10), ("c", "a", 10, 30), ("b", "c", 4, 80)])
+    got = {h["name"]: [h["link_bytes_s"] * 8e-9, h["latency_s"] * 1e6] for h in plan("links", text, "--profile", linked)["hosts"]}
+    expected = {"a": [5.5, 20], "b": [2.5, 45], "c": [7, 55], "alone": [1, 50]}
+    tap.ok(got.keys() == expected.keys() and all(abs(x / y - 1) < 1e-9 for k in got for x, y in zip(got[k], expected[k])),
+           "each host's link is the median of its links", str(got))
     hosts = job_file(folder, "me@A slots=2\nc.x\n", "two.hosts")
     got = plan("those of a hostfile", text, "--profile", three, "--hosts", hosts)
     tap.equal(sorted([h["name"], h["ranks"]] for h in got["hosts"]), [["a.x", 2], ["c.x", 1]], "with its slots")

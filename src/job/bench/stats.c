@@ -1,11 +1,4 @@
-#include <stdlib.h>
-
 #include "job/bench/bench.h"
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 saf_status saf__spread(const double *values, int64_t n, double *median, double *least,
                        double *most) {
@@ -13,8 +6,7 @@ saf_status saf__spread(const double *values, int64_t n, double *median, double *
     saf_status st = saf_alloc((size_t)n, sizeof *v, &v);
     if (st != SAF_OK) return st;
     memcpy(v, values, (size_t)n * sizeof *v);
-    qsort(v, (size_t)n, sizeof *v, compare);
-    *median = n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+    *median = saf_median(v, n); /* sorted by now */
     *least = v[0];
     *most = v[n - 1];
     saf_free(&v);

@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #include "job/fields.h"
+#include "job/plan/plan_hosts.h"
 #include "job/source.h"
-#include "saf/job_plan.h"
 
 typedef enum { NUMBER, WHOLE, FLAG, TEXT } value_kind;
 
@@ -30,14 +30,10 @@ static const host_key keys[] = {
     {"gflops", NUMBER, AT(f32_ops_s), 1e9, 1e-3, 1e9, (double)NAN},
     {"int8_gops", NUMBER, AT(int8_ops_s), 1e9, 1e-3, 1e9, -1},
     {"tiles", FLAG, AT(tiles), 1, 0, 1, 0},
-    {"link_gbit", NUMBER, AT(link_bytes_s), 1e9 / 8, 1e-6, 1e6, 1},
-    {"latency_us", NUMBER, AT(latency_s), 1e-6, 0, 1e7, 50},
+    {"link_gbit", NUMBER, AT(link_bytes_s), 1e9 / 8, 1e-6, 1e6, SAF__LINK_GBIT},
+    {"latency_us", NUMBER, AT(latency_s), 1e-6, 0, 1e7, SAF__LATENCY_US},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
-
-/* What memory is kept back, and how int8 compares with f32, where nobody says. */
-#define RESERVE_PART 0.1
-#define INT8_TIMES 2
 
 static saf_status set_number(saf_plan_host *h, const host_key *k, double v) {
     char *at = (char *)h + k->offset;
@@ -111,8 +107,8 @@ static saf_status read_host(const saf__source *source, const config_setting_t *g
     for (int i = 0; i < KEYS; i++)
         if (isnan(keys[i].initial) && !given[i])
             return saf__fail_at(&at, keys[i].key, "is missing from host \"%s\"", h->name);
-    if (h->reserve_bytes < 0) h->reserve_bytes = RESERVE_PART * h->memory_bytes;
-    if (h->int8_ops_s < 0) h->int8_ops_s = INT8_TIMES * h->f32_ops_s;
+    if (h->reserve_bytes < 0) h->reserve_bytes = SAF__RESERVE_PART * h->memory_bytes;
+    if (h->int8_ops_s < 0) h->int8_ops_s = SAF__INT8_TIMES * h->f32_ops_s;
     return SAF_OK;
 }
 

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "job/plan/detect.h"
 #include "saf/hw.h"
@@ -19,16 +18,6 @@ typedef struct {
     size_t block_bytes; /* of a copy */
     saf_buf *tables;
 } measuring;
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return values[n / 2];
-}
 
 /* ---- facts ---- */
 
@@ -126,8 +115,8 @@ static saf_status measure_memory(const measuring *m, saf_profile_rate *out) {
         saf_alive();
     }
     out->samples = n;
-    out->read_bytes_s = median(read, n);
-    out->copy_bytes_s = median(copy, n);
+    out->read_bytes_s = saf_median(read, n);
+    out->copy_bytes_s = saf_median(copy, n);
 out:
     saf_hw_memory_free(&block);
     return st;
@@ -151,18 +140,18 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
         f64[i] = saf_hw_yardstick_f64(y);
         saf_alive();
     }
-    out->int8_ops_s = median(int8, SAMPLES_MOST);
-    out->f32_ops_s = median(f32, SAMPLES_MOST);
-    out->f64_ops_s = median(f64, SAMPLES_MOST);
+    out->int8_ops_s = saf_median(int8, SAMPLES_MOST);
+    out->f32_ops_s = saf_median(f32, SAMPLES_MOST);
+    out->f64_ops_s = saf_median(f64, SAMPLES_MOST);
     if (!all) goto out;
     saf_profile_host *r = &m->row;
     snprintf(r->loops, sizeof r->loops, "%s", saf_hw_yardstick_name(y));
-    r->read_bytes_s = median(read, SAMPLES_MOST);
+    r->read_bytes_s = saf_median(read, SAMPLES_MOST);
     r->copy_bytes_s = out->copy_bytes_s;
     r->int8_ops_s = out->int8_ops_s;
     r->f32_ops_s = out->f32_ops_s;
     r->f64_ops_s = out->f64_ops_s;
-    double tile = median(tiles, SAMPLES_MOST);
+    double tile = saf_median(tiles, SAMPLES_MOST);
     r->tile_ops_s = tile > 0 ? tile : (double)NAN;
 out:
     saf_hw_yardstick_free(&y);

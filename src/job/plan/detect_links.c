@@ -2,7 +2,6 @@
  * meets another one, so that no host sends for two pairs at a time, and all pairs have had their
  * turn after as many rounds as there are hosts. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "job/plan/detect.h"
 
@@ -88,16 +87,6 @@ out:
     return st;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return values[n / 2];
-}
-
 /* Groups as long as a tenth of the time allows. */
 static saf_status measure_latency(const wire *w, double *out) {
     saf_status st = SAF_OK;
@@ -110,7 +99,7 @@ static saf_status measure_latency(const wire *w, double *out) {
         SAF_TRY(give_order(w, (order){ECHO, trips, 1}, &s));
         each[i] = s / (2 * (double)trips);
     }
-    *out = median(each, GROUPS);
+    *out = saf_median(each, GROUPS);
 out:
     return st;
 }
@@ -131,7 +120,7 @@ static saf_status measure_rates(const wire *w, saf_profile_link *l) {
             SAF_TRY(give_order(w, (order){way ? GIVE : TAKE, 1, l->bytes}, &s));
             each[i] = (double)l->bytes / fmax(s - l->latency_s, s / 2);
         }
-        *(way ? &l->bytes_s_to_a : &l->bytes_s_to_b) = median(each, SAMPLES);
+        *(way ? &l->bytes_s_to_a : &l->bytes_s_to_b) = saf_median(each, SAMPLES);
     }
 out:
     return st;

@@ -2,8 +2,10 @@
  * from a profile of these hosts where there is one, else by rules of thumb, and tells the others.
  * Bits do not depend on it. */
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "job/plan/plan_hosts.h"
 #include "job/session.h"
@@ -15,12 +17,6 @@
 #define RULES_GAIN 0.25
 #define PROFILE_GAIN 0.03
 #define WORTH_S 1.0
-
-/* Of a core, and of a host's memory: what is usual. Only their proportions choose a layout. */
-#define CORE_F32_OPS_S 60e9
-#define CORE_READ_BYTES_S 8e9
-#define HOST_READ_CORES 12
-#define INT8_TIMES 4
 
 /* Of each rank, as rank 0 must know it. */
 typedef struct {
@@ -95,9 +91,9 @@ static saf_status guess_hosts(following *f) {
     for (int32_t i = 0; i < f->n_hosts; i++) {
         saf_plan_host *h = &f->hosts[i];
         h->reserve_bytes = SAF__RESERVE_PART * h->memory_bytes;
-        h->f32_ops_s = h->cores * CORE_F32_OPS_S;
-        h->int8_ops_s = INT8_TIMES * h->f32_ops_s;
-        h->read_bytes_s = CORE_READ_BYTES_S * fmin(h->cores, HOST_READ_CORES);
+        h->f32_ops_s = h->cores * SAF__CORE_F32_OPS_S;
+        h->int8_ops_s = SAF__INT8_TIMES * h->f32_ops_s;
+        h->read_bytes_s = SAF__CORE_READ_BYTES_S * fmin(h->cores, SAF__READING_CORES);
     }
     SAF_TRY(saf_buf_printf(&f->source, "rules of thumb"));
 out:
@@ -141,6 +137,12 @@ out:
     return st;
 }
 
+/* Of the profile in its usual place, which need not be there. */
+static void say_unused(const char *path, const char *why) {
+    saf_log(SAF_LOG_WARNING,
+            "the profile %s is not used: %s; `saf detect` on these hosts measures anew", path, why);
+}
+
 /* The profile that the job names must be one of these hosts; the one in its usual place is taken
  * where it is good. */
 static saf_status find_profile(following *f) {
@@ -156,10 +158,12 @@ static saf_status find_profile(following *f) {
     for (int32_t i = 0; i < f->n_hosts; i++) names[i] = f->hosts[i].name;
     SAF_TRY(saf_profile_key(names, f->n_hosts, key));
     SAF_TRY(own ? saf_strdup(asked, &path) : saf_profile_place(key, false, &path));
-    if (!path) goto out;
+    if (!path || (!own && access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)))
+        goto out; /* none, as a rule */
     st = saf_profile_read(path, &p);
     if (st != SAF_OK && !own && st != SAF_NO_MEMORY) {
-        st = SAF_OK; /* none, as a rule */
+        say_unused(path, saf_error_text());
+        st = SAF_OK;
         goto out;
     }
     SAF_TRY(st);
@@ -167,6 +171,8 @@ static saf_status find_profile(following *f) {
     if (why[0] && own)
         saf_log(SAF_LOG_WARNING, "the profile %s is stale: %s; `saf detect` measures anew", path,
                 why);
+    else if (why[0])
+        say_unused(path, why);
     if (own || !why[0]) SAF_TRY(take_profile(f, &p, &there));
     if (own && !there) {
         st = saf_fail(SAF_BAD_INPUT,
@@ -175,6 +181,7 @@ static saf_status find_profile(following *f) {
                       path, path);
         goto out;
     }
+    if (!there && !why[0]) say_unused(path, "it is of other hosts");
     f->profiled = there;
     if (there) {
         saf_buf_clear(&f->source);

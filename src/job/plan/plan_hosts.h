@@ -5,10 +5,17 @@
 #include "saf/job_plan.h"
 #include "saf/store_profile.h"
 
-/* Where nobody says: so much of a host's memory is left alone, and links between hosts. */
+/* Rules of thumb, where nobody says (doc/plan.md): the part of a host's memory that is left alone,
+ * links between hosts, and what is usual of a core. */
 #define SAF__RESERVE_PART 0.1
-#define SAF__LINK_BYTES_S (1e9 / 8)
-#define SAF__LATENCY_S 50e-6
+#define SAF__LINK_GBIT 1.0
+#define SAF__LINK_BYTES_S (SAF__LINK_GBIT * 1e9 / 8)
+#define SAF__LATENCY_US 50.0
+#define SAF__LATENCY_S (SAF__LATENCY_US * 1e-6)
+#define SAF__CORE_F32_OPS_S 60e9
+#define SAF__INT8_TIMES 4 /* as many operations as of f32 */
+#define SAF__CORE_READ_BYTES_S 8e9
+#define SAF__READING_CORES 12 /* more of a host read no faster */
 
 /* Each host of a profile by itself, out[hosts]: count 1, as many ranks as ran there; of its links
  * the median. Errors: NO_MEMORY. */

@@ -97,16 +97,6 @@ static saf_status make_work(const saf_job *job, saf__session *s, saf_plan_work *
 
 /* ---- the hosts ---- */
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double middle(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return values[n / 2];
-}
-
 /* The yardsticks of this host, by all cores that this process may use. */
 static saf_status measure_host(saf_plan_host *out) {
     enum { SAMPLES = 5 };
@@ -133,9 +123,9 @@ static saf_status measure_host(saf_plan_host *out) {
     out->cores = host.cores;
     out->memory_bytes = (double)host.memory_bytes;
     out->reserve_bytes = SAF__RESERVE_PART * out->memory_bytes;
-    out->read_bytes_s = middle(read, SAMPLES);
-    out->int8_ops_s = middle(int8, SAMPLES);
-    out->f32_ops_s = middle(f32, SAMPLES);
+    out->read_bytes_s = saf_median(read, SAMPLES);
+    out->int8_ops_s = saf_median(int8, SAMPLES);
+    out->f32_ops_s = saf_median(f32, SAMPLES);
 out:
     saf_hw_yardstick_free(&y);
     return st;

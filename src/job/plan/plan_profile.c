@@ -8,37 +8,69 @@
 #include "saf/job_detect.h"
 #include "saf/job_hosts.h"
 
+/* ---- links ---- */
+
+typedef struct {
+    const char *name;
+    int64_t at;
+} host_name;
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const host_name *)a)->name, ((const host_name *)b)->name);
+}
+
+/* A profile that was read has no link of other hosts than its own. */
+static int64_t find_named(const host_name *sorted, int64_t n, const char *name) {
+    const host_name *found =
+        bsearch(&(host_name){name, 0}, sorted, (size_t)n, sizeof *sorted, by_name);
+    return found ? found->at : -1;
+}
+
+/* Of the links that a host is an end of, the slower way of each: the median, so that one slow host
+ * does not make all others slow. Hosts without links keep what they have. */
+static saf_status find_links(const saf_hosts_profile *p, saf_plan_host *hosts, int64_t n) {
+    saf_status st = SAF_OK;
+    int64_t links, *end = NULL, *stop = NULL; /* end[2 links]: hosts; stop[n]: of their values */
+    double *rate = NULL, *delay = NULL;       /* [2 links] host after host */
+    host_name *sorted = NULL;
+    const saf_profile_link *l = saf_profile_links(p, &links);
+    SAF_TRY(saf_alloc((size_t)n, sizeof *sorted, &sorted));
+    SAF_TRY(saf_alloc((size_t)n + 1, sizeof *stop, &stop));
+    SAF_TRY(saf_alloc((size_t)links * 2, sizeof *end, &end));
+    SAF_TRY(saf_alloc((size_t)links * 2, sizeof *rate, &rate));
+    SAF_TRY(saf_alloc((size_t)links * 2, sizeof *delay, &delay));
+    for (int64_t i = 0; i < n; i++) sorted[i] = (host_name){hosts[i].name, i};
+    qsort(sorted, (size_t)n, sizeof *sorted, by_name);
+    for (int64_t i = 0; i < 2 * links; i++) {
+        end[i] = find_named(sorted, n, i % 2 ? l[i / 2].host_b : l[i / 2].host_a);
+        if (end[i] >= 0) stop[end[i] + 1]++;
+    }
+    for (int64_t i = 0; i < n; i++) stop[i + 1] += stop[i];
+    for (int64_t i = 0; i < 2 * links; i++) { /* stop[h]: so far, and in the end, where h's stop */
+        if (end[i] < 0) continue;
+        int64_t to = stop[end[i]]++;
+        rate[to] = fmin(l[i / 2].bytes_s_to_a, l[i / 2].bytes_s_to_b);
+        delay[to] = l[i / 2].latency_s;
+    }
+    for (int64_t i = 0, from = 0; i < n; from = stop[i++]) {
+        if (stop[i] == from) continue;
+        hosts[i].link_bytes_s = saf_median(rate + from, stop[i] - from);
+        hosts[i].latency_s = saf_median(delay + from, stop[i] - from);
+    }
+out:
+    saf_free(&sorted);
+    saf_free(&stop);
+    saf_free(&end);
+    saf_free(&rate);
+    saf_free(&delay);
+    return st;
+}
+
 /* ---- a host ---- */
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The links that a host is an end of, the slower way of each: as a median, so that one slow host
- * does not make all others slow. */
-static void find_link(const saf_hosts_profile *p, double *values, saf_plan_host *h) {
-    int64_t n, found = 0;
-    const saf_profile_link *l = saf_profile_links(p, &n);
-    for (int what = 0; what < 2; what++) {
-        found = 0;
-        for (int64_t i = 0; i < n; i++)
-            if (strcmp(l[i].host_a, h->name) == 0 || strcmp(l[i].host_b, h->name) == 0)
-                values[found++] =
-                    what ? l[i].latency_s : fmin(l[i].bytes_s_to_a, l[i].bytes_s_to_b);
-        qsort(values, (size_t)found, sizeof *values, by_value);
-        if (found == 0) return;
-        *(what ? &h->latency_s : &h->link_bytes_s) = values[found / 2];
-    }
-}
-
 saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
-    saf_status st = SAF_OK;
-    int64_t n, links;
-    double *values = NULL;
+    int64_t n;
     const saf_profile_host *from = saf_profile_hosts(p, &n);
-    (void)saf_profile_links(p, &links);
-    SAF_TRY(saf_alloc((size_t)links, sizeof *values, &values));
     for (int64_t i = 0; i < n; i++) {
         const saf_profile_host *f = &from[i];
         double memory = (double)f->memory_bytes;
@@ -56,11 +88,8 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
                             .link_bytes_s = SAF__LINK_BYTES_S,
                             .latency_s = SAF__LATENCY_S};
         memcpy(out[i].name, f->host, sizeof out[i].name);
-        find_link(p, values, &out[i]);
     }
-out:
-    saf_free(&values);
-    return st;
+    return find_links(p, out, n);
 }
 
 int64_t saf__profile_find(const saf_hosts_profile *p, const char *name) {

@@ -12,9 +12,9 @@
  *               int8_gops = 8000.0; tiles = false; link_gbit = 25.0; latency_us = 20.0; cores = 32;
  *               ranks = 1; reserve_gb = 16.0; }, ... );
  *
- * Needed: memory_gb, bandwidth_gbs, gflops. Others: count 1, int8_gops four times gflops, link_gbit 1,
- * latency_us 50, cores 1, ranks 1, reserve_gb a tenth of the memory, tiles false. Errors: NO_INPUT,
- * USAGE with file, line and what was expected. */
+ * Needed: memory_gb, bandwidth_gbs, gflops. Others: count 1, int8_gops four times gflops, link_gbit
+ * 1, latency_us 50, cores 1, ranks 1, reserve_gb a tenth of the memory, tiles false. Errors:
+ * NO_INPUT, USAGE with file, line and what was expected. */
 saf_status saf_cluster_read(const char *path, saf_plan_host **out, int32_t *n);
 
 typedef struct {

@@ -246,9 +246,9 @@ def profiles(folder):
     got = plan("unlike hosts", text, "--profile", three)
     tap.equal(sorted(h["memory_bytes"] for h in got["hosts"]), [1e9, 512e9, 512e9], "three kinds; a limit counts")
     linked = invent(measured, os.path.join(folder, "linked.h5"), [dict(big, host=x) for x in (b"a", b"b", b"c", b"alone")],
-                    [("a", "b", 1, 10), ("c", "a", 10, 30), ("b", "c", 4, 80)])
+                    [("a", "b", 1, 10), ("c", "a", 20, 30), ("b", "c", 10, 80)])
     got = {h["name"]: [h["link_bytes_s"] * 8e-9, h["latency_s"] * 1e6] for h in plan("links", text, "--profile", linked)["hosts"]}
-    expected = {"a": [5.5, 20], "b": [2.5, 45], "c": [7, 55], "alone": [1, 50]}
+    expected = {"a": [10.5, 20], "b": [5.5, 45], "c": [15, 55], "alone": [1, 50]}
     tap.ok(got.keys() == expected.keys() and all(abs(x / y - 1) < 1e-9 for k in got for x, y in zip(got[k], expected[k])),
            "each host's link is the median of its links", str(got))
     hosts = job_file(folder, "me@A slots=2\nc.x\n", "two.hosts")

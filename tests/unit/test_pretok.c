@@ -183,11 +183,42 @@ static void test_pretok_stops_when_told(void **state) {
     saf__pretok_free(&p);
 }
 
+static void test_pretok_refuses_a_bad_rule(void **state) {
+    (void)state;
+    saf__pretok *p = NULL;
+    assert_int_equal(saf__pretok_new(&(saf__pretok_rule){.passes = {"a("}}, &p), SAF_DEFECT);
+    assert_null(p);
+}
+
+static saf_status count(void *context, const char *word, size_t len) {
+    (void)word;
+    *(size_t *)context += len;
+    return SAF_OK;
+}
+
+/* More backtracking than the stack of compiled rules holds: the interpreter goes on. */
+static void test_pretok_outgrows_the_stack(void **state) {
+    enum { LEN = 1 << 20 };
+    (void)state;
+    saf__pretok *p = NULL;
+    char *text = malloc(LEN);
+    size_t bytes = 0;
+    assert_non_null(text);
+    for (int i = 0; i < LEN; i++) text[i] = 'a';
+    assert_int_equal(saf__pretok_new(&(saf__pretok_rule){.passes = {"(?:(a)|b)+$"}}, &p), SAF_OK);
+    assert_int_equal(saf__pretok_split(p, text, LEN, count, &bytes), SAF_OK);
+    assert_int_equal(bytes, LEN);
+    saf__pretok_free(&p);
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pretok_splits_as_published),
         cmocka_unit_test(test_pretok_every_name_loses_nothing),
         cmocka_unit_test(test_pretok_stops_when_told),
+        cmocka_unit_test(test_pretok_refuses_a_bad_rule),
+        cmocka_unit_test(test_pretok_outgrows_the_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

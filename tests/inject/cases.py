@@ -74,7 +74,7 @@ def contents(path):
     found = {}
 
     def visit(name, item):
-        if not isinstance(item, h5py.Dataset):
+        if not isinstance(item, h5py.Dataset) or name == "plan":  # a run that goes on has none
             return
         data = item[()]
         if name.split("/")[0] in VARIES:

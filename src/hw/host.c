@@ -200,16 +200,19 @@ saf_status saf_hw_host_read(saf_hw_host *out) {
 
 /* ---- processing units ---- */
 
+/* A set of processing units, and what the system has of them; both the caller's to free. */
+static saf_status new_set(hwloc_topology_t *t, hwloc_bitmap_t *set) {
+    saf_status st = saf__hw_topology(false, t);
+    if (st != SAF_OK) return st;
+    *set = hwloc_bitmap_alloc();
+    return *set ? SAF_OK : saf_fail(SAF_NO_MEMORY, "cannot allocate a set of processors");
+}
+
 saf_status saf_hw_cpus_read(uint8_t *cpus) {
     saf_status st = SAF_OK;
     hwloc_topology_t t = NULL;
     hwloc_bitmap_t set = NULL;
-    SAF_TRY(saf__hw_topology(false, &t));
-    set = hwloc_bitmap_alloc();
-    if (!set) {
-        st = saf_fail(SAF_NO_MEMORY, "cannot allocate a set of processors");
-        goto out;
-    }
+    SAF_TRY(new_set(&t, &set));
     if (hwloc_get_cpubind(t, set, HWLOC_CPUBIND_PROCESS) != 0)
         hwloc_bitmap_copy(set, hwloc_topology_get_allowed_cpuset(t));
     for (unsigned i = 0; i < SAF_HW_CPUS_MAX; i++) cpus[i] = hwloc_bitmap_isset(set, i) != 0;
@@ -223,12 +226,7 @@ saf_status saf_hw_cpus_bind(const uint8_t *cpus, int32_t *cores, char *list) {
     saf_status st = SAF_OK;
     hwloc_topology_t t = NULL;
     hwloc_bitmap_t set = NULL;
-    SAF_TRY(saf__hw_topology(false, &t));
-    set = hwloc_bitmap_alloc();
-    if (!set) {
-        st = saf_fail(SAF_NO_MEMORY, "cannot allocate a set of processors");
-        goto out;
-    }
+    SAF_TRY(new_set(&t, &set));
     for (unsigned i = 0; i < SAF_HW_CPUS_MAX; i++)
         if (cpus[i] && hwloc_bitmap_set(set, i) != 0) {
             st = saf_fail(SAF_NO_MEMORY, "cannot allocate a set of processors");

@@ -32,15 +32,6 @@ typedef struct {
     saf_hw_yardstick *yard;
 } bench;
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *x) {
-    qsort(x, REPEATS, sizeof *x, by_value);
-    return x[REPEATS / 2];
-}
-
 static saf_attn_seq seq_at(const bench *b, int layer, int64_t pos0, int64_t tokens) {
     char *k = b->cache + (size_t)(2 * layer) * b->part_bytes;
     return (saf_attn_seq){k, k + b->part_bytes, b->stride, pos0, tokens, 0};
@@ -80,9 +71,9 @@ static void bench_decode(bench *b, int64_t context) {
         saf_hw_yardstick_sample(b->yard, &after);
         share[i] = rate[i] / (before.read_bytes_s + after.read_bytes_s) * 2;
     }
-    double r = median(rate);
+    double r = saf_median(rate, REPEATS);
     printf("decode at %4lld              %6.2f GB/s    %3.0f %% of the read bandwidth, %.2f ms\n",
-           (long long)context, r / 1e9, 100 * median(share), 1e3 * bytes / r);
+           (long long)context, r / 1e9, 100 * saf_median(share, REPEATS), 1e3 * bytes / r);
 }
 
 /* One token of each of many sequences, one a layer's part of the cache, after short contexts. */
@@ -104,9 +95,10 @@ static void bench_batch(bench *b, int64_t context) {
         saf_hw_yardstick_sample(b->yard, &after);
         share[i] = rate[i] / (before.read_bytes_s + after.read_bytes_s) * 2;
     }
-    double r = median(rate);
+    double r = saf_median(rate, REPEATS);
     printf("decode %d at %4lld           %6.2f GB/s    %3.0f %% of the read bandwidth, %.2f ms\n",
-           SEQUENCES, (long long)context, r / 1e9, 100 * median(share), 1e3 * bytes / r);
+           SEQUENCES, (long long)context, r / 1e9, 100 * saf_median(share, REPEATS),
+           1e3 * bytes / r);
 }
 
 /* One chunk of CHUNK tokens at pos0, and beside it single tokens after long contexts. */
@@ -134,8 +126,8 @@ static void bench_prefill(bench *b, int64_t pos0, int decodes) {
         balance[i] = ops / rate[i];
     }
     printf("prefill %d at %4lld%s %6.1f GFLOP/s %3.0f %% of the fma peak, %.2f ms\n", CHUNK,
-           (long long)pos0, decodes ? " + decodes" : "          ", median(rate) / 1e9,
-           100 * median(share), 1e3 * median(balance));
+           (long long)pos0, decodes ? " + decodes" : "          ", saf_median(rate, REPEATS) / 1e9,
+           100 * saf_median(share, REPEATS), 1e3 * saf_median(balance, REPEATS));
 }
 
 static saf_status take(bench *b) {

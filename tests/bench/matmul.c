@@ -21,15 +21,6 @@ typedef struct {
     saf_hw_yardstick *yard;
 } bench;
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *x) {
-    qsort(x, REPEATS, sizeof *x, by_value);
-    return x[REPEATS / 2];
-}
-
 static saf_status fill(bench *b) {
     saf_status st = SAF_OK;
     uint8_t *raw = NULL;
@@ -91,12 +82,13 @@ static void measure(bench *b) {
         int8[i] = ops / s / rates.int8_ops_s;
         f32[i] = ops / s / rates.f32_ops_s;
     }
-    double s = median(product);
+    double s = saf_median(product, REPEATS);
     printf(
         "%7.1f us, quantising %.1f us; %7.1f Gop/s, %3.0f %% of the int8 peak, %3.0f %% of f32; "
         "%6.2f GB/s, %3.0f %% of the read bandwidth\n",
-        1e6 * s, 1e6 * median(quantise), ops / s / 1e9, 100 * median(int8), 100 * median(f32),
-        bytes / s / 1e9, 100 * median(read));
+        1e6 * s, 1e6 * saf_median(quantise, REPEATS), ops / s / 1e9,
+        100 * saf_median(int8, REPEATS), 100 * saf_median(f32, REPEATS), bytes / s / 1e9,
+        100 * saf_median(read, REPEATS));
 }
 
 int main(int argc, char **argv) {

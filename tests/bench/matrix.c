@@ -161,16 +161,6 @@ out:
     return st;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, by_value);
-    return x[n / 2];
-}
-
 static saf_status measure(bench *b, int repeats) {
     saf_status st = SAF_OK;
     saf_hw_yardstick *y = NULL;
@@ -192,15 +182,15 @@ static saf_status measure(bench *b, int repeats) {
     double op = 2e-9 * (double)s->m * (double)s->n * (double)s->k;
     double bytes = 1e-9 * (double)b->es * (double)s->k * (double)(s->m + s->n);
     if (b->rank > 0) goto out;
-    double r = median(read, repeats), o = median(ours, repeats);
+    double r = saf_median(read, repeats), o = saf_median(ours, repeats);
     printf(
         "%s %6lld x %6lld x %6lld  tiles %lld x %lld x %lld, %lld segments, grid %d x %d x %d\n"
         "  OpenBLAS %7.1f GFLOP/s  ours %7.1f  (ratio %.3f)  with reading and writing %.3f\n",
         b->es == 8 ? "f64" : "f32", (long long)s->m, (long long)s->n, (long long)s->k,
         (long long)b->plan->tiles.tile_m, (long long)b->plan->tiles.tile_n,
         (long long)b->plan->tiles.tile_k, (long long)b->plan->tiles.segments, b->plan->grid_m,
-        b->plan->grid_n, b->plan->grid_k, op / median(theirs, repeats), op / o,
-        median(part, repeats), median(all, repeats));
+        b->plan->grid_n, b->plan->grid_k, op / saf_median(theirs, repeats), op / o,
+        saf_median(part, repeats), saf_median(all, repeats));
     if (vector)
         printf("  memory: %.1f GB/s of %.1f that the ranks read (ratio %.3f)\n", bytes / o,
                r * 1e-9, bytes / o / (r * 1e-9));

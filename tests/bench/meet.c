@@ -18,15 +18,6 @@ typedef struct {
     uint64_t sum;
 } bench;
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *x) {
-    qsort(x, REPEATS, sizeof *x, by_value);
-    return x[REPEATS / 2];
-}
-
 static void write_bytes(void *bytes, size_t n, int round) {
     memset(bytes, round, n);
 }
@@ -94,7 +85,8 @@ static saf_status run(bench *b) {
         SAF_TRY(meet(b, true, &full[i]));
         SAF_TRY(gather(b, &gathered[i]));
     }
-    double a = median(alone), f = median(full), g = median(gathered);
+    double a = saf_median(alone, REPEATS), f = saf_median(full, REPEATS),
+           g = saf_median(gathered, REPEATS);
     if (saf_comm_rank(b->world) == 0)
         printf(
             "%d ranks, microseconds: meeting %.2f (%.2f to %.2f), with %zu bytes of each %.2f, "

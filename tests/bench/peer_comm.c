@@ -116,15 +116,6 @@ static double sample(const bench *b, bool saf, kind what, int bytes) {
     return s;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(double *x) {
-    qsort(x, REPEATS, sizeof *x, by_value);
-    return x[REPEATS / 2];
-}
-
 static void compare(const bench *b, kind what, int bytes) {
     double mine[REPEATS], theirs[REPEATS], ratio[REPEATS];
     (void)sample(b, false, what, bytes);
@@ -135,7 +126,8 @@ static void compare(const bench *b, kind what, int bytes) {
         ratio[i] = mine[i] / theirs[i];
     }
     if (b->rank != 0) return;
-    double r = median(ratio), us = median(mine) * 1e6, raw_us = median(theirs) * 1e6;
+    double r = saf_median(ratio, REPEATS), us = saf_median(mine, REPEATS) * 1e6,
+           raw_us = saf_median(theirs, REPEATS) * 1e6;
     printf(
         "%-14s %9d bytes  MPI %9.2f us, least %9.2f  saf %9.2f us, least %9.2f  %6.3f times, of "
         "the least %.3f\n",

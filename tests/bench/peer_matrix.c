@@ -246,16 +246,6 @@ out:
 
 /* ---- both -------------------------------------------------------------------------------------*/
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, by_value);
-    return x[n / 2];
-}
-
 static saf_status measure(bench *b, int repeats) {
     saf_status st = SAF_OK;
     peer best = {.context = -1};
@@ -271,13 +261,14 @@ static saf_status measure(bench *b, int repeats) {
         with[i] = theirs[i] / whole[i];
     }
     double op = 2e-9 * (double)b->n * (double)b->n * (double)b->n;
-    double r = median(ratio, repeats), least = ratio[0], most = ratio[repeats - 1];
+    double r = saf_median(ratio, repeats), least = ratio[0], most = ratio[repeats - 1];
     if (b->rank == 0)
         printf(
             "%s %5d  ScaLAPACK %6.1f GFLOP/s (blocks of %d, grid %d x %d)  saf %6.1f  ratio "
             "%.2f (%.2f to %.2f)  with reading and writing %.2f\n",
-            b->es == 8 ? "f64" : "f32", b->n, op / median(theirs, repeats), best.block, best.rows,
-            best.cols, op / median(ours, repeats), r, least, most, median(with, repeats));
+            b->es == 8 ? "f64" : "f32", b->n, op / saf_median(theirs, repeats), best.block,
+            best.rows, best.cols, op / saf_median(ours, repeats), r, least, most,
+            saf_median(with, repeats));
 out:
     peer_free(&best);
     return st;

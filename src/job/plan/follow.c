@@ -255,10 +255,12 @@ static saf_status choose(following *f, const saf_layout *usual, const saf_plan_m
                             .usual = {usual->replicas, usual->stages, usual->tensor},
                             .usual_gain = f->profiled ? PROFILE_GAIN : RULES_GAIN};
     describe_work(s, &work);
-    SAF_TRY(saf_plan_of_ranks(m, &ranks, &work, 1, &plan, NULL));
-    if (plan.choices[0].fits && plan.choices[0].job_s < WORTH_S) ranks.usual_gain = 1;
-    saf_plan_free(&plan);
     SAF_TRY(saf_plan_of_ranks(m, &ranks, &work, 1, &plan, f->memory));
+    if (plan.choices[0].fits && plan.choices[0].job_s < WORTH_S) {
+        saf_plan_free(&plan);
+        ranks.usual_gain = 1;
+        SAF_TRY(saf_plan_of_ranks(m, &ranks, &work, 1, &plan, f->memory));
+    }
     const saf_plan_choice *c = &plan.choices[0];
     bool unlike = false;
     if (!s->share) SAF_TRY(saf_plan_shares(m, &ranks, &work, c->by_memory, f->share, &unlike));

@@ -2,9 +2,14 @@
  * 0. */
 #include "parallel/trace.h"
 
+#include <math.h>
+
 /* All ranks together, so that rank 0 can hold what it gathers; and a rank at most. */
 enum { ENTRIES_IN_ALL = 1 << 21, ENTRIES_MOST = 1 << 18, ENTRIES_LEAST = 1 << 12 };
 enum { ROUNDS = 16 };
+/* A clock is right to some 100 millionths, and the kernel lets NTP change its pace by 500 at most
+ * (adjtimex(2)): what two meetings show beyond it is that other processes had the core. */
+static const double MOST_DRIFT = 500e-6;
 
 const char *saf_trace_kind_name(saf_trace_kind kind) {
     static const char *const names[SAF_TRACE_KINDS] = {"dropped", "compute", "sample", "exchange",
@@ -93,10 +98,10 @@ out:
 }
 
 double saf__trace_on_rank0(const saf_trace *t, double at) {
-    double between = t->last.at_s - t->first.at_s, ahead = t->first.ahead_s;
-    if (between > 0)
-        ahead += (t->last.ahead_s - t->first.ahead_s) * ((at - t->first.at_s) / between);
-    return at - ahead;
+    double between = t->last.at_s - t->first.at_s, drift = 0;
+    if (between > 0) drift = (t->last.ahead_s - t->first.ahead_s) / between;
+    drift = fmax(-MOST_DRIFT, fmin(drift, MOST_DRIFT));
+    return at - t->first.ahead_s - drift * (at - t->first.at_s);
 }
 
 /* ---- out ---- */

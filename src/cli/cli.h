@@ -17,6 +17,7 @@ int saf__cmd_help(int argc, char **argv);
 /* Sub-commands of `saf model`. */
 int saf__cmd_model_info(int argc, char **argv);
 int saf__cmd_model_make(int argc, char **argv);
+int saf__cmd_model_vocab(int argc, char **argv);
 int saf__cmd_model_tokens(int argc, char **argv);
 int saf__cmd_model_text(int argc, char **argv);
 

@@ -1,4 +1,4 @@
-/* saf model: the commands that look into one model file. */
+/* saf model: the commands on one model file. */
 #include <stdio.h>
 
 #include "cli/cli.h"
@@ -7,14 +7,12 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"info", saf__cmd_model_info},
-    {"tokens", saf__cmd_model_tokens},
-    {"text", saf__cmd_model_text},
-    {"make", saf__cmd_model_make},
+    {"info", saf__cmd_model_info}, {"tokens", saf__cmd_model_tokens}, {"text", saf__cmd_model_text},
+    {"make", saf__cmd_model_make}, {"vocab", saf__cmd_model_vocab},
 };
 
 int saf__cmd_model(int argc, char **argv) {
-    const char *usage = "saf model info|tokens|text|make FILE ...";
+    const char *usage = "saf model info|tokens|text|make|vocab FILE ...";
     if (argc < 2) return saf__cli_usage(usage, "`saf model` needs a sub-command");
     if (strcmp(argv[1], "--help") == 0) {
         printf(
@@ -22,7 +20,8 @@ int saf__cmd_model(int argc, char **argv) {
             "  info    what a model file holds, and whether saf can run it\n"
             "  tokens  the token ids of a text\n"
             "  text    the text of token ids\n"
-            "  make    write a model of a given shape with synthetic weights\n\n"
+            "  make    write a model of a given shape with synthetic weights\n"
+            "  vocab   learn a vocabulary from texts\n\n"
             "`saf model info --help` and so on tell more.\n",
             usage);
         return 0;

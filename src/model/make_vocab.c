@@ -3,7 +3,7 @@
 
 #include "model/make.h"
 
-enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_UNUSED = 5, BYTES = 256 };
+enum { BYTES = 256 };
 
 static saf_status append_token(saf_buf *buf, const char *text, size_t len) {
     uint64_t n = len;
@@ -27,10 +27,9 @@ static saf_status append_types(saf_buf *buf, int32_t type, int64_t n) {
     return st;
 }
 
-/* The character that stands for a byte in byte-level vocabularies: printable Latin-1 bytes for
- * themselves, the others counted up from U+0100.
+/* Printable Latin-1 bytes stand for themselves, the others are counted up from U+0100.
  * Source: Radford et al., GPT-2 (2019), its byte-to-unicode table. */
-static uint32_t char_of_byte(int byte) {
+uint32_t saf__char_of_byte(int byte) {
     uint32_t next = 0x100;
     for (int b = 0; b <= byte; b++) {
         bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
@@ -47,14 +46,14 @@ static saf_status built_in_vocab(saf_gguf_writer *w, int64_t size, int64_t *voca
     *vocab = saf_i64_max(size, BYTES + 1);
     for (int b = 0; b < BYTES; b++) {
         char text[4];
-        int len = saf_utf8_encode(char_of_byte(b), text);
+        int len = saf_utf8_encode(saf__char_of_byte(b), text);
         SAF_TRY(append_token(&tokens, text, (size_t)len));
     }
     SAF_TRY(append_token(&tokens, end, sizeof end - 1));
     SAF_TRY(append_unused(&tokens, BYTES + 1, *vocab));
-    SAF_TRY(append_types(&types, TYPE_NORMAL, BYTES));
-    SAF_TRY(append_types(&types, TYPE_CONTROL, 1));
-    SAF_TRY(append_types(&types, TYPE_UNUSED, *vocab - BYTES - 1));
+    SAF_TRY(append_types(&types, SAF__VOCAB_NORMAL, BYTES));
+    SAF_TRY(append_types(&types, SAF__VOCAB_CONTROL, 1));
+    SAF_TRY(append_types(&types, SAF__VOCAB_UNUSED, *vocab - BYTES - 1));
     SAF_TRY(saf_gguf_write_string(w, "tokenizer.ggml.model", "gpt2"));
     SAF_TRY(saf_gguf_write_string(w, "tokenizer.ggml.pre", "gpt-2"));
     SAF_TRY(saf_gguf_write_array(w, "tokenizer.ggml.tokens", SAF_GGUF_STRING, *vocab, tokens.data,
@@ -95,7 +94,7 @@ static saf_status write_padded(saf_gguf_writer *w, const saf_gguf *g, const char
     if (element == SAF_GGUF_F32)
         for (int64_t i = n; i < vocab; i++)
             SAF_TRY(saf_buf_append(&bytes, &unlikely, sizeof unlikely));
-    if (element == SAF_GGUF_I32) SAF_TRY(append_types(&bytes, TYPE_UNUSED, vocab - n));
+    if (element == SAF_GGUF_I32) SAF_TRY(append_types(&bytes, SAF__VOCAB_UNUSED, vocab - n));
     SAF_TRY(saf_gguf_write_array(w, key, element, vocab, bytes.data, bytes.len));
 out:
     saf_buf_free(&bytes);

@@ -1,0 +1,74 @@
+/* saf model vocab: a vocabulary learnt from texts. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/cli.h"
+#include "saf/model.h"
+
+static const char usage[] = "saf model vocab OUT.gguf --size N TEXT...";
+
+static void print_help(void) {
+    printf(
+        "usage: %s\n\n"
+        "Learns a byte-level BPE vocabulary from text files (UTF-8) and writes it as a GGUF file\n"
+        "without tensors, for `saf model make --vocab`, `saf model tokens` and jobs that train.\n"
+        "  --size N  tokens in all: the 256 bytes, what merges make, and <|endoftext|>, which\n"
+        "            begins and ends texts. Fewer where no two tokens are side by side twice\n",
+        usage);
+}
+
+/* Exit code, or -1 to go on. */
+static int read_options(int argc, char **argv, int64_t *size) {
+    static const struct option longs[] = {
+        {"size", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int c;
+    *size = 0;
+    optind = 1;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        if (c == 'h') {
+            print_help();
+            return 0;
+        }
+        if (c != 's')
+            return saf__cli_usage(usage, "unknown or incomplete option \"%s\"", argv[optind - 1]);
+        char *stop;
+        errno = 0;
+        long long v = strtoll(optarg, &stop, 10);
+        if (*optarg < '0' || *optarg > '9' || errno != 0 || *stop != 0)
+            return saf__cli_usage(usage, "\"%s\" is not understood", optarg);
+        *size = v;
+    }
+    if (*size == 0) return saf__cli_usage(usage, "--size is needed");
+    if (optind == argc) return saf__cli_usage(usage, "the name of the file to write is missing");
+    if (optind + 1 == argc) return saf__cli_usage(usage, "no text to learn from");
+    return -1;
+}
+
+int saf__cmd_model_vocab(int argc, char **argv) {
+    saf_status st = SAF_OK;
+    saf_gguf *g = NULL;
+    saf_tokenizer *t = NULL;
+    int64_t size, tokens = 0;
+    int code = read_options(argc, argv, &size);
+    if (code >= 0) return code;
+    const char *path = argv[optind];
+    double start = saf_clock_s();
+    SAF_TRY(saf_vocab_make(path, (const char *const *)argv + optind + 1, argc - optind - 1, size,
+                           &tokens));
+    SAF_TRY(saf_gguf_open(path, &g)); /* what was written can be read */
+    SAF_TRY(saf_tokenizer_new(g, &t));
+    saf_log(SAF_LOG_INFO, "%s: %lld tokens, in %.1f s", path, (long long)tokens,
+            saf_clock_s() - start);
+    if (tokens < size)
+        saf_log(SAF_LOG_WARNING, "the texts are too short for %lld tokens", (long long)size);
+out:
+    saf_tokenizer_free(&t);
+    saf_gguf_close(&g);
+    return saf__cli_exit(st);
+}

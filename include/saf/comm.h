@@ -78,6 +78,8 @@ typedef enum {
     SAF_TAG_BENCH,       /* messages that are only measured */
     SAF_TAG_REGION,      /* what a rank wants of a matrix that another one has the file of */
     SAF_TAG_VALUES,      /* its values */
+    SAF_TAG_GRADIENT,    /* a rank's part of a sum of gradients */
+    SAF_TAG_STATE,       /* a piece of a training's state */
     SAF_TAG_COUNT
 } saf_tag;
 

@@ -79,7 +79,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
 .PHONY: all programs tools tidy deps deps-lint demo test test-unit test-mpi test-cli test-exact test-resume \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
-        bench bench-model bench-matmul bench-attention bench-matrix \
+        bench bench-model bench-matmul bench-attention bench-matrix bench-train \
         bench-ranks bench-link bench-plan bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
@@ -265,7 +265,7 @@ fuzz: ## hostile input made up for SECONDS (60), shared by all of tests/fuzz, or
 	+@$(MAKE_ALL) $(FUZZED) fuzz-targets
 	@BUILD=$(BUILD)/fuzz PYTHON=$(PYTHON) tests/tools/fuzz "$(or $(SECONDS),60)" "$(T)"
 
-bench: bench-model bench-matmul bench-attention bench-matrix bench-ranks bench-link bench-plan bench-meet ## every benchmark
+bench: bench-model bench-matmul bench-attention bench-matrix bench-train bench-ranks bench-link bench-plan bench-meet ## every benchmark
 bench-model: all ## prefill, decode and loading on one rank against what it could do, by TYPES and THREADS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/model.py
 bench-matmul: $(BUILD)/bench-matmul ## products alone, beside the yardsticks, by TYPES, THREADS, TOKENS and SHAPES (RxK)
@@ -293,6 +293,9 @@ bench-matrix: $(BUILD)/bench-matrix ## distributed products against OpenBLAS wit
 	256x256x100000 50000x128x128 20000x1x8192 1x20000x8192}; do \
 	OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 	mpirun -np $${RANKS:-2} --bind-to none $< $$d $$(echo $$s | tr x ' ') $${REPEATS:-9} || exit 1; done; done
+bench-train: $(BUILD)/bench-train ## steps of training by RANKS ranks (2): alone, each by itself, together; by SHAPE, VOCAB, CONTEXT, BATCH, MICRO and SHARD=1
+	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -np $${RANKS:-2} --bind-to core $< \
+	$${SHAPE:-4:512:8:4:64:1408} $${VOCAB:-4096} $${CONTEXT:-256} $${BATCH:-8} $${MICRO:-4} $${REPEATS:-9}
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)

@@ -88,7 +88,8 @@ saf_train_settings saf_train_defaults(void);
 saf_status saf_train_settings_check(const saf_train_settings *settings, int ranks);
 /* The rate of step s, counted from 1. Local. */
 double saf_train_rate(const saf_train_settings *settings, int64_t s);
-/* Bytes that rank `rank` of so many takes at most; SIZE_MAX where that overflows. Local. */
+/* Bytes that rank `rank` of so many takes at most, of a shape and settings that were checked;
+ * SIZE_MAX where that overflows. Local. */
 size_t saf_train_memory_bytes(const saf_train_shape *shape, const saf_train_settings *settings,
                               int ranks, int rank);
 

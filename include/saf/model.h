@@ -319,4 +319,25 @@ saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampl
                             const int32_t *history, int64_t n_history, uint64_t request,
                             int64_t position, saf_sampled *out, int n_top, saf_sampled *top);
 
+/* ==== writing =================================================================================*/
+
+typedef struct {
+    saf_arch arch;
+    const char *name; /* general.name */
+    int64_t layers, width, heads, kv_heads, head_width, ff_width, context;
+    double rope_base, norm_eps;
+    bool tied;              /* no output.weight */
+    const char *vocab_path; /* a GGUF file whose tokenizer keys are copied */
+    saf_dtype dtype; /* of the matrices: F32, F16, BF16 or Q8_0 (which falls back to F16 where a row
+                        is no multiple of 32); vectors are F32 */
+} saf_model_write_options;
+/* Values [at, at + n) of a tensor, row after row, asked for in the order of the file. */
+typedef saf_status (*saf_model_values)(void *ctx, const char *tensor, int64_t at, int64_t n,
+                                       float *out);
+/* A model file from values that the caller has, of a shape that is right. Local. Errors: USAGE (the
+ * type), NO_INPUT, BAD_INPUT (the vocabulary), CANNOT_CREATE, IO, FAILED (a value that is not
+ * finite), those of `values`. */
+saf_status saf_model_write(const char *path, const saf_model_write_options *options,
+                           saf_model_values values, void *ctx);
+
 #endif

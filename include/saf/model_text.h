@@ -71,15 +71,20 @@ saf_status saf_tokenizer_piece(const saf_tokenizer *t, int32_t id, bool first, b
 saf_status saf_tokenizer_decode(const saf_tokenizer *t, const int32_t *ids, int64_t n, bool special,
                                 saf_buf *out);
 
+/* Where the end of a text begins that is kept back to measure a model on: at the first line behind
+ * the first 1 - share of its bytes; len where there is none, or share is 0. */
+size_t saf_text_held_out(const char *text, size_t len, double share);
+
 /* Learns a byte-level BPE vocabulary of `size` tokens from text files and writes it as a GGUF file
  * without tensors (tokenizer model "gpt2", splitting rule "gpt-2"): the 256 bytes, then what merges
  * make, the pair that is there most often first (of equals that with the smaller ids), last the
- * token <|endoftext|>, BOS and EOS in one. Where it stands in a text, two texts meet. *tokens is
- * `size`, or less where no pair is left that is there twice.
+ * token <|endoftext|>, BOS and EOS in one. Where it stands in a text, two texts meet. `held_out` of
+ * each text's end is not looked at. *tokens is `size`, or less where no pair is left that is there
+ * twice.
  * Order   the same texts, in any order, give the same bytes
  * Errors  USAGE (size), NO_INPUT, BAD_INPUT (no UTF-8, with its byte offset), CANNOT_CREATE, IO */
 saf_status saf_vocab_make(const char *path, const char *const *texts, int64_t n_texts, int64_t size,
-                          int64_t *tokens);
+                          double held_out, int64_t *tokens);
 
 /* ==== chat ===================================================================================*/
 

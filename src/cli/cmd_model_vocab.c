@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "saf/model.h"
 
-static const char usage[] = "saf model vocab OUT.gguf --size N TEXT...";
+static const char usage[] = "saf model vocab OUT.gguf --size N [--held-out SHARE] TEXT...";
 
 static void print_help(void) {
     printf(
@@ -15,19 +15,24 @@ static void print_help(void) {
         "Learns a byte-level BPE vocabulary from text files (UTF-8) and writes it as a GGUF file\n"
         "without tensors, for `saf model make --vocab`, `saf model tokens` and jobs that train.\n"
         "  --size N  tokens in all: the 256 bytes, what merges make, and <|endoftext|>, which\n"
-        "            begins and ends texts. Fewer where no two tokens are side by side twice\n",
+        "            begins and ends texts. Fewer where no two tokens are side by side twice\n"
+        "  --held-out SHARE\n"
+        "            leaves out this share at the end of each text, as a train job with the same\n"
+        "            input.held_out does\n",
         usage);
 }
 
 /* Exit code, or -1 to go on. */
-static int read_options(int argc, char **argv, int64_t *size) {
+static int read_options(int argc, char **argv, int64_t *size, double *held_out) {
     static const struct option longs[] = {
         {"size", required_argument, NULL, 's'},
+        {"held-out", required_argument, NULL, 'o'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
     int c;
     *size = 0;
+    *held_out = 0;
     optind = 1;
     opterr = 0;
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -35,14 +40,17 @@ static int read_options(int argc, char **argv, int64_t *size) {
             print_help();
             return 0;
         }
-        if (c != 's')
+        if (c != 's' && c != 'o')
             return saf__cli_usage(usage, "unknown or incomplete option \"%s\"", argv[optind - 1]);
         char *stop;
         errno = 0;
-        long long v = strtoll(optarg, &stop, 10);
-        if (*optarg < '0' || *optarg > '9' || errno != 0 || *stop != 0)
+        bool digit = (*optarg >= '0' && *optarg <= '9') || *optarg == '.';
+        if (c == 's')
+            *size = strtoll(optarg, &stop, 10);
+        else
+            *held_out = strtod(optarg, &stop);
+        if (!digit || errno != 0 || *stop != 0 || (c == 'o' && !(*held_out <= 0.9)))
             return saf__cli_usage(usage, "\"%s\" is not understood", optarg);
-        *size = v;
     }
     if (*size == 0) return saf__cli_usage(usage, "--size is needed");
     if (optind == argc) return saf__cli_usage(usage, "the name of the file to write is missing");
@@ -55,12 +63,13 @@ int saf__cmd_model_vocab(int argc, char **argv) {
     saf_gguf *g = NULL;
     saf_tokenizer *t = NULL;
     int64_t size, tokens = 0;
-    int code = read_options(argc, argv, &size);
+    double held_out;
+    int code = read_options(argc, argv, &size, &held_out);
     if (code >= 0) return code;
     const char *path = argv[optind];
     double start = saf_clock_s();
     SAF_TRY(saf_vocab_make(path, (const char *const *)argv + optind + 1, argc - optind - 1, size,
-                           &tokens));
+                           held_out, &tokens));
     SAF_TRY(saf_gguf_open(path, &g)); /* what was written can be read */
     SAF_TRY(saf_tokenizer_new(g, &t));
     saf_log(SAF_LOG_INFO, "%s: %lld tokens, in %.1f s", path, (long long)tokens,

@@ -76,6 +76,7 @@ static saf_status check_options(const saf_model_make_options *o, saf_model_param
                             .head_width = o->head_width,
                             .ff_width = o->ff_width,
                             .context = o->context ? o->context : DEFAULT_CONTEXT,
+                            .norm_eps = arch == SAF_ARCH_LLAMA ? 1e-5f : 1e-6f,
                             .qkv_bias = arch == SAF_ARCH_QWEN2,
                             .qk_norm = arch == SAF_ARCH_QWEN3,
                             .tied = o->tied};
@@ -83,84 +84,27 @@ out:
     return st;
 }
 
-/* general.file_type as other programs number it; it only informs. */
-static uint32_t file_type(saf_dtype dtype) {
-    static const uint8_t numbers[SAF_DTYPE_COUNT] = {
-        [SAF_DTYPE_F32] = 0,   [SAF_DTYPE_F16] = 1,   [SAF_DTYPE_Q4_0] = 2,  [SAF_DTYPE_Q4_1] = 3,
-        [SAF_DTYPE_Q8_0] = 7,  [SAF_DTYPE_Q5_0] = 8,  [SAF_DTYPE_Q5_1] = 9,  [SAF_DTYPE_Q2_K] = 10,
-        [SAF_DTYPE_Q3_K] = 12, [SAF_DTYPE_Q4_K] = 14, [SAF_DTYPE_Q5_K] = 16, [SAF_DTYPE_Q6_K] = 18,
-        [SAF_DTYPE_BF16] = 32,
-    };
-    return numbers[dtype];
-}
-
 static saf_status write_general(saf_gguf_writer *w, const saf_model_make_options *o) {
-    saf_status st = SAF_OK;
     char name[160];
     snprintf(name, sizeof name, "synthetic %s %lld:%lld:%lld:%lld:%lld:%lld %s seed %llu", o->arch,
              (long long)o->layers, (long long)o->width, (long long)o->heads, (long long)o->kv_heads,
              (long long)o->head_width, (long long)o->ff_width, saf_dtype_name(o->dtype),
              (unsigned long long)o->seed);
-    SAF_TRY(saf_gguf_write_string(w, "general.architecture", o->arch));
-    SAF_TRY(saf_gguf_write_string(w, "general.type", "model"));
-    SAF_TRY(saf_gguf_write_string(w, "general.name", name));
-    SAF_TRY(saf_gguf_write_u32(w, "general.file_type", file_type(o->dtype)));
-    SAF_TRY(saf_gguf_write_u32(w, "general.quantization_version", 2));
-out:
-    return st;
-}
-
-static saf_status write_arch(saf_gguf_writer *w, const saf_model_params *p) {
-    saf_status st = SAF_OK;
-    char key[SAF__KEY_BYTES];
-    const saf__arch_keys k = {NULL, saf_arch_name(p->arch)};
-    const struct {
-        const char *suffix;
-        int64_t value;
-    } integers[] = {
-        {"block_count", p->layers},
-        {"context_length", p->context},
-        {"embedding_length", p->width},
-        {"feed_forward_length", p->ff_width},
-        {"attention.head_count", p->heads},
-        {"attention.head_count_kv", p->kv_heads},
-        {"attention.key_length", p->head_width},
-        {"attention.value_length", p->head_width},
-        {"rope.dimension_count", p->head_width},
-        {"vocab_size", p->vocab},
-    };
-    bool llama = p->arch == SAF_ARCH_LLAMA;
-    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
-        saf__arch_key(&k, integers[i].suffix, key);
-        SAF_TRY(saf_gguf_write_int(w, key, SAF_GGUF_U32, integers[i].value));
-    }
-    saf__arch_key(&k, "attention.layer_norm_rms_epsilon", key);
-    SAF_TRY(saf_gguf_write_f32(w, key, llama ? 1e-5f : 1e-6f));
-    saf__arch_key(&k, "rope.freq_base", key);
-    SAF_TRY(saf_gguf_write_f32(w, key, llama ? 10000.0f : 1000000.0f));
-out:
-    return st;
-}
-
-/* The type of a tensor with rows of this length. */
-static saf_dtype type_of(const maker *m, int64_t cols, int64_t rows) {
-    saf_dtype wanted = m->options->dtype;
-    if (rows == 0) return SAF_DTYPE_F32;
-    if (cols % saf_dtype_block(wanted) == 0) return wanted;
-    return cols % saf_dtype_block(SAF_DTYPE_Q8_0) == 0 ? SAF_DTYPE_Q8_0 : SAF_DTYPE_F16;
+    return saf__write_general(w, o->arch, name, o->dtype);
 }
 
 static saf_status declare(void *user, const char *name, int64_t cols, int64_t rows) {
     maker *m = user;
     const int64_t shape[2] = {cols, rows};
-    return saf_gguf_declare(m->w, name, type_of(m, cols, rows), rows ? 2 : 1, shape);
+    return saf_gguf_declare(m->w, name, saf__type_of(m->options->dtype, cols, rows), rows ? 2 : 1,
+                            shape);
 }
 
 static saf_status write_values(void *user, const char *name, int64_t cols, int64_t rows) {
     saf_status st = SAF_OK;
     maker *m = user;
     bool norm = strstr(name, "norm") != NULL;
-    saf__synthetic s = {.dtype = type_of(m, cols, rows),
+    saf__synthetic s = {.dtype = saf__type_of(m->options->dtype, cols, rows),
                         .mean = norm ? 1 : 0,
                         .std = rows ? 1 / sqrt((double)cols) : 0.05,
                         .seed = m->options->seed,
@@ -190,7 +134,7 @@ saf_status saf_model_make(const char *path, const saf_model_make_options *option
     SAF_TRY(saf_gguf_writer_open(path, &m.w));
     SAF_TRY(write_general(m.w, options));
     SAF_TRY(saf__make_vocab(m.w, options->vocab_path, options->vocab_size, &p.vocab));
-    SAF_TRY(write_arch(m.w, &p));
+    SAF_TRY(saf__write_arch(m.w, &p, p.arch == SAF_ARCH_LLAMA ? 10000 : 1000000));
     SAF_TRY(saf__tensors_each(&p, declare, &m));
     if (options->header_only)
         saf_gguf_writer_header_only(m.w);

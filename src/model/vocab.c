@@ -1,4 +1,5 @@
 /* saf_vocab_make: a vocabulary learnt from texts, as the tokenizer keys of a GGUF file. */
+#include <math.h>
 #include <stdio.h>
 
 #include "model/bpe.h"
@@ -16,7 +17,14 @@ typedef struct {
     int64_t n;                    /* tokens */
 } vocabulary;
 
-static saf_status count_words(const char *path, saf__pretok *rule, saf__bpe *bpe) {
+size_t saf_text_held_out(const char *text, size_t len, double share) {
+    size_t from = share > 0 ? (size_t)floor((double)len * (1 - share)) : len;
+    if (from >= len) return len;
+    const char *line = memchr(text + from, '\n', len - from);
+    return line ? (size_t)(line - text) + 1 : len;
+}
+
+static saf_status count_words(const char *path, double held_out, saf__pretok *rule, saf__bpe *bpe) {
     saf_status st = SAF_OK;
     saf_buf text = {0};
     SAF_TRY(saf_file_read(path, FILE_MAX, &text));
@@ -25,9 +33,10 @@ static saf_status count_words(const char *path, saf__pretok *rule, saf__bpe *bpe
         st = saf_fail(SAF_BAD_INPUT, "%s: byte %zu is not UTF-8", path, valid);
         goto out;
     }
-    while (from < text.len) { /* the end of a text is a token of its own */
-        const char *end = memmem(text.data + from, text.len - from, END, sizeof END - 1);
-        size_t len = end ? (size_t)(end - text.data) - from : text.len - from;
+    size_t upto = saf_text_held_out(text.data, text.len, held_out);
+    while (from < upto) { /* the end of a text is a token of its own */
+        const char *end = memmem(text.data + from, upto - from, END, sizeof END - 1);
+        size_t len = end ? (size_t)(end - text.data) - from : upto - from;
         SAF_TRY(saf__pretok_split(rule, text.data + from, len, saf__bpe_add_word, bpe));
         from += len + (end ? sizeof END - 1 : 0);
     }
@@ -36,7 +45,7 @@ out:
     return st;
 }
 
-static saf_status learn(const char *const *paths, int64_t n_paths, int64_t max,
+static saf_status learn(const char *const *paths, int64_t n_paths, double held_out, int64_t max,
                         saf__bpe_merge *merges, int64_t *made) {
     saf_status st = SAF_OK;
     saf__pretok *rule = NULL;
@@ -45,7 +54,7 @@ static saf_status learn(const char *const *paths, int64_t n_paths, int64_t max,
     if (!name) return saf_fail(SAF_DEFECT, "no splitting rule %s", RULE);
     SAF_TRY(saf__pretok_new(name->rule, &rule));
     SAF_TRY(saf__bpe_new(&bpe));
-    for (int64_t i = 0; i < n_paths; i++) SAF_TRY(count_words(paths[i], rule, bpe));
+    for (int64_t i = 0; i < n_paths; i++) SAF_TRY(count_words(paths[i], held_out, rule, bpe));
     SAF_TRY(saf__bpe_learn(bpe, max, merges, made));
 out:
     saf__bpe_free(&bpe);
@@ -136,7 +145,7 @@ out:
 }
 
 saf_status saf_vocab_make(const char *path, const char *const *texts, int64_t n_texts, int64_t size,
-                          int64_t *tokens) {
+                          double held_out, int64_t *tokens) {
     saf_status st = SAF_OK;
     saf__bpe_merge *merges = NULL;
     vocabulary v = {0};
@@ -145,7 +154,7 @@ saf_status saf_vocab_make(const char *path, const char *const *texts, int64_t n_
         return saf_fail(SAF_USAGE, "a vocabulary of %lld tokens, expected %d to %d",
                         (long long)size, SIZE_MIN, VOCAB_MAX);
     SAF_TRY(saf_alloc((size_t)(size - SIZE_MIN), sizeof *merges, &merges));
-    SAF_TRY(learn(texts, n_texts, size - SIZE_MIN, merges, &made));
+    SAF_TRY(learn(texts, n_texts, held_out, size - SIZE_MIN, merges, &made));
     SAF_TRY(fill(&v, merges, made));
     SAF_TRY(write_file(path, &v, made));
     *tokens = v.n;

@@ -11,6 +11,7 @@
 #include "saf/store_checkpoint.h"
 #include "saf/store_product.h"
 #include "saf/store_suites.h"
+#include "saf/store_training.h"
 
 enum { SAF_RESULTS_SCHEMA = 1, SAF_CALL_KINDS_MAX = 8 };
 
@@ -151,9 +152,10 @@ typedef struct {
     int64_t n_requests;
     saf_result_request *requests; /* in input order */
     int64_t n_entries;
-    saf_result_entry *timeline; /* rank by rank, as they ended; where it was recorded */
-    saf_result_bench bench;     /* bench jobs; empty elsewhere */
-    saf_result_product product; /* matmul jobs */
+    saf_result_entry *timeline;   /* rank by rank, as they ended; where it was recorded */
+    saf_result_bench bench;       /* bench jobs; empty elsewhere */
+    saf_result_product product;   /* matmul jobs */
+    saf_result_training training; /* train jobs */
 } saf_results;
 
 void saf_results_free(saf_results *r); /* the members; leaves {0} */

@@ -16,13 +16,17 @@ static void free_request(saf_result_request *q) {
     saf_free(&q->top_logprobs);
 }
 
+static void free_texts(saf_results *r, const saf__attribute *table, int n) {
+    for (int i = 0; i < n; i++)
+        if (table[i].kind == SAF__ATTRIBUTE_TEXT) saf_free((char *)r + table[i].offset);
+}
+
 void saf_results_free(saf_results *r) {
-    for (int i = 0; i < saf__n_result_attributes; i++)
-        if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
-            saf_free((char *)r + saf__result_attributes[i].offset);
-    for (int i = 0; i < saf__n_product_attributes; i++)
-        if (saf__product_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
-            saf_free((char *)r + saf__product_attributes[i].offset);
+    free_texts(r, saf__result_attributes, saf__n_result_attributes);
+    free_texts(r, saf__product_attributes, saf__n_product_attributes);
+    free_texts(r, saf__training_attributes, saf__n_training_attributes);
+    saf_free(&r->training.curve);
+    saf_free(&r->training.evaluations);
     saf_free(&r->product.shares);
     saf_free(&r->plan.rates);
     saf_free(&r->plan.ranks);
@@ -297,6 +301,8 @@ saf_status saf_results_read(const char *path, saf_results *out) {
     SAF_TRY(check_schema(&f));
     SAF_TRY(read_attributes(&f, saf__result_attributes, saf__n_result_attributes, &r));
     SAF_TRY(read_product(&f, &r));
+    SAF_TRY(read_attributes(&f, saf__training_attributes, saf__n_training_attributes, &r));
+    SAF_TRY(saf__training_read(&f, &r.training));
     SAF_TRY(read_plan(&f, &r));
     SAF_TRY(saf__identity_read(&f, &r.identity));
     SAF_TRY(read_ranks(&f, &r));

@@ -100,6 +100,10 @@ static saf_status write_attributes(const saf__h5 *f, const saf_results *r) {
         SAF_TRY(write_table(f, r, saf__product_attributes, saf__n_product_attributes));
         return SAF_OK;
     }
+    if (r->training.there) {
+        SAF_TRY(write_table(f, r, saf__training_attributes, saf__n_training_attributes));
+        return SAF_OK;
+    }
     if (r->plan.rates) SAF_TRY(write_table(f, r, saf__plan_attributes, saf__n_plan_attributes));
     double prompt = (double)r->prompt_tokens, completion = (double)r->completion_tokens;
     if (r->run_s > 0) {
@@ -153,6 +157,7 @@ static int64_t least_bytes(const saf_results_writer *w, const saf_results *r) {
     n += r->n_entries * (int64_t)sizeof *r->timeline;
     n += r->plan.n_ranks * (int64_t)sizeof *r->plan.ranks;
     n += saf__bench_bytes(&r->bench);
+    n += saf__training_bytes(&r->training);
     for (int i = 0; i < saf__n_result_attributes; i++) {
         const char *text = NULL;
         if (saf__result_attributes[i].kind == SAF__ATTRIBUTE_TEXT)
@@ -205,6 +210,7 @@ static saf_status verify(const saf_results_writer *w, const saf_results *r) {
     SAF_TRY(saf__results_tokens_hash(&back, after));
     bool same = back.n_ranks == r->n_ranks && strcmp(before, after) == 0 &&
                 back.n_entries == r->n_entries && saf__bench_alike(&back.bench, &r->bench) &&
+                saf__training_alike(&back.training, &r->training) &&
                 back.identity.n == r->identity.n;
     if (w->rows > 0) SAF_TRY(logits_complete(w, &complete));
     if (w->product_begun)
@@ -227,6 +233,7 @@ static saf_status write_all(saf_results_writer *w, const saf_results *r) {
     SAF_TRY(write_attributes(f, r));
     if (r->product.there)
         SAF_TRY(saf__table_write(f, &saf__shares_table, r->product.shares, r->product.n_shares));
+    SAF_TRY(saf__training_write(f, &r->training));
     SAF_TRY(saf__identity_write(f, &r->identity));
     SAF_TRY(saf__table_write(f, &saf__ranks_table, r->ranks, r->n_ranks));
     SAF_TRY(write_calls(f, r));

@@ -23,6 +23,10 @@ extern const saf__table saf__plan_table;
 /* Of jobs that multiplied matrices; the last one is there if any is. */
 extern const saf__attribute saf__product_attributes[];
 extern const int saf__n_product_attributes;
+/* Of jobs that trained; the last one is there if any is. */
+extern const saf__attribute saf__training_attributes[];
+extern const int saf__n_training_attributes;
+extern const saf__table saf__curve_table, saf__evaluations_table;
 
 /* A row of /calls: one kind of one rank. */
 typedef struct {
@@ -46,6 +50,11 @@ extern const saf__h5_label saf__logits;
 /* /timeline, where r has one; the reader has read /ranks before. */
 saf_status saf__timeline_write(const saf__h5 *f, const saf_results *r);
 saf_status saf__timeline_read(const saf__h5 *f, saf_results *r);
+/* results_training.c: /steps and /evaluations; the reader has read the attributes before. */
+saf_status saf__training_write(const saf__h5 *f, const saf_result_training *t);
+saf_status saf__training_read(const saf__h5 *f, saf_result_training *t);
+int64_t saf__training_bytes(const saf_result_training *t);
+bool saf__training_alike(const saf_result_training *a, const saf_result_training *b);
 /* /bench: what bench jobs have. */
 saf_status saf__bench_write(const saf__h5 *f, const saf_result_bench *b);
 saf_status saf__bench_read(const saf__h5 *f, saf_result_bench *b);

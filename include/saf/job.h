@@ -18,6 +18,7 @@ typedef enum {
     SAF_JOB_SCORE,
     SAF_JOB_BENCH,
     SAF_JOB_MATMUL,
+    SAF_JOB_TRAIN,
     SAF_JOB_KINDS
 } saf_job_kind;
 const char *saf_job_kind_name(saf_job_kind kind);
@@ -57,6 +58,9 @@ typedef struct {
     } layout;
     struct {
         char *prompts, *texts, *tokens, *prompt; /* exactly one; `prompt` is a text itself */
+        char **text, **held_out_text; /* train: files, n_text and n_held_out_text of them */
+        int32_t n_text, n_held_out_text;
+        double held_out; /* the end of each text that is kept back; 0 to 1 */
         bool special;
         int32_t shard, shards; /* the shard-th run of requests of `shards`; 0 of 0: all */
     } input;
@@ -93,6 +97,15 @@ typedef struct {
         uint64_t seed;
     } matmul;
     struct {
+        int32_t arch; /* 0 llama, 1 qwen3 */
+        char *shape;  /* as saf_model_shape_read takes it */
+        char *vocab;  /* a GGUF file */
+        bool tied, shard;
+        int32_t steps, batch, micro_batches, context, warmup, evaluate_every, stop_after;
+        double learning_rate, floor, decay, clip, beta1, beta2, epsilon, rope_base, norm_eps;
+        uint64_t seed;
+    } train;
+    struct {
         int32_t memory_mib; /* of a rank's matrices; 0: saf chooses */
         int32_t context, sequences, micro_batch, chunk, watchdog_seconds;
         bool trace;       /* the ranks' timelines go to the results */
@@ -107,6 +120,8 @@ typedef struct {
         char *file;
         char *product; /* FILE.h5:/DATASET; NULL: /C of the results */
         bool store;    /* the product is kept */
+        char *model;   /* that was trained: a GGUF file */
+        int32_t type;  /* of its matrices: a place in the field's list, see saf_job_model_type */
     } output;
 } saf_job;
 
@@ -117,6 +132,8 @@ saf_status saf_job_read(const char *path, int n_overrides, const char *const *ov
 void saf_job_free(saf_job *job);
 /* Type of the matrices of the model that a bench job makes. */
 saf_dtype saf_job_made_type(const saf_job *job);
+/* Type of the matrices of the model that a train job writes. */
+saf_dtype saf_job_model_type(const saf_job *job);
 /* `saf help KIND`: every key with type, default, unit, range and meaning. `markdown`: as the rows
  * of doc/job-file.md. */
 void saf_job_help(saf_job_kind kind, bool markdown, FILE *out);

@@ -25,7 +25,7 @@ static void print_help(void) {
     printf("usage: %s\n\n", usage);
     printf("Runs a job: alone on one rank, under mpirun on as many as it starts.\n\n");
     printf("  KEY=VALUE   takes the place of a key of the job file: generate.max_tokens=64;\n");
-    printf("              `saf help generate`, score, bench and matmul list the keys\n");
+    printf("              `saf help generate`, score, bench, matmul and train list the keys\n");
     printf("  --fresh     start over, whatever earlier runs left\n");
     printf("  --dry-run   check everything, print what each rank would hold, compute nothing\n");
     printf("  --quiet     only warnings and errors\n\n");

@@ -200,6 +200,9 @@ static void print_resumable(const status *s) {
         printf("  %s job, product %d of a chain is %.1f %% done\n", h->kind, s->step, share);
     else if (strcmp(h->kind, "matmul") == 0)
         printf("  %s job, %.1f %% done\n", h->kind, share);
+    else if (strcmp(h->kind, "train") == 0)
+        printf("  %s job, %lld of %lld steps done, %lld tokens\n", h->kind, (long long)h->done,
+               (long long)h->total, (long long)h->tokens);
     else
         printf("  %s job, %lld of %lld requests done, %lld tokens\n", h->kind, (long long)h->done,
                (long long)h->total, (long long)h->tokens);

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 
 /* In order of saf_job_kind, saf_kv_type and saf_arch. */
-static const char *const kind_names[] = {"generate", "score", "bench", "matmul", NULL};
+static const char *const kind_names[] = {"generate", "score", "bench", "matmul", "train", NULL};
 static const char *const kv_types[] = {"f16", "f32", "q8_0", NULL};
 static const char *const archs[] = {"llama", "qwen2", "qwen3", NULL};
+static const char *const train_archs[] = {"llama", "qwen3", NULL};
+static const char *const written_types[] = {"f32", "f16", "bf16", "q8_0", NULL};
 static const char *const matrix_types[] = {"f32", "f64", NULL};
 static const char *const made_types[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
                                          "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", NULL};
@@ -21,8 +23,9 @@ enum {
     BENCH = SAF__FOR_BENCH,
     MATMUL = SAF__FOR_MATMUL,
     MODELS = BOTH | BENCH,
-    LONG = BOTH | MATMUL, /* may be stopped, and go on */
-    ALL = MODELS | MATMUL
+    TRAIN = SAF__FOR_TRAIN,
+    LONG = BOTH | MATMUL | TRAIN, /* may be stopped, and go on */
+    ALL = MODELS | MATMUL | TRAIN
 };
 
 #define AT(member) .offset = offsetof(saf_job, member)
@@ -63,7 +66,7 @@ const saf__field saf__fields[] = {
     {"layout.stages", BOTH, .type = SAF__FIELD_INTS, .min = 1, .max = INT32_MAX,
      LIST_AT(layout.stages, layout.n_stages), .max_count = SAF_MAX_STAGES, .initial = "[]", .unit = "layers",
      .help = "layers of each stage, from the first; their sum is the model's layers; []: saf cuts by what they cost"},
-    {"layout.share", LONG, .type = SAF__FIELD_FLOATS, .min = 0.001, .max = 1e9,
+    {"layout.share", BOTH | MATMUL, .type = SAF__FIELD_FLOATS, .min = 0.001, .max = 1e9,
      LIST_AT(layout.share, layout.n_share), .max_count = SAF_MAX_SHARES, .initial = "[]",
      .help = "what each host, in the order of their first ranks, can hold or do against the others (memory or speed), shared by its ranks; or what each rank can; []: all alike"},
     {"layout.threads", ALL, INT(0, 1024), AT(layout.threads), .initial = "0", .unit = "threads",
@@ -75,7 +78,13 @@ const saf__field saf__fields[] = {
     {"input.tokens", BOTH, STRING, AT(input.tokens), .input = true,
      .help = "token ids: a file with one sequence a line, decimal, separated by spaces"},
     {"input.prompt", GENERATE, STRING, AT(input.prompt), .input = true, .help = "one prompt, the text itself"},
-    {"input.special", BOTH, SAME, BOOL, AT(input.special),
+    {"input.text", TRAIN, .type = SAF__FIELD_STRINGS, LIST_AT(input.text, input.n_text), .max_count = SAF__TEXTS_MOST,
+     .required = true, .help = "files of text to learn from (UTF-8), each a text of its own; only rank 0 reads them"},
+    {"input.held_out", TRAIN, SAME, FLOAT(0, 0.9), AT(input.held_out), .initial = "0.05",
+     .help = "share at the end of each text, from a line on, that is not learnt from: the loss is measured there; 0: none"},
+    {"input.held_out_text", TRAIN, .type = SAF__FIELD_STRINGS, LIST_AT(input.held_out_text, input.n_held_out_text),
+     .max_count = SAF__TEXTS_MOST, .initial = "[]", .help = "files of text to measure the loss on, in place of a share of the others"},
+    {"input.special", BOTH | TRAIN, SAME, BOOL, AT(input.special),
      .help = "special tokens written in raw texts count as such; otherwise they are plain text"},
     {"input.shards", BOTH, SAME, INT(1, 1 << 16), AT(input.shards), .initial = "1", .unit = "jobs",
      .help = "so many jobs share the requests, each a run of them, as even as can be"},
@@ -163,6 +172,47 @@ const saf__field saf__fields[] = {
      .help = "number type of matrices that are made"},
     {"matmul.seed", MATMUL, SAME, .type = SAF__FIELD_INT64, .min = 0, .max = 9223372036854775807.0,
      AT(matmul.seed), .initial = "1", .help = "key of the random numbers of matrices that are made, even from -1 to 1"},
+    {"train.shape", TRAIN, SAME, STRING, AT(train.shape), .required = true,
+     .help = "layers:width:heads:kv_heads:head_width:feed_forward of the model"},
+    {"train.vocab", TRAIN, STRING, AT(train.vocab), .required = true,
+     .help = "its tokenizer: a GGUF file, of `saf model vocab` say; only rank 0 needs it"},
+    {"train.arch", TRAIN, SAME, .type = SAF__FIELD_ENUM, AT(train.arch), .choices = train_archs, .initial = "llama",
+     .help = "its architecture"},
+    {"train.tied", TRAIN, SAME, BOOL, AT(train.tied), .help = "the embedding is the output head as well"},
+    {"train.context", TRAIN, SAME, INT(2, 1 << 20), AT(train.context), .initial = "256", .unit = "tokens",
+     .help = "length of the sequences that it learns from, and its context"},
+    {"train.rope_base", TRAIN, SAME, FLOAT(1, 1e12), AT(train.rope_base), .initial = "10000.0",
+     .help = "base of the rotary frequencies"},
+    {"train.norm_eps", TRAIN, SAME, FLOAT(0, 1), AT(train.norm_eps), .above_min = true, .initial = "0.00001",
+     .help = "epsilon of the norms"},
+    {"train.steps", TRAIN, SAME, INT(1, 1 << 30), AT(train.steps), .initial = "1000", .unit = "steps",
+     .help = "updates of the model"},
+    {"train.batch", TRAIN, SAME, INT(1, 1 << 20), AT(train.batch), .initial = "32", .unit = "sequences",
+     .help = "sequences of a step, of all ranks together; a multiple of train.micro_batches"},
+    {"train.micro_batches", TRAIN, SAME, INT(1, 1 << 16), AT(train.micro_batches), .initial = "8",
+     .help = "pieces that a step is worked out in, a power of two: as many ranks can take part, and more use less memory; the same number gives the same bits on any ranks"},
+    {"train.learning_rate", TRAIN, SAME, FLOAT(0, 10), AT(train.learning_rate), .initial = "0.001",
+     .help = "of AdamW, after the warm-up"},
+    {"train.warmup", TRAIN, SAME, INT(0, 1 << 30), AT(train.warmup), .initial = "100", .unit = "steps",
+     .help = "steps until the rate has grown to that, evenly; then it falls by half a cosine wave"},
+    {"train.floor", TRAIN, SAME, FLOAT(0, 1), AT(train.floor), .initial = "0.1",
+     .help = "share of the rate that is left in the last step"},
+    {"train.decay", TRAIN, SAME, FLOAT(0, 10), AT(train.decay), .initial = "0.1",
+     .help = "weight decay, of matrices but the token embedding"},
+    {"train.clip", TRAIN, SAME, FLOAT(0, 1e9), AT(train.clip), .initial = "1.0",
+     .help = "longest gradient: a longer one is shortened to that; 0: off"},
+    {"train.beta1", TRAIN, SAME, FLOAT(0, 0.999999), AT(train.beta1), .initial = "0.9", .help = "of AdamW: how much the mean of gradients remembers"},
+    {"train.beta2", TRAIN, SAME, FLOAT(0, 0.999999), AT(train.beta2), .initial = "0.95", .help = "the same of their squares"},
+    {"train.epsilon", TRAIN, SAME, FLOAT(0, 1), AT(train.epsilon), .above_min = true, .initial = "0.00000001",
+     .help = "what is added to the root of that"},
+    {"train.seed", TRAIN, SAME, .type = SAF__FIELD_INT64, .min = 0, .max = 9223372036854775807.0,
+     AT(train.seed), .initial = "1", .help = "key of the random numbers: of the first weights and the order of the text"},
+    {"train.evaluate_every", TRAIN, SAME, INT(0, 1 << 30), AT(train.evaluate_every), .initial = "100", .unit = "steps",
+     .help = "how often the loss is measured on the held-out text; 0: only at the end"},
+    {"train.shard", TRAIN, BOOL, AT(train.shard),
+     .help = "each rank keeps a part of the optimizer's state, in place of all of it; the same bits"},
+    {"train.stop_after", TRAIN, INT(0, 1 << 30), AT(train.stop_after), .initial = "0", .unit = "steps",
+     .help = "the job stops after this step with a checkpoint and exit code 75; 0: it does not"},
     {"run.memory_mib", MATMUL, INT(0, 1 << 24), AT(run.memory_mib), .initial = "0", .unit = "MiB",
      .help = "memory that the process of each rank may take (doc/matrix.md); what does not fit is read or received again, piece by piece; 0: half of what its host has for it"},
     {"run.context", BOTH, SAME, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
@@ -191,6 +241,10 @@ const saf__field saf__fields[] = {
      .help = "the product is kept; otherwise its checksum and how it was reached are all that is"},
     {"output.product", MATMUL, SAME, STRING, AT(output.product), .absent = "/C of the results file",
      .help = "a file of its own for the product: FILE.h5:/DATASET"},
+    {"output.model", TRAIN, STRING, AT(output.model), .absent = "output.file with .gguf for .h5",
+     .help = "the model, a GGUF file"},
+    {"output.type", TRAIN, SAME, .type = SAF__FIELD_ENUM, AT(output.type), .choices = written_types, .initial = "f32",
+     .help = "number type of its matrices"},
 };
 /* clang-format on */
 _Static_assert(sizeof saf__fields / sizeof saf__fields[0] <= SAF__FIELDS_MAX, "raise the limit");
@@ -228,6 +282,12 @@ const char *saf__suite_name(saf__suite_kind kind) {
 saf_dtype saf_job_made_type(const saf_job *job) {
     saf_dtype type = SAF_DTYPE_Q8_0;
     (void)saf_dtype_from_name(made_types[job->model.type], &type);
+    return type;
+}
+
+saf_dtype saf_job_model_type(const saf_job *job) {
+    saf_dtype type = SAF_DTYPE_F32;
+    (void)saf_dtype_from_name(written_types[job->output.type], &type);
     return type;
 }
 

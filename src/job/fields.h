@@ -40,10 +40,12 @@ enum {
     SAF__FOR_GENERATE = 1 << SAF_JOB_GENERATE,
     SAF__FOR_SCORE = 1 << SAF_JOB_SCORE,
     SAF__FOR_BENCH = 1 << SAF_JOB_BENCH,
-    SAF__FOR_MATMUL = 1 << SAF_JOB_MATMUL
+    SAF__FOR_MATMUL = 1 << SAF_JOB_MATMUL,
+    SAF__FOR_TRAIN = 1 << SAF_JOB_TRAIN
 };
 
-enum { SAF__CHAIN_MOST = 64 }; /* matrices of matmul.chain */
+enum { SAF__CHAIN_MOST = 64 };   /* matrices of matmul.chain */
+enum { SAF__TEXTS_MOST = 4096 }; /* files of input.text */
 
 typedef struct {
     const char *key; /* full path, a group and a name; "job" alone has no group */
@@ -68,7 +70,7 @@ static inline bool saf__field_is_list(const saf__field *f) {
            f->type == SAF__FIELD_FLOATS;
 }
 
-enum { SAF__FIELDS_MAX = 96 };
+enum { SAF__FIELDS_MAX = 128 };
 extern const saf__field saf__fields[];
 extern const int saf__field_count;
 
@@ -117,5 +119,11 @@ saf_status saf__field_range(const saf__field *f, saf_buf *out);
  * value came from. Errors: USAGE. */
 saf_status saf__matmul_keys_check(const saf_job *job, const saf__where *given,
                                   const saf__where *whole);
+
+/* ---- train/keys.c ---- */
+
+/* The shape, and numbers that must fit each other. Likewise. */
+saf_status saf__train_keys_check(const saf_job *job, const saf__where *given,
+                                 const saf__where *whole);
 
 #endif

@@ -8,6 +8,7 @@ static const char *const kind_help[SAF_JOB_KINDS] = {
     [SAF_JOB_SCORE] = "log-likelihood and perplexity of given texts",
     [SAF_JOB_BENCH] = "what the ranks, their hosts and the network can do",
     [SAF_JOB_MATMUL] = "C = alpha op(A) op(B) + beta C of matrices larger than a rank's memory",
+    [SAF_JOB_TRAIN] = "a small model learnt from texts, its batches shared by the ranks",
 };
 
 static const char *default_of(const saf__field *f) {

@@ -123,7 +123,8 @@ static saf_status find_kind(reader *r, int n, const char *const *words) {
         found = true;
     }
     if (!found)
-        st = saf__fail_at(&r->whole, "job", "missing, expected generate, score, bench or matmul");
+        st = saf__fail_at(&r->whole, "job",
+                          "missing, expected generate, score, bench, matmul or train");
 out:
     return st;
 }
@@ -182,6 +183,20 @@ static saf_status default_output(saf_job *job) {
     size_t n = dot && dot > name ? (size_t)(dot - name) : strlen(name);
     SAF_TRY(saf_buf_printf(&path, "results/%.*s.h5", (int)n, name));
     st = saf_strdup(path.data, &job->output.file);
+out:
+    saf_buf_free(&path);
+    return st;
+}
+
+/* DIR/NAME.gguf for results DIR/NAME.h5. */
+static saf_status default_model(saf_job *job) {
+    saf_status st = SAF_OK;
+    saf_buf path = {0};
+    const char *file = job->output.file;
+    size_t n = strlen(file);
+    if (n > 3 && strcmp(file + n - 3, ".h5") == 0) n -= 3;
+    SAF_TRY(saf_buf_printf(&path, "%.*s.gguf", (int)n, file));
+    st = saf_strdup(path.data, &job->output.model);
 out:
     saf_buf_free(&path);
     return st;
@@ -277,6 +292,7 @@ static saf_status check_whole(reader *r) {
     SAF_TRY(check_inputs(r));
     if (job->kind == SAF_JOB_BENCH) SAF_TRY(check_bench(r));
     if (job->kind == SAF_JOB_MATMUL) SAF_TRY(saf__matmul_keys_check(job, r->given, &r->whole));
+    if (job->kind == SAF_JOB_TRAIN) SAF_TRY(saf__train_keys_check(job, r->given, &r->whole));
     if (job->layout.n_stages > 0 && job->layout.pipeline > 0 &&
         job->layout.n_stages != job->layout.pipeline) {
         const saf__field *f = saf__field_find(job->kind, "layout.stages");
@@ -291,7 +307,8 @@ static saf_status check_whole(reader *r) {
                             job->input.shard);
     }
     SAF_TRY(check_time_limit(r));
-    if (!job->output.file) st = default_output(r->job);
+    if (!job->output.file) SAF_TRY(default_output(r->job));
+    if (job->kind == SAF_JOB_TRAIN && !job->output.model) st = default_model(r->job);
 out:
     return st;
 }

@@ -8,6 +8,7 @@
 #include "job/matmul/matmul.h"
 #include "job/saver.h"
 #include "job/state.h"
+#include "job/train/train.h"
 #include "saf/core_signals.h"
 
 /* mpirun gives its ranks a pipe and passes on what they say: then its own standard error counts. */
@@ -169,8 +170,9 @@ saf_status saf_job_run(saf_comm *world, const saf_job *job, const saf_run_option
     int32_t kind = job->kind; /* rank 0's */
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &kind, 1);
     SAF_TRY(saf_comm_bcast(world, 0, &t));
-    st = kind == SAF_JOB_MATMUL ? saf__matmul_run(world, job, options)
-                                : run_model(world, job, options);
+    st = kind == SAF_JOB_MATMUL  ? saf__matmul_run(world, job, options)
+         : kind == SAF_JOB_TRAIN ? saf__train_run(world, job, options)
+                                 : run_model(world, job, options);
 out:
     return st;
 }

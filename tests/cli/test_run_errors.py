@@ -43,7 +43,7 @@ def run_errors(folder):
     wrong("an unknown short option", 2, ['"-x"'], "run", "-x", good)
     wrong("an option with a value that takes none", 2, ['"--quiet=1"'], "run", good, "--quiet=1")
     wrong("an unknown command", 2, ['"walk"'], "walk")
-    wrong("an unknown kind of job for help", 2, ['"train"'], "help", "train")
+    wrong("an unknown kind of job for help", 2, ['"serve"'], "help", "serve")
     wrong("a missing model", 66, ["/no/such/model.gguf"], "run", good, "output.file=" + folder + "/x.h5")
     wrong("a missing model on 2 ranks", 66, ["/no/such/model.gguf"], "run", good,
           "output.file=" + folder + "/x.h5", ranks=2)
@@ -68,9 +68,9 @@ def help_pages():
     tap.ok(p.returncode == 0 and "generate" in p.stdout and "score" in p.stdout, "saf help")
     with open(os.path.join(ROOT, "doc", "job-file.md"), encoding="utf-8") as f:
         page = f.read()
-    for kind in "generate", "score", "bench", "matmul":
+    for kind in "generate", "score", "bench", "matmul", "train":
         p = saf("help", kind)
-        key = "matmul.a" if kind == "matmul" else "model.path"
+        key = {"matmul": "matmul.a", "train": "train.vocab"}.get(kind, "model.path")
         tap.ok(p.returncode == 0 and f"\n  {key}\n" in p.stdout, f"saf help {kind}", p.stdout)
         tap.ok(all(len(line) <= 90 for line in p.stdout.splitlines()), f"saf help {kind} is narrow")
         p = saf("help", kind, "--markdown")

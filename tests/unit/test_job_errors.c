@@ -49,7 +49,7 @@ static const bad_case cases[] = {
     {"job = \"gen\xFF\";", {0}, {":1: ", "UTF-8"}},
     /* kind and required keys */
     {"", {0}, {"job: ", "missing", "generate", "score"}},
-    {"job = \"train\";", {0}, {":1: job", "generate, score", "\"train\""}},
+    {"job = \"serve\";", {0}, {":1: job", "generate, score", "\"serve\""}},
     {"job = 1;", {0}, {":1: job", "generate, score", "got 1"}},
     {"job = \"generate\";\ninput: { prompt = \"x\"; };", {0}, {"model.path", "missing", "GGUF"}},
     {HEAD, {0}, {"input", "missing", "input.prompts, input.tokens, input.prompt"}},

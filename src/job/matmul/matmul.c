@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "job/saver.h"
+#include "job/share.h"
 #include "saf/core_signals.h"
 
 /* How often ranks agree whether to stop or to write a checkpoint: the steps between take so long.
@@ -67,9 +68,7 @@ out:
 }
 
 saf_status saf__matmul_alone(const saf__matmul *x, saf_status st) {
-    if (st == SAF_OK || x->ranks == 1) return st;
-    saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
-    saf_comm_abort(x->world, saf_status_exit_code(st));
+    return saf__job_alone(x->world, st);
 }
 
 /* Between steps; *steps: how many until the next time. */

@@ -4,26 +4,15 @@
 #include <sys/stat.h>
 
 #include "job/matmul/matmul.h"
+#include "job/share.h"
 #include "saf/core_blas.h"
 
 /* ---- the job ---- */
 
-static saf_status share_job(saf__matmul *x, const saf_job *job) {
-    saf_status st = SAF_OK;
-    saf_buf text = {0};
+static saf_status share_job(saf__matmul *x) {
     x->dry_run = x->options->dry_run;
-    if (x->rank == 0) st = saf_buf_append(&text, job->text, strlen(job->text));
-    SAF_TRY(saf_comm_agree(x->world, st));
-    SAF_TRY(saf_comm_bcast_buf(x->world, 0, &text));
-    saf_tensor t = saf_tensor_1d(SAF_DTYPE_I32, &x->dry_run, 1);
-    SAF_TRY(saf_comm_bcast(x->world, 0, &t));
-    if (x->rank != 0) {
-        st = saf__job_of_text(text.data, "rank 0's job", &x->given_job);
-        x->job = &x->given_job;
-    }
-    SAF_TRY(saf_comm_agree(x->world, st));
-out:
-    saf_buf_free(&text);
+    saf_status st = saf__job_share(x->world, x->job, &x->given_job, &x->dry_run);
+    if (x->rank != 0) x->job = &x->given_job;
     return st;
 }
 
@@ -272,7 +261,7 @@ out:
 saf_status saf__matmul_open(saf__matmul *x) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("opening");
-    SAF_TRY(share_job(x, x->job));
+    SAF_TRY(share_job(x));
     SAF_TRY(saf_comm_watch(x->world, x->job->run.watchdog_seconds));
     SAF_TRY(check_cores(x));
     SAF_TRY(share_hosts(x));

@@ -1,0 +1,209 @@
+/* Texts to learn from, and those held out, as tokens. */
+#include "job/train/train.h"
+
+enum { TEXT_MAX = 1 << 30 };
+
+typedef struct {
+    saf_gguf *gguf;
+    saf_tokenizer *tokenizer;
+    int32_t *bytes; /* [V] that each token stands for */
+    saf_sha256 *sha;
+} reader;
+
+/* ---- reading, rank 0 ---- */
+
+/* What makes it another vocabulary: its tokenizer's ways with a text show in the tokens. */
+static saf_status hash_vocab(const reader *r, char hex[65]) {
+    saf_status st = SAF_OK;
+    saf_sha256 *sha = NULL;
+    saf_buf piece = {0};
+    uint8_t digest[32];
+    SAF_TRY(saf_sha256_new(&sha));
+    for (int32_t id = 0; id < saf_tokenizer_vocab(r->tokenizer); id++) {
+        saf_buf_clear(&piece);
+        SAF_TRY(saf_tokenizer_piece(r->tokenizer, id, false, true, &piece));
+        SAF_TRY(saf_sha256_add_prefixed(sha, piece.data ? piece.data : "", piece.len));
+    }
+    SAF_TRY(saf_sha256_final(sha, digest));
+    saf_hex(digest, sizeof digest, hex);
+out:
+    saf_buf_free(&piece);
+    saf_sha256_free(&sha);
+    return st;
+}
+
+static saf_status open_vocab(saf__training *x, reader *r) {
+    saf_status st = SAF_OK;
+    saf_buf piece = {0};
+    SAF_TRY(saf_gguf_open(x->job->train.vocab, &r->gguf));
+    SAF_TRY(saf_tokenizer_new(r->gguf, &r->tokenizer));
+    int32_t n = saf_tokenizer_vocab(r->tokenizer);
+    SAF_TRY(saf_alloc((size_t)n, sizeof *r->bytes, &r->bytes));
+    for (int32_t id = 0; id < n; id++) {
+        saf_buf_clear(&piece);
+        SAF_TRY(saf_tokenizer_piece(r->tokenizer, id, false, false, &piece));
+        r->bytes[id] = (int32_t)piece.len;
+    }
+    x->shape.vocab = n;
+    x->texts.bos = saf_tokenizer_adds_bos(r->tokenizer) ? saf_tokenizer_bos(r->tokenizer) : -1;
+    st = hash_vocab(r, x->vocab_sha256);
+out:
+    saf_buf_free(&piece);
+    return st;
+}
+
+/* A text and its end. */
+static saf_status add_text(const saf__training *x, reader *r, const char *text, size_t len,
+                           saf_buf *out) {
+    saf_status st = SAF_OK;
+    saf_ids ids = {0};
+    int32_t end = saf_tokenizer_eos(r->tokenizer);
+    if (len == 0) return SAF_OK;
+    SAF_TRY(saf_sha256_add_prefixed(r->sha, text, len));
+    SAF_TRY(saf_tokenizer_encode(r->tokenizer, text, len, false, x->job->input.special, &ids));
+    if (end >= 0) SAF_TRY(saf_ids_append(&ids, end));
+    SAF_TRY(saf_buf_append(out, ids.data, (size_t)ids.len * sizeof *ids.data));
+out:
+    saf_ids_free(&ids);
+    return st;
+}
+
+static saf_status add_file(saf__training *x, reader *r, const char *path, double share,
+                           saf_buf *learn, saf_buf *held) {
+    saf_status st = SAF_OK;
+    saf_buf text = {0};
+    SAF_TRY(saf_file_read(path, TEXT_MAX, &text));
+    size_t valid = saf_utf8_valid_prefix(text.data, text.len);
+    if (valid != text.len) {
+        st = saf_fail(SAF_BAD_INPUT, "%s: byte %zu is not UTF-8", path, valid);
+        goto out;
+    }
+    size_t cut = saf_text_held_out(text.data, text.len, share);
+    SAF_TRY(add_text(x, r, text.data, cut, learn));
+    SAF_TRY(saf_sha256_add_prefixed(r->sha, "", 0));
+    SAF_TRY(add_text(x, r, text.data + cut, text.len - cut, held));
+out:
+    saf_buf_free(&text);
+    return st;
+}
+
+static int64_t count_bytes(const reader *r, const saf_buf *ids, int64_t from) {
+    const int32_t *id = (const int32_t *)(const void *)ids->data;
+    int64_t sum = 0, n = (int64_t)(ids->len / sizeof *id);
+    for (int64_t i = from; i < n; i++) sum += r->bytes[id[i]];
+    return sum;
+}
+
+static saf_status check_lengths(const saf__training *x) {
+    const saf__texts *t = &x->texts;
+    int64_t need = t->context + (t->bos < 0);
+    if (t->n_learn < need)
+        return saf_fail(SAF_BAD_INPUT,
+                        "%lld tokens of text to learn from, fewer than a sequence takes: %lld "
+                        "(train.context)",
+                        (long long)t->n_learn, (long long)need);
+    if (t->n_held == 0 && (x->job->input.n_held_out_text > 0 || x->job->input.held_out > 0))
+        return saf_fail(SAF_BAD_INPUT,
+                        "no text is left to be held out: the texts are too short or have no lines; "
+                        "input.held_out = 0 does without");
+    return SAF_OK;
+}
+
+saf_status saf__texts_read(saf__training *x) {
+    saf_status st = SAF_OK;
+    saf__texts *t = &x->texts;
+    const saf_job *job = x->job;
+    reader r = {0};
+    uint8_t digest[32];
+    double share = job->input.n_held_out_text > 0 ? 0 : job->input.held_out;
+    SAF_TRY(open_vocab(x, &r));
+    SAF_TRY(saf_sha256_new(&r.sha));
+    for (int32_t i = 0; i < job->input.n_text; i++)
+        SAF_TRY(add_file(x, &r, job->input.text[i], share, &t->learn, &t->held));
+    for (int32_t i = 0; i < job->input.n_held_out_text; i++)
+        SAF_TRY(add_file(x, &r, job->input.held_out_text[i], 0, &t->held, NULL));
+    SAF_TRY(saf_sha256_final(r.sha, digest));
+    saf_hex(digest, sizeof digest, x->texts_sha256);
+    t->n_learn = (int64_t)(t->learn.len / sizeof(int32_t));
+    t->n_held = (int64_t)(t->held.len / sizeof(int32_t));
+    t->bytes = count_bytes(&r, &t->learn, 0);
+    t->held_bytes = count_bytes(&r, &t->held, t->bos < 0);
+    st = check_lengths(x);
+out:
+    saf_sha256_free(&r.sha);
+    saf_free(&r.bytes);
+    saf_tokenizer_free(&r.tokenizer);
+    saf_gguf_close(&r.gguf);
+    return st;
+}
+
+/* ---- on every rank ---- */
+
+saf_status saf__texts_share(saf__training *x) {
+    saf_status st = SAF_OK;
+    saf__texts *t = &x->texts;
+    int64_t words[] = {t->n_learn, t->n_held, t->bytes, t->held_bytes, t->bos, x->shape.vocab};
+    saf_tensor w = saf_tensor_1d(SAF_DTYPE_I64, words, sizeof words / sizeof *words);
+    SAF_TRY(saf_comm_bcast(x->world, 0, &w));
+    t->n_learn = words[0];
+    t->n_held = words[1];
+    t->bytes = words[2];
+    t->held_bytes = words[3];
+    t->bos = (int32_t)words[4];
+    x->shape.vocab = words[5];
+    SAF_TRY(saf_comm_bcast_buf(x->world, 0, &t->learn));
+    SAF_TRY(saf_comm_bcast_buf(x->world, 0, &t->held));
+out:
+    return st;
+}
+
+void saf__texts_free(saf__texts *t) {
+    saf_buf_free(&t->learn);
+    saf_buf_free(&t->held);
+}
+
+/* ids[context + 1] from place `at` on, of which n tokens are there to be foretold. */
+static void take(const saf__texts *t, const saf_buf *from, int64_t at, int64_t n, int32_t *ids) {
+    const int32_t *all = (const int32_t *)(const void *)from->data;
+    bool with_bos = t->bos >= 0;
+    memset(ids, 0, (size_t)(t->context + 1) * sizeof *ids);
+    if (with_bos) ids[0] = t->bos;
+    memcpy(ids + with_bos, all + at, (size_t)(n + !with_bos) * sizeof *ids);
+}
+
+/* Anywhere in the text, as the seed has it for this step and sequence. */
+saf_status saf__texts_learn(void *texts, int64_t step, int64_t sequence, int32_t *ids,
+                            int64_t *counted) {
+    static const uint64_t order = UINT64_C(0x7465787473); /* apart from the first weights */
+    const saf__texts *t = texts;
+    uint64_t places = (uint64_t)(t->n_learn - t->context - (t->bos < 0) + 1);
+    uint32_t r[4];
+    saf_philox(t->seed ^ order, (uint64_t)step, (uint64_t)sequence, r);
+    uint64_t bits = (uint64_t)r[0] << 32 | r[1];
+    __extension__ typedef unsigned __int128 wide;
+    uint64_t at = (uint64_t)((wide)bits * places >> 64);
+    take(t, &t->learn, (int64_t)at, t->context, ids);
+    *counted = t->context;
+    return SAF_OK;
+}
+
+/* Predictions in the held-out text. */
+static int64_t foretold(const saf__texts *t) {
+    return saf_i64_max(0, t->n_held - (t->bos < 0));
+}
+
+/* A sequence of the held-out text has as many tokens as the context in all, the first included, so
+ * that a score job can be given the same. */
+int64_t saf__texts_held_sequences(const saf__texts *t) {
+    return saf_ceil_div(foretold(t), t->context - 1);
+}
+
+saf_status saf__texts_held(void *texts, int64_t step, int64_t sequence, int32_t *ids,
+                           int64_t *counted) {
+    const saf__texts *t = texts;
+    int64_t at = sequence * (t->context - 1);
+    (void)step;
+    *counted = saf_i64_min(t->context - 1, foretold(t) - at);
+    take(t, &t->held, at, *counted, ids);
+    return SAF_OK;
+}

@@ -1,0 +1,88 @@
+/* A train job on its way: what the files of this folder share. The arithmetic, and who works out
+ * what, is src/train's; here are texts, the order in which they are learnt, checkpoints and files.
+ */
+#ifndef SAF_JOB_TRAIN_H
+#define SAF_JOB_TRAIN_H
+
+#include "job/hosts.h"
+#include "job/session.h"
+#include "saf/store.h"
+#include "saf/train.h"
+
+/* Texts as tokens, on every rank. Each text ends with the vocabulary's end, where it has one; the
+ * texts to learn from are one after the other, and so are those held out. A sequence is a stretch
+ * of tokens of either, `context` of them to learn from and one less to measure on, foretold from
+ * what precedes them in it; before the first there is BOS where the vocabulary puts it before a
+ * text, and otherwise one token more. */
+typedef struct {
+    saf_buf learn, held;       /* int32_t each */
+    int64_t n_learn, n_held;   /* tokens */
+    int64_t bytes, held_bytes; /* of the text; held_bytes: of what is foretold of it */
+    int32_t bos;               /* -1: none */
+    int64_t context;
+    uint64_t seed;
+} saf__texts;
+
+typedef struct {
+    saf_comm *world;
+    const saf_job *job; /* everybody's own copy of rank 0's */
+    saf_job given_job;
+    const saf_run_options *options;
+    int rank, ranks;
+    double start_s, run_start_s;
+    int32_t dry_run;
+    saf__host_share host_share;
+    int32_t *host; /* [ranks] */
+    saf_train_shape shape;
+    saf_train_settings settings;
+    saf__texts texts;
+    saf_train *train;
+    saf__stop stop;
+    bool over, goes_on; /* what an earlier run left, known everywhere */
+    /* rank 0 */
+    char texts_sha256[65], vocab_sha256[65];
+    saf_results results; /* its training's rows grow with the steps */
+    int64_t curve_room, evaluations_room;
+    saf_results_writer *writer;
+    saf_checkpoint *restored;
+    double before_s;
+    int64_t before_steps;
+    int64_t written; /* checkpoints */
+    double stalled_s;
+    double next_s; /* the next checkpoint is due; 0: never */
+    double took_s; /* the last one */
+    double log_after_s;
+    double operations; /* of all ranks, at the end */
+} saf__training;
+
+/* texts.c, rank 0: reads the vocabulary and the texts. Errors: NO_INPUT, BAD_INPUT. */
+saf_status saf__texts_read(saf__training *x);
+/* To all ranks. Collective. */
+saf_status saf__texts_share(saf__training *x);
+void saf__texts_free(saf__texts *t);
+/* Sequences of a step; those of the held-out text, and how many there are. */
+saf_status saf__texts_learn(void *texts, int64_t step, int64_t sequence, int32_t *ids,
+                            int64_t *counted);
+saf_status saf__texts_held(void *texts, int64_t step, int64_t sequence, int32_t *ids,
+                           int64_t *counted);
+int64_t saf__texts_held_sequences(const saf__texts *t);
+
+/* open.c: the job, its shape, settings and texts on every rank. Collective. */
+saf_status saf__train_open(saf__training *x);
+/* plan.c: --dry-run. Rank 0. */
+saf_status saf__train_print(const saf__training *x);
+/* again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
+saf_status saf__train_again(saf__training *x);
+/* curve.c, rank 0: rows of the results. Errors: NO_MEMORY. */
+saf_status saf__curve_add(saf__training *x, const saf_result_train_step *row);
+saf_status saf__evaluations_add(saf__training *x, const saf_result_evaluation *row);
+/* keep.c: a checkpoint, and going on from one. Collective. */
+saf_status saf__train_keep(saf__training *x);
+saf_status saf__train_restore(saf__training *x);
+/* finish.c: the model, then the results. Collective. */
+saf_status saf__train_finish(saf__training *x);
+
+/* The whole job. Collective; every rank gives the same kind. */
+saf_status saf__train_run(saf_comm *world, const saf_job *job, const saf_run_options *options);
+
+#endif

@@ -7,13 +7,14 @@
 #include "cli/report.h"
 
 static const char usage[] =
-    "saf report FILE.h5 [--json | --trace | --text N|ID | [--ranks] [--calls] [--requests]]";
+    "saf report FILE.h5 [--json | --trace | --plot OUT.svg | --text N|ID | [--ranks] [--calls] "
+    "[--requests]]";
 
 enum { COMPLETIONS = 3 };
 
 typedef struct {
     bool help, json, trace;
-    const char *text, *path, *wrong;
+    const char *text, *plot, *path, *wrong;
     int paths;
     saf__report_options options;
 } command;
@@ -30,16 +31,21 @@ static void print_help(void) {
     printf("  --json       everything but logits and timeline, as JSON\n");
     printf(
         "  --trace      what each rank did when (of a job with run.trace = true), as JSON for\n");
-    printf("               https://ui.perfetto.dev or chrome://tracing\n\n");
+    printf("               https://ui.perfetto.dev or chrome://tracing\n");
+    printf("  --plot FILE  the curve of a train job as an SVG picture; gnuplot draws it\n\n");
     printf("doc/results.md describes the file for other programs.\n");
 }
 
 static void parse_words(int argc, char **argv, command *c) {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'},       {"trace", no_argument, NULL, 'T'},
-        {"text", required_argument, NULL, 't'}, {"ranks", no_argument, NULL, 'r'},
-        {"calls", no_argument, NULL, 'c'},      {"requests", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"trace", no_argument, NULL, 'T'},
+                                            {"plot", required_argument, NULL, 'p'},
+                                            {"text", required_argument, NULL, 't'},
+                                            {"ranks", no_argument, NULL, 'r'},
+                                            {"calls", no_argument, NULL, 'c'},
+                                            {"requests", no_argument, NULL, 'q'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int letter;
     opterr = 0;
     optind = 0; /* from the start, options anywhere */
@@ -51,6 +57,7 @@ static void parse_words(int argc, char **argv, command *c) {
         c->options.requests |= letter == 'q';
         c->help |= letter == 'h';
         if (letter == 't') c->text = optarg;
+        if (letter == 'p') c->plot = optarg;
         if (letter == '?' && !c->wrong) c->wrong = argv[optind - 1];
     }
     c->paths = argc - optind;
@@ -61,7 +68,7 @@ static void parse_words(int argc, char **argv, command *c) {
 /* What `saf detect` keeps. */
 static int report_profile(const command *c, bool tables) {
     saf_hosts_profile p = {0};
-    if (c->trace || c->text || tables)
+    if (c->trace || c->text || c->plot || tables)
         return saf__cli_usage(usage, "%s is a profile of hosts: it has no ranks and requests",
                               c->path);
     saf_status st = saf_profile_read(c->path, &p);
@@ -83,14 +90,17 @@ int saf__cmd_report(int argc, char **argv) {
     if (c.wrong) return saf__cli_usage(usage, "what is \"%s\"?", c.wrong);
     if (c.paths != 1)
         return saf__cli_usage(usage, "`saf report` takes one results file, not %d", c.paths);
-    if (c.json + c.trace + tables + (c.text != NULL) > 1)
-        return saf__cli_usage(usage, "--json, --trace, --text and tables exclude each other");
+    if (c.json + c.trace + tables + (c.text != NULL) + (c.plot != NULL) > 1)
+        return saf__cli_usage(usage,
+                              "--json, --trace, --plot, --text and tables exclude each other");
     if (saf_profile_is(c.path)) return report_profile(&c, tables);
     SAF_TRY(saf_results_read(c.path, &r));
     if (c.json)
         SAF_TRY(saf__report_json(stdout, &r));
     else if (c.trace)
         SAF_TRY(saf__report_trace(stdout, c.path, &r));
+    else if (c.plot)
+        SAF_TRY(saf__report_plot(c.plot, c.path, &r));
     else if (c.text)
         SAF_TRY(saf__report_text(stdout, c.path, &r, c.text));
     else

@@ -29,5 +29,7 @@ saf_status saf__json_print(const saf__json *b, FILE *out, const cJSON *root);
 cJSON *saf__json_plan(saf__json *b, const saf_results *r);
 /* report_json_product.c */
 cJSON *saf__json_product(saf__json *b, const saf_result_product *p);
+/* report_json_training.c */
+cJSON *saf__json_training(saf__json *b, const saf_result_training *t);
 
 #endif

@@ -232,6 +232,7 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
         SAF_TRY(saf__report_product(out, r));
         return saf__report_flush(out);
     }
+    if (r->training.there) SAF_TRY(saf__report_training(out, r));
     SAF_TRY(saf__report_ranks(out, r));
     fputc('\n', out);
     if (r->n_entries > 0) {
@@ -246,6 +247,7 @@ saf_status saf__report_print(FILE *out, const char *path, const saf_results *r,
         SAF_TRY(saf__report_bench(out, &r->bench));
         return saf__report_flush(out);
     }
+    if (r->training.there) return saf__report_flush(out);
     SAF_TRY(saf__report_plan(out, r));
     SAF_TRY(print_summary(out, r));
     SAF_TRY(print_failed(out, r));

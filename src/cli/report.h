@@ -35,6 +35,11 @@ saf_status saf__report_timeline(FILE *out, const saf_results *r);
 saf_status saf__report_plan(FILE *out, const saf_results *r);
 /* What a matmul job did. */
 saf_status saf__report_product(FILE *out, const saf_results *r);
+/* What a train job did. */
+saf_status saf__report_training(FILE *out, const saf_results *r);
+/* Its curve as an SVG picture, by gnuplot; `path` is only named. Errors: BAD_INPUT (there is no
+ * curve), FAILED (no gnuplot), CANNOT_CREATE, IO. */
+saf_status saf__report_plot(const char *picture, const char *path, const saf_results *r);
 /* What a bench job measured. */
 saf_status saf__report_bench(FILE *out, const saf_result_bench *b);
 /* report_suites.c: one table of a suite. */

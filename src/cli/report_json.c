@@ -299,6 +299,8 @@ saf_status saf__report_json(FILE *out, const saf_results *r) {
         saf__json_add(&b, root, "bench", make_bench(&b, &r->bench));
     if (r->plan.rates) saf__json_add(&b, root, "plan", saf__json_plan(&b, r));
     if (r->product.there) saf__json_add(&b, root, "product", saf__json_product(&b, &r->product));
+    if (r->training.there)
+        saf__json_add(&b, root, "training", saf__json_training(&b, &r->training));
     st = saf__json_print(&b, out, root);
     cJSON_Delete(root);
     return st;

@@ -6,7 +6,7 @@
 
 /* Tiles shrink from TILE until a product has enough of them for several threads. Smaller ones cost
  * a thread speed (doc/performance.md). */
-enum { TILE = 1024, TILE_LEAST = 256, TILES_WANTED = 4 };
+enum { TILE = 1024, TILE_LEAST = 256, TILES_WANTED = 2 };
 
 saf__product saf__product_forward(const float *x, const float *w, float *y, int64_t m, int64_t n,
                                   int64_t k) {

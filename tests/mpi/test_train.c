@@ -116,6 +116,44 @@ static void test_train_same_bits_qwen3_tied(saf_comm *world) {
     same_on_ranks(world, SAF_ARCH_QWEN3, true);
 }
 
+/* A model whose products are of several tiles, some of which are ragged. */
+static void train_wide(saf_comm *comm, int threads, saf_train_shape *shape, float *values) {
+    enum { WIDE_STEPS = 3 };
+    saf_train *train = NULL;
+    saf_train_settings s = train_fixture_settings(WIDE_STEPS);
+    saf_train_report r;
+    s.threads = threads;
+    s.batch = 8;
+    s.micro_batches = 4;
+    if (!CHECK_OK(saf_train_new(comm, shape, &s, &train))) return;
+    for (int i = 0; i < WIDE_STEPS; i++)
+        CHECK_OK(saf_train_step(train, train_fixture_read, shape, &r));
+    memcpy(values, saf_train_values(train), (size_t)saf_train_parameters(shape) * sizeof *values);
+    saf_train_free(&train);
+}
+
+static void test_train_same_bits_of_many_tiles(saf_comm *world) {
+    saf_comm *own = alone(world);
+    saf_train_shape shape = train_fixture_shape(SAF_ARCH_QWEN3, false, 140);
+    float *one = NULL, *all = NULL;
+    shape.layers = 1;
+    shape.width = 300;
+    shape.head_width = 68;
+    shape.ff_width = 610;
+    shape.vocab = 1100;
+    size_t n = (size_t)saf_train_parameters(&shape);
+    CHECK_OK(saf_alloc(n, sizeof *one, &one));
+    CHECK_OK(saf_alloc(n, sizeof *all, &all));
+    train_wide(own, 1, &shape, one);
+    for (int threads = 1; threads <= 3; threads++) {
+        train_wide(world, threads, &shape, all);
+        CHECK(memcmp(one, all, n * sizeof *one) == 0);
+    }
+    saf_free(&one);
+    saf_free(&all);
+    saf_comm_free(&own);
+}
+
 /* Half of the steps on each rank alone, the others on all, and the other way round. */
 static void test_train_goes_on_with_other_ranks(saf_comm *world) {
     bool first = saf_comm_rank(world) == 0;
@@ -223,12 +261,11 @@ static void test_train_too_many_ranks(saf_comm *world) {
 }
 
 int main(int argc, char **argv) {
-    static const mpi_case cases[] = {MPI_CASE(test_train_same_bits_llama),
-                                     MPI_CASE(test_train_same_bits_qwen3_tied),
-                                     MPI_CASE(test_train_goes_on_with_other_ranks),
-                                     MPI_CASE(test_train_failures_are_everybodys),
-                                     MPI_CASE(test_train_stops_at_nan),
-                                     MPI_CASE(test_train_too_many_ranks)};
+    static const mpi_case cases[] = {
+        MPI_CASE(test_train_same_bits_llama),         MPI_CASE(test_train_same_bits_qwen3_tied),
+        MPI_CASE(test_train_same_bits_of_many_tiles), MPI_CASE(test_train_goes_on_with_other_ranks),
+        MPI_CASE(test_train_failures_are_everybodys), MPI_CASE(test_train_stops_at_nan),
+        MPI_CASE(test_train_too_many_ranks)};
     if (saf_kernels_init(NULL) != SAF_OK) return 1;
     return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

@@ -35,8 +35,8 @@ const char *saf_kernels_name(void);
 /* Whether the processor has AMX for products of bytes and the system lets this process use it: asks
  * the system. */
 bool saf_kernels_have_tiles(void);
-/* Whether products of many tokens read activations token by token: then they cannot be shared with
- * ranks whose kernels do not. */
+/* Whether products of many tokens may read activations token by token (SAF_ACTS_BY_TOKEN): then
+ * they cannot be shared with ranks whose kernels do not. */
 bool saf_kernels_by_token(void);
 /* Checks on every OpenMP thread that rounding is to nearest and that denormals are kept.
  * Errors: SAF_FAILED. */
@@ -83,10 +83,20 @@ saf_status saf_acts_new(int64_t max_tokens, int64_t max_cols, saf_acts **out);
 void saf_acts_free(saf_acts **acts);
 size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols);
 
+/* How the products that read a batch want it: as it is, or quantised in one of two orders. Which
+ * is the faster depends on the instruction set, the type and the number of tokens:
+ * saf_acts_form_of. */
+typedef enum {
+    SAF_ACTS_FLOATS,
+    SAF_ACTS_BY_GROUP, /* the tokens of a tile side by side, four columns of each in turn */
+    SAF_ACTS_BY_TOKEN, /* each token's block of columns in one piece */
+    SAF_ACTS_FORMS
+} saf_acts_form;
+
 /* Takes x[T, K] (row stride ldx) as the current batch. `x` stays the caller's and must live until
- * the last product. `quantise` says whether a quantised weight will read it. Team. */
+ * the last product. Team. */
 void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
-                  bool quantise);
+                  saf_acts_form form);
 
 /* Makes y[T, K] of other rows and takes it as saf_acts_set does: each thread quantises what it just
  * made. Team; y overlaps none of what is read unless said so.
@@ -96,16 +106,16 @@ void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, i
  * `finite` is NULL, becomes false where a value of x[t,:] is not finite, and stays as it is
  * elsewhere. */
 void saf_acts_set_norm(saf_acts *acts, const float *x, int64_t ldx, const float *weight, float eps,
-                       int64_t tokens, int64_t cols, bool quantise, bool *finite, float *y,
+                       int64_t tokens, int64_t cols, saf_acts_form form, bool *finite, float *y,
                        int64_t ldy);
 /* _silu: y[t,:] = silu(gate[t,:]) * up[t,:], silu(x) = x / (1 + exp(-x)). y may be gate or up. */
 void saf_acts_set_silu(saf_acts *acts, const float *gate, const float *up, int64_t ld,
-                       int64_t tokens, int64_t cols, bool quantise, float *y, int64_t ldy);
+                       int64_t tokens, int64_t cols, saf_acts_form form, float *y, int64_t ldy);
 
 /* ---- activations that several ranks make ----
  * A batch x[T, K] of which each rank makes some columns [begin, end), both multiples of 32 unless
  * end is K, in memory that all ranks see: there lies what products read, the quantised form or, for
- * float weights, the values. Every rank calls with the same T, K and `quantise`; a rank that has no
+ * float weights, the values. Every rank calls with the same T, K and form; a rank that has no
  * columns calls as well. When all have met, any of them may read the batch. */
 
 /* Bytes of that memory, for batches of up to max_tokens rows of max_cols: a multiple of 64, or
@@ -118,15 +128,15 @@ saf_status saf_acts_shared_new(void *memory, int64_t max_tokens, int64_t max_col
 /* The columns `part` of a batch, which lie side by side in x[T, end - begin], row stride ldx. Like
  * saf_acts_set, but x need not live on. Team. */
 void saf_acts_set_part(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
-                       saf_span part, bool quantise);
+                       saf_span part, saf_acts_form form);
 /* Those of silu(gate) * up, likewise. `gate` is scratch memory afterwards. Team. */
 void saf_acts_set_silu_part(saf_acts *acts, float *gate, const float *up, int64_t ld,
-                            int64_t tokens, int64_t cols, saf_span part, bool quantise);
+                            int64_t tokens, int64_t cols, saf_span part, saf_acts_form form);
 /* Which bytes of the memory the columns of `owner` take: up to SAF_ACTS_PARTS entries of `out`,
  * their number is returned. */
 enum { SAF_ACTS_PARTS = 8 };
 int saf_acts_parts(const saf_acts *acts, int32_t owner, int64_t tokens, int64_t cols, saf_span part,
-                   bool quantise, saf_part out[SAF_ACTS_PARTS]);
+                   saf_acts_form form, saf_part out[SAF_ACTS_PARTS]);
 
 /* ---- products ------------------------------------------------------------------------------ */
 
@@ -137,6 +147,12 @@ typedef struct {
     float *sum; /* NULL, or what y is added to */
     int64_t ldsum;
 } saf_row_product;
+
+/* The form of a batch of T rows for these products: FLOATS if none of the weights is quantised,
+ * else the one that suits those of the most rows. BY_TOKEN only if `acts` may be so, and then on
+ * every rank that calls with the same types and T. */
+saf_acts_form saf_acts_form_of(const saf_acts *acts, const saf_row_product *products, int n,
+                               int64_t tokens);
 
 /* Of each of n products, y[t, r] = sum_k x[t, k] * w[r, k], every t of the batch and r in [0, R);
  * then, where there is a sum, sum[t, r] += y[t, r]. The products read the same x, and the threads

@@ -111,6 +111,18 @@ out:
     return st;
 }
 
+saf_acts_form saf_acts_form_of(const saf_acts *acts, const saf_row_product *products, int n,
+                               int64_t tokens) {
+    const saf_weight *widest = NULL;
+    for (int i = 0; i < n; i++) {
+        const saf_weight *w = products[i].w;
+        if (saf_dtype_is_quantised(w->dtype) && (!widest || w->rows > widest->rows)) widest = w;
+    }
+    if (!widest) return SAF_ACTS_FLOATS;
+    int from = saf__kernels_get()->by_token_from[widest->dtype];
+    return acts->by_token && from > 0 && tokens >= from ? SAF_ACTS_BY_TOKEN : SAF_ACTS_BY_GROUP;
+}
+
 /* As few tiles as can be, about as wide as each other. */
 static int64_t tile_tokens(int64_t tokens, int64_t most) {
     int64_t tiles = saf_i64_max(1, saf_ceil_div(tokens, most));
@@ -118,9 +130,9 @@ static int64_t tile_tokens(int64_t tokens, int64_t most) {
 }
 
 /* Where everything of a batch lies, but for its values. */
-static saf__acts_view view_of(const saf_acts *acts, int64_t tokens, int64_t cols) {
-    int by_token_from = acts->by_token ? saf__kernels_get()->by_token_from : 0;
-    bool by_token = by_token_from > 0 && tokens >= by_token_from;
+static saf__acts_view view_of(const saf_acts *acts, int64_t tokens, int64_t cols,
+                              saf_acts_form form) {
+    const bool by_token = form == SAF_ACTS_BY_TOKEN;
     return (saf__acts_view){
         .tokens = tokens,
         .cols = cols,
@@ -168,7 +180,7 @@ static void make_part(const source *s, int64_t cols, int64_t t, int64_t c0, int6
 
 /* Columns [part) of a batch. The line of their blocks, tile by tile of tokens, is cut into equal
  * parts. */
-static void set(saf_acts *acts, const saf__acts_view *a, saf_span part, bool quantise,
+static void set(saf_acts *acts, const saf__acts_view *a, saf_span part, saf_acts_form form,
                 const source *s) {
     /* Blocks of a piece: few enough to share one row, more than one in a cache line of dx. */
     enum { PIECE = 8 };
@@ -189,27 +201,27 @@ static void set(saf_acts *acts, const saf__acts_view *a, saf_span part, bool qua
         int64_t c1 = saf_i64_min(b1 * SAF_QUANT_BLOCK, a->cols);
         for (int64_t t = t0; s && t < t0 + saf__act_tile_tokens(a, t0); t++)
             make_part(s, a->cols, t, b0 * SAF_QUANT_BLOCK, c1);
-        if (quantise) kernels->quantise(a, t0, b0, b1);
+        if (form != SAF_ACTS_FLOATS) kernels->quantise(a, t0, b0, b1);
         at += last - first;
     }
 #pragma omp barrier
 }
 
 static void set_whole(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
-                      bool quantise, const source *s) {
-    saf__acts_view a = view_of(acts, tokens, cols);
+                      saf_acts_form form, const source *s) {
+    saf__acts_view a = view_of(acts, tokens, cols, form);
     a.x = x;
     a.ldx = ldx;
-    set(acts, &a, (saf_span){0, cols}, quantise, s);
+    set(acts, &a, (saf_span){0, cols}, form, s);
 }
 
 void saf_acts_set(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
-                  bool quantise) {
-    set_whole(acts, x, ldx, tokens, cols, quantise, NULL);
+                  saf_acts_form form) {
+    set_whole(acts, x, ldx, tokens, cols, form, NULL);
 }
 
 void saf_acts_set_norm(saf_acts *acts, const float *x, int64_t ldx, const float *weight, float eps,
-                       int64_t tokens, int64_t cols, bool quantise, bool *finite, float *y,
+                       int64_t tokens, int64_t cols, saf_acts_form form, bool *finite, float *y,
                        int64_t ldy) {
     const source s = {.norm_weight = weight,
                       .eps = eps,
@@ -218,51 +230,53 @@ void saf_acts_set_norm(saf_acts *acts, const float *x, int64_t ldx, const float 
                       .ld = ldx,
                       .out = y,
                       .ldo = ldy};
-    set_whole(acts, y, ldy, tokens, cols, quantise, &s);
+    set_whole(acts, y, ldy, tokens, cols, form, &s);
 }
 
 void saf_acts_set_silu(saf_acts *acts, const float *gate, const float *up, int64_t ld,
-                       int64_t tokens, int64_t cols, bool quantise, float *y, int64_t ldy) {
+                       int64_t tokens, int64_t cols, saf_acts_form form, float *y, int64_t ldy) {
     const source s = {.up = up, .in = gate, .ld = ld, .out = y, .ldo = ldy};
-    set_whole(acts, y, ldy, tokens, cols, quantise, &s);
+    set_whole(acts, y, ldy, tokens, cols, form, &s);
 }
 
 /* ---- parts: values that are not quantised go into the memory themselves ------------------------
  */
 
 void saf_acts_set_part(saf_acts *acts, const float *x, int64_t ldx, int64_t tokens, int64_t cols,
-                       saf_span part, bool quantise) {
+                       saf_span part, saf_acts_form form) {
     const source copy = {
         .in = x, .ld = ldx, .out = acts->rows + part.begin, .ldo = cols, .col = part.begin};
-    saf__acts_view a = view_of(acts, tokens, cols);
-    a.x = quantise ? x : acts->rows;
-    a.ldx = quantise ? ldx : cols;
-    a.x_col = quantise ? part.begin : 0;
-    set(acts, &a, part, quantise, quantise ? NULL : &copy);
+    const bool floats = form == SAF_ACTS_FLOATS;
+    saf__acts_view a = view_of(acts, tokens, cols, form);
+    a.x = floats ? acts->rows : x;
+    a.ldx = floats ? cols : ldx;
+    a.x_col = floats ? 0 : part.begin;
+    set(acts, &a, part, form, floats ? &copy : NULL);
 }
 
 void saf_acts_set_silu_part(saf_acts *acts, float *gate, const float *up, int64_t ld,
-                            int64_t tokens, int64_t cols, saf_span part, bool quantise) {
+                            int64_t tokens, int64_t cols, saf_span part, saf_acts_form form) {
+    const bool floats = form == SAF_ACTS_FLOATS;
     const source s = {.up = up,
                       .in = gate,
                       .ld = ld,
-                      .out = quantise ? gate : acts->rows + part.begin,
-                      .ldo = quantise ? ld : cols,
+                      .out = floats ? acts->rows + part.begin : gate,
+                      .ldo = floats ? cols : ld,
                       .col = part.begin};
-    saf__acts_view a = view_of(acts, tokens, cols);
-    a.x = quantise ? gate : acts->rows;
-    a.ldx = quantise ? ld : cols;
-    a.x_col = quantise ? part.begin : 0;
-    set(acts, &a, part, quantise, &s);
+    saf__acts_view a = view_of(acts, tokens, cols, form);
+    a.x = floats ? acts->rows : gate;
+    a.ldx = floats ? cols : ld;
+    a.x_col = floats ? 0 : part.begin;
+    set(acts, &a, part, form, &s);
 }
 
 int saf_acts_parts(const saf_acts *acts, int32_t owner, int64_t tokens, int64_t cols, saf_span part,
-                   bool quantise, saf_part out[SAF_ACTS_PARTS]) {
-    const saf__acts_view a = view_of(acts, tokens, cols);
+                   saf_acts_form form, saf_part out[SAF_ACTS_PARTS]) {
+    const saf__acts_view a = view_of(acts, tokens, cols, form);
     int64_t b0 = part.begin / SAF_QUANT_BLOCK, b1 = saf_ceil_div(part.end, SAF_QUANT_BLOCK);
     int n = 0;
     if (part.begin == part.end || tokens == 0) return 0;
-    if (!quantise) {
+    if (form == SAF_ACTS_FLOATS) {
         out[0] = (saf_part){owner, tokens, (size_t)part.begin * sizeof(float),
                             (size_t)(part.end - part.begin) * sizeof(float),
                             (size_t)cols * sizeof(float)};

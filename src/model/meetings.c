@@ -106,12 +106,12 @@ static void list_columns(saf__meetings *m, saf__meeting what, const float *rows,
 
 /* Columns of the acts, where each index of a part stands for `unit` of them. */
 static void list_acts(saf__meetings *m, saf__meeting what, int64_t tokens, int64_t cols,
-                      part_of part, int64_t unit, bool quantised) {
+                      part_of part, int64_t unit, saf_acts_form form) {
     const saf_stage_group *g = m->group;
     for (int32_t i = 0; i < g->ranks; i++) {
         saf_span s = part(&g->ranges[i]);
         s = (saf_span){s.begin * unit, s.end * unit};
-        m->written[what].n += saf_acts_parts(m->acts, i, tokens, cols, s, quantised,
+        m->written[what].n += saf_acts_parts(m->acts, i, tokens, cols, s, form,
                                              m->written[what].items + m->written[what].n);
     }
 }
@@ -147,10 +147,11 @@ void saf__meetings_begin(saf__meetings *m, const saf_slice_range *range, const s
     for (int i = 0; i < SAF__MEET_COUNT; i++) m->written[i].n = 0;
     if (range->embedding) list_rows(m, batch, x);
     list_columns(m, SAF__MEET_COLUMNS, x, T, p->width, width_of);
-    for (int q = 0; q < 2; q++) {
-        list_acts(m, q ? SAF__MEET_ATTENTION_QUANTS : SAF__MEET_ATTENTION_FLOATS, T, q_width,
-                  heads_of, p->head_width, q);
-        list_acts(m, q ? SAF__MEET_FF_QUANTS : SAF__MEET_FF_FLOATS, T, p->ff_width, ff_of, 1, q);
+    for (int form = 0; form < SAF_ACTS_FORMS; form++) {
+        list_acts(m, (saf__meeting)(SAF__MEET_ATTENTION + form), T, q_width, heads_of,
+                  p->head_width, (saf_acts_form)form);
+        list_acts(m, (saf__meeting)(SAF__MEET_FF + form), T, p->ff_width, ff_of, 1,
+                  (saf_acts_form)form);
     }
 }
 

@@ -7,13 +7,11 @@
 
 /* What has been written when the ranks meet. */
 typedef enum {
-    SAF__MEET_ROWS,             /* of x: tokens that a rank's part of the vocabulary has */
-    SAF__MEET_COLUMNS,          /* of x: a rank's part of the width */
-    SAF__MEET_ATTENTION_FLOATS, /* the acts: what comes out of its heads */
-    SAF__MEET_ATTENTION_QUANTS,
-    SAF__MEET_FF_FLOATS, /* the acts: its part of the feed-forward columns */
-    SAF__MEET_FF_QUANTS,
-    SAF__MEET_LOGITS, /* its part of the vocabulary, and whether that is finite */
+    SAF__MEET_ROWS,      /* of x: tokens that a rank's part of the vocabulary has */
+    SAF__MEET_COLUMNS,   /* of x: a rank's part of the width */
+    SAF__MEET_ATTENTION, /* the acts, in each of their forms: what comes out of its heads */
+    SAF__MEET_FF = SAF__MEET_ATTENTION + SAF_ACTS_FORMS, /* its part of the feed-forward columns */
+    SAF__MEET_LOGITS = SAF__MEET_FF + SAF_ACTS_FORMS, /* of the vocabulary; whether it is finite */
     SAF__MEET_COUNT
 } saf__meeting;
 

@@ -195,7 +195,7 @@ saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits
 #pragma omp parallel
     {
         saf_acts_set_norm(s->acts, s->last + row0 * D, D, s->slice->output_norm, s->p->norm_eps, n,
-                          D, saf_dtype_is_quantised(head->dtype), NULL, s->h, D);
+                          D, saf_acts_form_of(s->acts, &product, 1, n), NULL, s->h, D);
         saf__stage_mark(s, SAF_STEP_NORM);
         saf_matmul(&product, 1, s->acts);
         saf__stage_mark(s, SAF_STEP_HEAD);

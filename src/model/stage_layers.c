@@ -23,10 +23,6 @@ void saf__stage_mark(saf_stage *s, saf_step step) {
     }
 }
 
-static bool quantised(const saf_weight *w) {
-    return saf_dtype_is_quantised(w->dtype);
-}
-
 void saf__stage_meet(saf_stage *s, saf__meeting what) {
     if (!s->meetings) return;
     saf__meetings_meet(s->meetings, what);
@@ -58,9 +54,9 @@ static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_se
                                   .rope_half = p->rope_half,
                                   .rope = s->rope};
     saf_acts *acts = s->meetings ? s->meetings->acts : s->acts;
-    bool quantise = quantised(&l->o);
+    saf_acts_form form = saf_acts_form_of(acts, &o, 1, T);
     saf_acts_set_norm(s->acts, x, D, l->attn_norm, p->norm_eps, T, D,
-                      quantised(&l->q) || quantised(&l->k) || quantised(&l->v), finite, s->h, D);
+                      saf_acts_form_of(s->acts, qkv, 3, T), finite, s->h, D);
     saf__stage_mark(s, SAF_STEP_NORM);
     saf_matmul(qkv, 3, s->acts);
     saf__stage_mark(s, SAF_STEP_QKV);
@@ -72,11 +68,11 @@ static void attention_block(saf_stage *s, const saf__layer *l, const saf_attn_se
     saf__stage_mark(s, SAF_STEP_ATTENTION);
     if (s->meetings)
         saf_acts_set_part(acts, s->a, s->q_width, T, p->heads * C,
-                          (saf_span){r->heads.begin * C, r->heads.end * C}, quantise);
+                          (saf_span){r->heads.begin * C, r->heads.end * C}, form);
     else
-        saf_acts_set(acts, s->a, s->q_width, T, s->q_width, quantise);
+        saf_acts_set(acts, s->a, s->q_width, T, s->q_width, form);
     saf__stage_mark(s, SAF_STEP_QUANTISE);
-    saf__stage_meet(s, quantise ? SAF__MEET_ATTENTION_QUANTS : SAF__MEET_ATTENTION_FLOATS);
+    saf__stage_meet(s, (saf__meeting)(SAF__MEET_ATTENTION + form));
     saf_matmul(&o, 1, acts);
     saf__stage_mark(s, SAF_STEP_O);
     saf__stage_meet(s, SAF__MEET_COLUMNS);
@@ -91,18 +87,18 @@ static void feed_forward_block(saf_stage *s, const saf__layer *l, const saf_batc
                                        {&l->up, s->up, F, NULL, 0}};
     const saf_row_product down = {&l->down, s->h, s->width, x + r->width.begin, D};
     saf_acts *acts = s->meetings ? s->meetings->acts : s->acts;
-    bool quantise = quantised(&l->down);
+    saf_acts_form form = saf_acts_form_of(acts, &down, 1, T);
     saf_acts_set_norm(s->acts, x, D, l->ffn_norm, p->norm_eps, T, D,
-                      quantised(&l->gate) || quantised(&l->up), NULL, s->h, D);
+                      saf_acts_form_of(s->acts, gate_up, 2, T), NULL, s->h, D);
     saf__stage_mark(s, SAF_STEP_NORM);
     saf_matmul(gate_up, 2, s->acts);
     saf__stage_mark(s, SAF_STEP_GATE_UP);
     if (s->meetings)
-        saf_acts_set_silu_part(acts, s->gate, s->up, F, T, p->ff_width, r->ff, quantise);
+        saf_acts_set_silu_part(acts, s->gate, s->up, F, T, p->ff_width, r->ff, form);
     else
-        saf_acts_set_silu(acts, s->gate, s->up, F, T, F, quantise, s->gate, F);
+        saf_acts_set_silu(acts, s->gate, s->up, F, T, F, form, s->gate, F);
     saf__stage_mark(s, SAF_STEP_SILU);
-    saf__stage_meet(s, quantise ? SAF__MEET_FF_QUANTS : SAF__MEET_FF_FLOATS);
+    saf__stage_meet(s, (saf__meeting)(SAF__MEET_FF + form));
     saf_matmul(&down, 1, acts);
     saf__stage_mark(s, SAF_STEP_DOWN);
     saf__stage_meet(s, SAF__MEET_COLUMNS);

@@ -55,13 +55,13 @@ static double product_s(bench *b, bool quantise_each) {
     int64_t times =
         saf_i64_max(b->n, (int64_t)(3e10 / (2.0 * (double)(b->tokens * b->rows * b->cols))));
     double t0 = saf_clock_s();
+    const saf_row_product first = {.w = &b->w[0]};
+    const saf_acts_form form = saf_acts_form_of(b->acts, &first, 1, b->tokens);
 #pragma omp parallel
     {
-        saf_acts_set(b->acts, b->x, b->cols, b->tokens, b->cols, saf_dtype_is_quantised(b->dtype));
+        saf_acts_set(b->acts, b->x, b->cols, b->tokens, b->cols, form);
         for (int64_t i = 0; i < times; i++) {
-            if (quantise_each)
-                saf_acts_set(b->acts, b->x, b->cols, b->tokens, b->cols,
-                             saf_dtype_is_quantised(b->dtype));
+            if (quantise_each) saf_acts_set(b->acts, b->x, b->cols, b->tokens, b->cols, form);
             const saf_row_product product = {.w = &b->w[i % b->n], .y = b->y, .ldy = b->rows + 16};
             saf_matmul(&product, 1, b->acts);
         }

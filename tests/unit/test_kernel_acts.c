@@ -67,8 +67,10 @@ static void test_acts_follow_the_rule(void **state) {
         fill((kind)(round % KINDS), tokens, cols, ldx, x);
         for (int set = 0; set < KERNEL_NAMES; set++) {
             if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
+            saf_acts_form form =
+                round % 2 == 1 && saf_kernels_by_token() ? SAF_ACTS_BY_TOKEN : SAF_ACTS_BY_GROUP;
 #pragma omp parallel num_threads(1 + round % 3)
-            saf_acts_set(acts, x, ldx, tokens, cols, true);
+            saf_acts_set(acts, x, ldx, tokens, cols, form);
             for (int64_t t = 0; t < tokens; t++)
                 for (int64_t b = 0; b < saf_ceil_div(cols, 32); b++) check(a, x, ldx, t, b);
         }
@@ -89,7 +91,8 @@ typedef struct {
 
 typedef struct {
     int64_t tokens, cols;
-    bool quantise, gated;
+    saf_acts_form form;
+    bool gated;
     const float *x, *up; /* [tokens, cols] */
 } batch;
 
@@ -112,9 +115,9 @@ static void make(rank *r, const batch *b, int threads) {
     }
 #pragma omp parallel num_threads(threads)
     if (b->gated)
-        saf_acts_set_silu_part(r->acts, x, up, ld, b->tokens, b->cols, r->part, b->quantise);
+        saf_acts_set_silu_part(r->acts, x, up, ld, b->tokens, b->cols, r->part, b->form);
     else
-        saf_acts_set_part(r->acts, x, ld, b->tokens, b->cols, r->part, b->quantise);
+        saf_acts_set_part(r->acts, x, ld, b->tokens, b->cols, r->part, b->form);
     saf_free(&x);
     saf_free(&up);
 }
@@ -123,8 +126,8 @@ static void make(rank *r, const batch *b, int threads) {
 static void send(const rank *ranks, int from, const batch *b, size_t bytes) {
     saf_part parts[SAF_ACTS_PARTS];
     bool *listed = util_new(bytes);
-    int n = saf_acts_parts(ranks[from].acts, from, b->tokens, b->cols, ranks[from].part,
-                           b->quantise, parts);
+    int n = saf_acts_parts(ranks[from].acts, from, b->tokens, b->cols, ranks[from].part, b->form,
+                           parts);
     assert_true(n <= SAF_ACTS_PARTS);
     for (int i = 0; i < n; i++) {
         assert_int_equal(parts[i].owner, from);
@@ -153,7 +156,6 @@ static void test_acts_of_several_ranks_are_those_of_one(void **state) {
     for (int round = 0; round < 120; round++) {
         batch b = {.tokens = 1 + round % MAX_TOKENS,
                    .cols = 1 + util_below(WIDE),
-                   .quantise = round % 4 != 0,
                    .gated = round % 3 == 0,
                    .x = x,
                    .up = up};
@@ -162,26 +164,29 @@ static void test_acts_of_several_ranks_are_those_of_one(void **state) {
         for (int set = 0; set < KERNEL_NAMES; set++) {
             if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
             const float *want = x;
+            b.form = round % 4 == 0                             ? SAF_ACTS_FLOATS
+                     : round % 2 == 1 && saf_kernels_by_token() ? SAF_ACTS_BY_TOKEN
+                                                                : SAF_ACTS_BY_GROUP;
             if (b.gated)
-                saf_acts_set_silu(whole, x, up, b.cols, b.tokens, b.cols, false, gated, b.cols);
+                saf_acts_set_silu(whole, x, up, b.cols, b.tokens, b.cols, SAF_ACTS_FLOATS, gated,
+                                  b.cols);
             if (b.gated) want = gated;
             cut(ranks, b.cols);
             for (int r = 0; r < RANKS; r++) {
                 ranks[r].memory = util_new(bytes);
                 memset(ranks[r].memory, 0x5A, bytes);
-                assert_int_equal(
-                    saf_acts_shared_new(ranks[r].memory, MAX_TOKENS, WIDE,
-                                        round % 2 && saf_kernels_by_token(), &ranks[r].acts),
-                    SAF_OK);
+                assert_int_equal(saf_acts_shared_new(ranks[r].memory, MAX_TOKENS, WIDE,
+                                                     saf_kernels_by_token(), &ranks[r].acts),
+                                 SAF_OK);
                 make(&ranks[r], &b, 1 + (round + r) % 3);
             }
             for (int r = 0; r < RANKS; r++) send(ranks, r, &b, bytes);
             const saf__acts_view *a = saf__acts_view_of(ranks[0].acts);
             for (int64_t t = 0; t < b.tokens; t++)
                 for (int64_t k = 0; k < b.cols; k++)
-                    if (b.quantise && k % 32 == 0)
+                    if (b.form != SAF_ACTS_FLOATS && k % 32 == 0)
                         check(a, want, b.cols, t, k / 32);
-                    else if (!b.quantise)
+                    else if (b.form == SAF_ACTS_FLOATS)
                         assert_true(util_same(a->x[t * a->ldx + k], want[t * b.cols + k]));
             for (int r = 0; r < RANKS; r++) {
                 saf_acts_free(&ranks[r].acts);

@@ -32,7 +32,8 @@ static void norm(const float *x, const float *weight, float eps, int64_t tokens,
     saf_acts *acts = NULL;
     assert_int_equal(saf_acts_new(tokens, n, &acts), SAF_OK);
 #pragma omp parallel num_threads(threads)
-    saf_acts_set_norm(acts, x, MAX_WIDTH, weight, eps, tokens, n, false, finite, y, MAX_WIDTH);
+    saf_acts_set_norm(acts, x, MAX_WIDTH, weight, eps, tokens, n, SAF_ACTS_FLOATS, finite, y,
+                      MAX_WIDTH);
     saf_acts_free(&acts);
 }
 static void gate_mul(const float *gate, const float *up, int64_t ld, int64_t tokens, int64_t n,
@@ -40,7 +41,7 @@ static void gate_mul(const float *gate, const float *up, int64_t ld, int64_t tok
     saf_acts *acts = NULL;
     assert_int_equal(saf_acts_new(tokens, n, &acts), SAF_OK);
 #pragma omp parallel num_threads(threads)
-    saf_acts_set_silu(acts, gate, up, ld, tokens, n, false, y, ld);
+    saf_acts_set_silu(acts, gate, up, ld, tokens, n, SAF_ACTS_FLOATS, y, ld);
     saf_acts_free(&acts);
 }
 
@@ -101,15 +102,17 @@ static void test_rows_are_quantised_as_they_are_made(void **state) {
             for (int gated = 0; gated < 2; gated++) {
                 for (int threads = 0; threads <= 5; threads++) {
                     bool at_once = threads > 0;
+                    saf_acts_form quants = saf_acts_form_of(acts, &product, 1, rows);
+                    saf_acts_form form = at_once ? quants : SAF_ACTS_FLOATS;
                     memset(got, 0, sizeof got);
 #pragma omp parallel num_threads(at_once ? threads : 1)
                     {
                         if (gated)
-                            saf_acts_set_silu(acts, x, x, WIDE, rows, 1248, at_once, y, WIDE);
+                            saf_acts_set_silu(acts, x, x, WIDE, rows, 1248, form, y, WIDE);
                         else
-                            saf_acts_set_norm(acts, x, WIDE, weight, 1e-6f, rows, 1248, at_once,
-                                              NULL, y, WIDE);
-                        if (!at_once) saf_acts_set(acts, y, WIDE, rows, 1248, true);
+                            saf_acts_set_norm(acts, x, WIDE, weight, 1e-6f, rows, 1248, form, NULL,
+                                              y, WIDE);
+                        if (!at_once) saf_acts_set(acts, y, WIDE, rows, 1248, quants);
                         saf_matmul(&product, 1, acts);
                     }
                     if (!at_once) memcpy(want[gated], got, sizeof got);

@@ -1,5 +1,5 @@
-/* amx.h: what the AMX folder is made of: amx.c the products of many tokens, unpack.c their
- * weights. Their activations are avx512/quantise.c's. */
+/* amx.h: what the AMX folder is made of: amx.c the products of many tokens, few.c those of a single
+ * tile of them, unpack.c the weights. Their activations are avx512/quantise.c's. */
 #ifndef SAF_KERNEL_AMX_AMX_H
 #define SAF_KERNEL_AMX_AMX_H
 
@@ -31,5 +31,9 @@ static inline size_t saf__amx_block_bytes(int planes) {
  */
 void saf__amx_unpack(saf_dtype dtype, const uint8_t *super, int64_t n, uint8_t *first,
                      uint8_t *second);
+
+/* dot_quant for a single tile of tokens, the tiles' configuration loaded. */
+void saf__amx_dot_few(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
+                      float *y, int64_t ldy);
 
 #endif

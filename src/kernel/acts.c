@@ -119,8 +119,9 @@ saf_acts_form saf_acts_form_of(const saf_acts *acts, const saf_row_product *prod
         if (saf_dtype_is_quantised(w->dtype) && (!widest || w->rows > widest->rows)) widest = w;
     }
     if (!widest) return SAF_ACTS_FLOATS;
-    int from = saf__kernels_get()->by_token_from[widest->dtype];
-    return acts->by_token && from > 0 && tokens >= from ? SAF_ACTS_BY_TOKEN : SAF_ACTS_BY_GROUP;
+    bool (*by_token)(saf_dtype, int64_t) = saf__kernels_get()->by_token;
+    return acts->by_token && by_token && by_token(widest->dtype, tokens) ? SAF_ACTS_BY_TOKEN
+                                                                         : SAF_ACTS_BY_GROUP;
 }
 
 /* As few tiles as can be, about as wide as each other. */

@@ -98,9 +98,7 @@ const char *saf_kernels_name(void) {
 }
 
 bool saf_kernels_by_token(void) {
-    for (int i = 0; i < SAF_DTYPE_COUNT; i++)
-        if (chosen.by_token_from[i] > 0) return true;
-    return false;
+    return chosen.by_token != NULL;
 }
 
 /* Operands that the compiler cannot fold: 1 + 2^-24 and 1 + 3 2^-24 tell the four roundings apart,

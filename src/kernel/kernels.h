@@ -83,8 +83,8 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    /* From how many tokens on dot_quant wants activations by_token, of each type; 0: never. */
-    int by_token_from[SAF_DTYPE_COUNT];
+    /* Whether dot_quant wants activations by_token for so many; NULL: it cannot read them. */
+    bool (*by_token)(saf_dtype dtype, int64_t tokens);
     /* Blocks [b0, b1) of the tile of activations that begins at token t0. */
     void (*quantise)(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1);
     /* y[t, 0 .. rows) for every token of `a` and one tile of 32 rows of weights. */

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import ENV, ROOT, SAF, STORIES, Tap, job_file, saf, scratch  # noqa: E402
+from saftest import ENV, PATIENCE, ROOT, SAF, STORIES, Tap, job_file, saf, scratch  # noqa: E402
 
 tap = Tap()
 # What depends on who ran a request, and when; and where its logits lie in a generate job.
@@ -133,8 +133,8 @@ def speeds(folder):
                                              SAF, "run", job, f"input.tokens={tokens}", "--fresh", "--quiet",
                                              f"layout.replicas={replicas}", "layout.threads=1",
                                              "run.sequences=2", f"output.file={folder}/out.h5"]
-        p = subprocess.run(command, cwd=ROOT, env=ENV, text=True, stderr=subprocess.PIPE, timeout=100,
-                           check=False)
+        p = subprocess.run(command, cwd=ROOT, env=ENV, text=True, stderr=subprocess.PIPE,
+                           timeout=100 * PATIENCE, check=False)
         name = f"{replicas} replicas, {'none' if slow is None else slow} slow"
         if not tap.ok(p.returncode == 0, name, p.stderr):
             continue

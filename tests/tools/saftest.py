@@ -11,6 +11,7 @@ SAF = os.path.join(ROOT, os.environ.get("BUILD", "build"), "saf")
 NO_COUNTERS = "export GCOV_PREFIX=/dev/null GCOV_ERROR_FILE=/dev/null; "
 STORIES = os.path.join(ROOT, "jobs", "models", "stories260K.gguf")
 SHARED = os.path.join(ROOT, "..", "shared")
+PATIENCE = int(os.environ.get("SAF_TEST_PATIENCE", 1))  # times the seconds; more under sanitizers
 # Without a profile that somebody measured of this host: layouts are then the same everywhere.
 ENV = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", SAF_PROFILES="/nonexistent")
 
@@ -50,7 +51,7 @@ def saf(*args, ranks=0, env=None, timeout=120, stdin="", again=False):
         command = ["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
     return subprocess.run(command, cwd=ROOT, env=dict(ENV, **(env or {})), input=stdin, text=True,
                           errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=timeout)
+                          timeout=timeout * PATIENCE)
 
 
 def job_file(folder, text, name="job.cfg"):

@@ -163,15 +163,18 @@ static void amx_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_
     _tile_release();
 }
 
-/* Unpacking and the way through memory cost little only beside enough tokens; the codes of two
- * planes are the dearest. Measured: make bench-matmul. */
-static const int fewest_tokens[SAF_DTYPE_COUNT] = {
-    [SAF_DTYPE_Q8_0] = 16, [SAF_DTYPE_Q4_0] = 16, [SAF_DTYPE_Q4_1] = 16, [SAF_DTYPE_Q5_0] = 16,
-    [SAF_DTYPE_Q5_1] = 16, [SAF_DTYPE_Q2_K] = 48, [SAF_DTYPE_Q3_K] = 48, [SAF_DTYPE_Q4_K] = 16,
-    [SAF_DTYPE_Q5_K] = 48, [SAF_DTYPE_Q6_K] = 48};
+/* Half-empty tiles take as long as full ones, and VNNI takes the time of the tokens there are: so
+ * tiles have to be nearly full, or many; and always many where a weight costs two planes or
+ * two minimums. Measured: make bench-matmul. */
+static bool amx_by_token(saf_dtype dtype, int64_t tokens) {
+    enum { MANY = 48, NEARLY_FULL = 13 };
+    if (tokens >= MANY) return true;
+    if (dtype == SAF_DTYPE_Q6_K || dtype == SAF_DTYPE_Q2_K) return false;
+    return tokens > 0 && tokens >= NEARLY_FULL * saf_ceil_div(tokens, TOKENS);
+}
 
 void saf__kernels_amx(saf__kernels *k) {
     k->name = "amx";
-    memcpy(k->by_token_from, fewest_tokens, sizeof fewest_tokens);
+    k->by_token = amx_by_token;
     k->dot_quant = amx_dot_quant;
 }

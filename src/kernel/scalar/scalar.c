@@ -96,7 +96,7 @@ static void scalar_dot_float(const saf__float_part *p) {
 
 void saf__kernels_scalar(saf__kernels *k) {
     k->name = "scalar";
-    memset(k->by_token_from, 0, sizeof k->by_token_from);
+    k->by_token = NULL;
     k->quantise = frame_quantise;
     k->dot_quant = scalar_dot_quant;
     k->dot_streams = NULL;

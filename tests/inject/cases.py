@@ -61,7 +61,7 @@ def results(folder):
 
 
 VARIES = ("timeline", "ranks", "calls")
-VARYING_COLUMNS = ("queue_s", "time_to_first_token_s", "seconds_per_token")
+VARYING_COLUMNS = ("queue_s", "time_to_first_token_s", "seconds_per_token", "seconds")
 
 
 def plain(data):
@@ -87,7 +87,7 @@ def contents(path):
 
     with h5py.File(path, "r") as f:
         f.visititems(visit)
-        for key in ("tokens_sha256", "logits_sha256", "exit_state"):
+        for key in ("tokens_sha256", "logits_sha256", "weights_sha256", "exit_state"):
             found["@" + key] = f.attrs.get(key)
     return found
 
@@ -159,6 +159,30 @@ class SameFile:
         return None if got == self.expected else f"{self.name} is not what a good run writes"
 
 
+class SameTraining(SameResults):
+    """The results, and the model that was written."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = SameFile("out.gguf")
+
+    def __call__(self, folder, process, good):
+        return super().__call__(folder, process, good) or self.model(folder, process, good)
+
+
+def train(folder):
+    write(folder, "words.txt", "A text of some words, twice: a text of some words.\n" * 8)
+    saf_in(folder, "model", "vocab", "v.gguf", "--size", "270", "words.txt")
+    write(folder, "job.cfg", """job = "train";
+train: { shape = "1:32:2:1:16:32"; vocab = "v.gguf"; steps = 4; batch = 2; micro_batches = 2; context = 8;
+         warmup = 1; evaluate_every = 2; };
+input: { text = ["words.txt"]; held_out = 0.3; };
+layout: { threads = 1; };
+checkpoint: { every_seconds = 0.001; };
+output: { file = "out.h5"; type = "q8_0"; };
+""")
+
+
 def text(folder):
     model(folder)
     write(folder, "words.txt", "A text of some words, twice: a text of some words.\n")
@@ -175,6 +199,9 @@ def all_cases():
         Resumed("stop", stopped.prepare, ["run", "job.cfg", "--quiet"], stopped, "out.h5", stop="fsync 1"),
         Case("generate", generate, ["run", "job.cfg", "--quiet", "--fresh"], SameResults(), ["out.h5"]),
         Case("score", score, ["run", "job.cfg", "--fresh"], SameResults(), ["out.h5"]),
+        Case("train", train, ["run", "job.cfg", "--fresh"], SameTraining(), ["out.h5", "out.gguf"]),
+        Case("vocab", text, ["model", "vocab", "new.gguf", "--size", "280", "words.txt"], SameFile("new.gguf"),
+             ["new.gguf"]),
         Case("report", results, ["report", "out.h5"], same_output),
         Case("json", results, ["report", "out.h5", "--json"], same_output),
         Case("info", model, ["model", "info", "m.gguf"], same_output),

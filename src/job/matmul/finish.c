@@ -118,7 +118,7 @@ static saf_status gather(saf__matmul *x) {
     saf_status st = SAF_OK;
     saf_buf mine = {0}, *rows = NULL, *tiles = NULL;
     row one;
-    double run_s = x->results.run_s - x->before_s;
+    double run_s = x->results.run_s - x->steps.before_s;
     fill_row(x, run_s, &one);
     st = saf_buf_append(&mine, &one, sizeof one);
     if (st == SAF_OK) st = saf_alloc((size_t)x->ranks, sizeof *rows, &rows);
@@ -188,8 +188,7 @@ out:
 
 static saf_status write_file(saf__matmul *x) {
     saf_status st = SAF_OK;
-    x->results.checkpoints = x->written;
-    x->results.checkpoint_s = x->stalled_s;
+    saf__steps_fill(&x->steps);
     SAF_TRY(fill_product(x));
     SAF_TRY(saf__header_fill(&x->results, x->chain ? x->chain->job : x->job, x->options));
     /* The product first: results without it would count as done. */
@@ -200,19 +199,12 @@ out:
     return st;
 }
 
-static void say_checkpoints(const saf__matmul *x) {
-    double run_s = x->results.run_s - x->before_s;
-    if (x->rank != 0 || x->options->quiet || x->written == 0) return;
-    saf_log(SAF_LOG_INFO, "checkpoints: %lld written, %.2f %% of the run", (long long)x->written,
-            run_s > 0 ? 100 * x->stalled_s / run_s : 0);
-}
-
 saf_status saf__matmul_finish(saf__matmul *x) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("writing");
     SAF_TRY(gather(x));
     SAF_TRY(saf_comm_agree(x->world, x->rank == 0 ? write_file(x) : SAF_OK));
-    say_checkpoints(x);
+    saf__steps_say(&x->steps);
 out:
     return st;
 }

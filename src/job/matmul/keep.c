@@ -214,28 +214,13 @@ out:
     return st;
 }
 
-static saf_status begin(saf__matmul *x, const state *s, saf_checkpoint_writer **w) {
-    char kind[] = "matmul", version[] = SAF_VERSION, now[32];
-    saf_clock_iso8601(now);
-    saf_checkpoint_head head = {.kind = kind,
-                                .version = version,
-                                .start_time = x->results.start_time,
-                                .written = now,
-                                .done = s->done,
-                                .total = s->total,
-                                .seconds = x->before_s + saf_clock_s() - x->run_start_s,
-                                .resumes = (int32_t)x->results.resumes,
-                                .identity = x->results.identity};
-    return saf_checkpoint_create(x->job->output.file, &head, w);
-}
-
 /* Rank 0. */
 static saf_status write_state(saf__matmul *x, const state *s, saf_status *write) {
     saf_status st = SAF_OK;
     saf_checkpoint_writer *w = NULL;
     void *values = s->tile;
     int64_t at = 0;
-    *write = begin(x, s, &w);
+    *write = saf__steps_create(&x->steps, s->done, s->total, 0, &w);
     if (*write == SAF_OK && s->values == 0)
         *write = saf_checkpoint_put_some(w, "data", x->shape.dtype, 0, 0, 0, values);
     for (int r = 0; r < x->ranks; r++) SAF_TRY(put_values(x, s, w, r, values, &at, write));
@@ -248,23 +233,16 @@ out:
     return st;
 }
 
-saf_status saf__matmul_keep(saf__matmul *x) {
-    saf_status st = SAF_OK, write = SAF_OK;
+saf_status saf__matmul_keep(void *matmul, saf_status *written) {
+    saf_status st = SAF_OK;
+    saf__matmul *x = matmul;
     state s = {0};
-    double start = saf_clock_s();
-    saf_comm_watch_phase("writing a checkpoint");
     /* What is written may still be under way to rank 0. */
     SAF_TRY(saf_comm_agree(x->world, saf__regions_over(x->regions)));
     SAF_TRY(gather_state(x, &s));
     /* Others wait for what a rank cannot send, or does not receive. */
-    SAF_TRY(saf__matmul_alone(x, x->rank == 0 ? write_state(x, &s, &write) : send_values(x)));
-    SAF_TRY(saf_comm_agree(x->world, write));
-    if (x->rank == 0) x->written++;
-    saf_signals_exit_code(saf_status_exit_code(SAF_STOPPED));
+    SAF_TRY(saf__matmul_alone(x, x->rank == 0 ? write_state(x, &s, written) : send_values(x)));
 out:
-    x->took_s = saf_clock_s() - start;
-    x->stalled_s += x->took_s;
     state_free(x, &s);
-    saf_comm_watch_phase("running");
     return st;
 }

@@ -5,6 +5,7 @@
 #include "job/hosts.h"
 #include "job/matmul/regions.h"
 #include "job/session.h"
+#include "job/steps.h"
 #include "saf/matrix.h"
 #include "saf/store.h"
 
@@ -45,7 +46,7 @@ typedef struct {
     const saf_run_options *options;
     const saf__chain *chain; /* NULL: a product of A and B */
     int rank, ranks;
-    double start_s, run_start_s;
+    double start_s;
     int32_t dry_run;
     saf__host_share host_share;
     int32_t *host;        /* [ranks] */
@@ -58,10 +59,9 @@ typedef struct {
     saf_product *product;
     saf_buf tiles; /* saf__done_tile each: those of this rank, and at rank 0 those restored */
     double **sums; /* [tiles_m] of each row of these, its values with the signs of the check */
-    saf__stop stop;
+    saf__steps steps;
     double read_s, write_s;
     /* what an earlier run left, known everywhere */
-    bool over, goes_on;
     saf_product_part *parts; /* [n_parts] */
     int64_t *part_at;        /* [n_parts] where each one's data begins */
     int64_t n_parts;
@@ -69,13 +69,6 @@ typedef struct {
     saf_results results;
     saf_results_writer *writer;
     saf_matrix_writer *own; /* of a product in a file of its own */
-    saf_checkpoint *restored;
-    double before_s;
-    int64_t written; /* checkpoints */
-    double stalled_s;
-    double next_s; /* the next checkpoint is due; 0: never */
-    double took_s; /* the last one */
-    double log_after_s;
     bool watched;
 } saf__matmul;
 
@@ -119,18 +112,19 @@ saf_status saf__matmul_sums(saf__matmul *x, int64_t i, double **out);
 saf_status saf__matmul_all_sums(saf__matmul *x, int64_t row0, int64_t n, double *out);
 /* The signs that columns [col0, col0 + n) of the product are added with: 1 or -1. */
 void saf__matmul_signs(int64_t col0, int64_t n, double *out);
-/* again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
-saf_status saf__matmul_again(saf__matmul *x);
-/* The identity of x->results, of which x knows the shape and has the files. */
+/* again.c, rank 0: the identity of x->results, of which x knows the shape and has the files. */
 saf_status saf__matmul_identity(saf__matmul *x);
+/* Whether the product is where it was to be written, if that is a file of its own; of saf__matmul.
+ */
+bool saf__matmul_is_there(const void *x);
 /* With an identity: whether there are results of this job. Errors: BAD_INPUT (of another one). */
 saf_status saf__matmul_is_over(const saf__matmul *x, bool *over);
 /* With an identity: whether there is anything of this job, results or a checkpoint, that is later
  * than this moment (ISO 8601). */
 bool saf__matmul_is_begun(const saf__matmul *x, const char *since);
-/* keep.c: a checkpoint of what all ranks hold. Collective. */
+/* keep.c: a checkpoint of what all ranks hold; of saf__matmul (saf__steps). Collective. */
 enum { SAF__PART_WORDS = 6 }; /* of a part in /state/parts */
-saf_status saf__matmul_keep(saf__matmul *x);
+saf_status saf__matmul_keep(void *x, saf_status *written);
 /* restore.c: what one holds goes to the ranks. Collective. */
 saf_status saf__matmul_restore(saf__matmul *x);
 /* check.c: the product against another way to its rows' sums. Collective. Errors: DEFECT

@@ -6,7 +6,7 @@ enum { PART_WORDS = SAF__PART_WORDS };
 static const int64_t parts_most = (int64_t)1 << 32;
 
 static saf_status bad(const saf__matmul *x, const char *what) {
-    return saf_fail(SAF_BAD_INPUT, "%s: %s", saf_checkpoint_path(x->restored), what);
+    return saf_fail(SAF_BAD_INPUT, "%s: %s", saf_checkpoint_path(x->steps.restored), what);
 }
 
 /* Rank 0: the tiles that are done go where they were. */
@@ -17,13 +17,14 @@ static saf_status restore_tiles(saf__matmul *x) {
     double *sums = NULL;
     uint8_t *hashes = NULL;
     char *values = NULL;
-    SAF_TRY(
-        saf_checkpoint_get(x->restored, "tiles", SAF_DTYPE_I64, parts_most, &n_places, &places));
-    SAF_TRY(saf_checkpoint_get(x->restored, "sha256", SAF_DTYPE_U8, parts_most, &n_hash, &hashes));
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "tiles", SAF_DTYPE_I64, parts_most, &n_places,
+                               &places));
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "sha256", SAF_DTYPE_U8, parts_most, &n_hash,
+                               &hashes));
     SAF_TRY(saf_alloc((size_t)saf_i64_max(1, p->tile_m * p->tile_n),
                       (size_t)saf_dtype_block_bytes(x->shape.dtype), &values));
     if (n_hash != 16 * n_places) SAF_TRY(bad(x, "tiles and hashes do not fit"));
-    SAF_TRY(saf_checkpoint_count(x->restored, "row_sums", SAF_DTYPE_F64, &n_sums));
+    SAF_TRY(saf_checkpoint_count(x->steps.restored, "row_sums", SAF_DTYPE_F64, &n_sums));
     if (n_sums != x->shape.m) SAF_TRY(bad(x, "there is not one sum for each row of the product"));
     for (int64_t t = 0; t < n_places / 2; t++) {
         saf__done_tile tile = {places[2 * t], places[2 * t + 1], {0}};
@@ -32,13 +33,13 @@ static saf_status restore_tiles(saf__matmul *x) {
         saf__region r = {tile.i * p->tile_m, saf__tile_rows(x, tile.i), tile.j * p->tile_n,
                          saf__tile_cols(x, tile.j)};
         SAF_TRY(saf__matmul_sums(x, tile.i, &sums));
-        SAF_TRY(
-            saf_checkpoint_get_some(x->restored, "row_sums", SAF_DTYPE_F64, r.row0, r.rows, sums));
+        SAF_TRY(saf_checkpoint_get_some(x->steps.restored, "row_sums", SAF_DTYPE_F64, r.row0,
+                                        r.rows, sums));
         memcpy(tile.sha256, hashes + 32 * t, sizeof tile.sha256);
         SAF_TRY(saf_buf_append(&x->tiles, &tile, sizeof tile));
         if (!x->job->output.store) continue;
-        SAF_TRY(saf_checkpoint_get_some(x->restored, "product", x->shape.dtype, at, r.rows * r.cols,
-                                        values));
+        SAF_TRY(saf_checkpoint_get_some(x->steps.restored, "product", x->shape.dtype, at,
+                                        r.rows * r.cols, values));
         SAF_TRY(saf__matmul_store(x, SAF__MATRIX_PRODUCT, &r, values));
         at += r.rows * r.cols;
         saf_alive();
@@ -55,8 +56,8 @@ static saf_status read_parts(saf__matmul *x, saf_buf *out) {
     saf_status st = SAF_OK;
     int64_t *words = NULL, n = 0, core_len = 0;
     char *core = NULL;
-    SAF_TRY(saf_checkpoint_get(x->restored, "parts", SAF_DTYPE_I64, parts_most, &n, &words));
-    SAF_TRY(saf_checkpoint_get(x->restored, "core", SAF_DTYPE_U8, 256, &core_len, &core));
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "parts", SAF_DTYPE_I64, parts_most, &n, &words));
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "core", SAF_DTYPE_U8, 256, &core_len, &core));
     if (n % PART_WORDS != 0) SAF_TRY(bad(x, "a part is cut short"));
     if ((size_t)core_len != strlen(saf_product_core()) ||
         memcmp(core, saf_product_core(), (size_t)core_len) != 0)

@@ -49,8 +49,9 @@ static void make_region(const saf__matmul *x, int32_t what, const saf__region *r
 saf_status saf__matmul_region(void *ctx, int32_t what, const saf__region *r, void *out) {
     saf__matmul *x = ctx;
     if (what == SAF__MATRIX_KEPT) {
-        if (!x->restored) return saf_fail(SAF_DEFECT, "there is no checkpoint to read from");
-        return saf_checkpoint_get_some(x->restored, "data", x->shape.dtype, r->col0, r->cols, out);
+        if (!x->steps.restored) return saf_fail(SAF_DEFECT, "there is no checkpoint to read from");
+        return saf_checkpoint_get_some(x->steps.restored, "data", x->shape.dtype, r->col0, r->cols,
+                                       out);
     }
     if (what < 0 || what >= SAF__OPERANDS || !x->operands[what].here)
         return saf_fail(SAF_DEFECT, "this rank is asked for matrix %d", what);

@@ -34,7 +34,7 @@ static saf_status gather(saf__training *x) {
     saf_buf mine = {0}, *all = NULL;
     saf_result_rank row;
     saf_train_counters c;
-    fill_row(x, saf_clock_s() - x->run_start_s, &row);
+    fill_row(x, saf_clock_s() - x->steps.run_start_s, &row);
     saf_train_count(x->train, &c);
     st = saf_buf_append(&mine, &row, sizeof row);
     if (st == SAF_OK) st = saf_alloc((size_t)x->ranks, sizeof *all, &all);
@@ -115,7 +115,7 @@ out:
 
 /* Of this run's steps: earlier ones may have had other ranks. */
 static void fill_speed(const saf__training *x, saf_result_training *t) {
-    double tokens = 0, seconds = 0, run_s = x->results.run_s - x->before_s;
+    double tokens = 0, seconds = 0, run_s = x->results.run_s - x->steps.before_s;
     for (int64_t i = x->before_steps; i < t->n_curve; i++) {
         tokens += (double)t->curve[i].tokens;
         seconds += t->curve[i].seconds;
@@ -164,8 +164,7 @@ static saf_status write_file(saf__training *x) {
     saf_status st = SAF_OK;
     saf_results *r = &x->results;
     saf_buf layout = {0};
-    r->checkpoints = x->written;
-    r->checkpoint_s = x->stalled_s;
+    saf__steps_fill(&x->steps);
     r->vocab = x->shape.vocab;
     SAF_TRY(fill_training(x));
     SAF_TRY(saf_buf_printf(&layout, "%d rank%s, %lld micro-batches%s", x->ranks,
@@ -183,19 +182,12 @@ out:
     return st;
 }
 
-static void say_checkpoints(const saf__training *x) {
-    double run_s = x->results.run_s - x->before_s;
-    if (x->rank != 0 || x->options->quiet || x->written == 0) return;
-    saf_log(SAF_LOG_INFO, "checkpoints: %lld written, %.2f %% of the run", (long long)x->written,
-            run_s > 0 ? 100 * x->stalled_s / run_s : 0);
-}
-
 saf_status saf__train_finish(saf__training *x) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("writing");
     SAF_TRY(gather(x));
     SAF_TRY(saf_comm_agree(x->world, x->rank == 0 ? write_file(x) : SAF_OK));
-    say_checkpoints(x);
+    saf__steps_say(&x->steps);
 out:
     return st;
 }

@@ -8,7 +8,6 @@
  * It says nothing of the ranks; who holds which part of the moments is src/train's affair. */
 #include "job/share.h"
 #include "job/train/train.h"
-#include "saf/core_signals.h"
 
 enum { PIECE = 1 << 20, CURVE_WORDS = 5, EVALUATION_WORDS = 6, CORE_MAX = 256 };
 
@@ -50,22 +49,10 @@ out:
 }
 
 static saf_status begin(const saf__training *x, saf_checkpoint_writer **w) {
-    char kind[] = "train", version[] = SAF_VERSION, now[32];
     const saf_result_training *t = &x->results.training;
     int64_t tokens = 0;
     for (int64_t i = 0; i < t->n_curve; i++) tokens += t->curve[i].tokens;
-    saf_clock_iso8601(now);
-    saf_checkpoint_head head = {.kind = kind,
-                                .version = version,
-                                .start_time = x->results.start_time,
-                                .written = now,
-                                .done = saf_train_steps(x->train),
-                                .total = x->settings.steps,
-                                .tokens = tokens,
-                                .seconds = x->before_s + saf_clock_s() - x->run_start_s,
-                                .resumes = (int32_t)x->results.resumes,
-                                .identity = x->results.identity};
-    return saf_checkpoint_create(x->job->output.file, &head, w);
+    return saf__steps_create(&x->steps, saf_train_steps(x->train), x->settings.steps, tokens, w);
 }
 
 /* The arrays, a piece at a time; an error of writing is kept until all have come. */
@@ -86,34 +73,27 @@ out:
     return st;
 }
 
-saf_status saf__train_keep(saf__training *x) {
-    saf_status st = SAF_OK, write = SAF_OK;
+saf_status saf__train_keep(void *training, saf_status *written) {
+    saf_status st = SAF_OK;
+    saf__training *x = training;
     saf_checkpoint_writer *w = NULL;
     float *piece = NULL;
-    double start = saf_clock_s();
-    saf_comm_watch_phase("writing a checkpoint");
     SAF_TRY(
         saf_comm_agree(x->world, x->rank == 0 ? saf_alloc(PIECE, sizeof *piece, &piece) : SAF_OK));
-    if (x->rank == 0) write = begin(x, &w);
-    SAF_TRY(saf__job_alone(x->world, put_arrays(x, w, piece, &write)));
-    if (x->rank == 0 && write == SAF_OK) write = put_rows(x, w);
-    if (x->rank == 0 && write == SAF_OK) write = saf_checkpoint_commit(w, NULL);
-    SAF_TRY(saf_comm_agree(x->world, write));
-    if (x->rank == 0) x->written++;
-    saf_signals_exit_code(saf_status_exit_code(SAF_STOPPED));
+    if (x->rank == 0) *written = begin(x, &w);
+    SAF_TRY(saf__job_alone(x->world, put_arrays(x, w, piece, written)));
+    if (x->rank == 0 && *written == SAF_OK) *written = put_rows(x, w);
+    if (x->rank == 0 && *written == SAF_OK) *written = saf_checkpoint_commit(w, NULL);
 out:
-    x->took_s = saf_clock_s() - start;
-    x->stalled_s += x->took_s;
     saf_checkpoint_writer_free(&w);
     saf_free(&piece);
-    saf_comm_watch_phase("running");
     return st;
 }
 
 /* ---- going on ---- */
 
 static saf_status bad(const saf__training *x, const char *what) {
-    return saf_fail(SAF_BAD_INPUT, "%s: %s", saf_checkpoint_path(x->restored), what);
+    return saf_fail(SAF_BAD_INPUT, "%s: %s", saf_checkpoint_path(x->steps.restored), what);
 }
 
 static saf_status get_core(const saf__training *x) {
@@ -121,7 +101,7 @@ static saf_status get_core(const saf__training *x) {
     char *core = NULL;
     int64_t n = 0;
     const char *mine = saf_train_core();
-    SAF_TRY(saf_checkpoint_get(x->restored, "core", SAF_DTYPE_U8, CORE_MAX, &n, &core));
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "core", SAF_DTYPE_U8, CORE_MAX, &n, &core));
     if ((size_t)n != strlen(mine) || memcmp(core, mine, (size_t)n) != 0)
         saf_log(
             SAF_LOG_WARNING,
@@ -136,9 +116,9 @@ out:
 static saf_status get_rows(saf__training *x) {
     saf_status st = SAF_OK;
     double *words = NULL;
-    int64_t n = 0, steps = saf_checkpoint_head_of(x->restored)->done;
-    SAF_TRY(saf_checkpoint_get(x->restored, "curve", SAF_DTYPE_F64, CURVE_WORDS * x->settings.steps,
-                               &n, &words));
+    int64_t n = 0, steps = saf_checkpoint_head_of(x->steps.restored)->done;
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "curve", SAF_DTYPE_F64,
+                               CURVE_WORDS * x->settings.steps, &n, &words));
     if (n != CURVE_WORDS * steps) SAF_TRY(bad(x, "there is not one row for each step"));
     for (int64_t i = 0; i < steps; i++) {
         const double *v = words + CURVE_WORDS * i;
@@ -147,7 +127,7 @@ static saf_status get_rows(saf__training *x) {
         SAF_TRY(saf__curve_add(x, &row));
     }
     saf_free(&words);
-    SAF_TRY(saf_checkpoint_get(x->restored, "evaluations", SAF_DTYPE_F64,
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "evaluations", SAF_DTYPE_F64,
                                EVALUATION_WORDS * (x->settings.steps + 1), &n, &words));
     for (int64_t i = 0; i < n / EVALUATION_WORDS; i++) {
         const double *v = words + EVALUATION_WORDS * i;
@@ -165,11 +145,11 @@ out:
 static saf_status check_arrays(const saf__training *x) {
     saf_status st = SAF_OK;
     int64_t all = saf_train_parameters(&x->shape), n = 0;
-    const saf_checkpoint_head *head = saf_checkpoint_head_of(x->restored);
+    const saf_checkpoint_head *head = saf_checkpoint_head_of(x->steps.restored);
     if (head->done < 0 || head->done > x->settings.steps || head->total != x->settings.steps)
         return bad(x, "another number of steps");
     for (int a = 0; a < ARRAYS; a++) {
-        SAF_TRY(saf_checkpoint_count(x->restored, arrays[a].name, SAF_DTYPE_F32, &n));
+        SAF_TRY(saf_checkpoint_count(x->steps.restored, arrays[a].name, SAF_DTYPE_F32, &n));
         if (n != all) SAF_TRY(bad(x, "another number of parameters"));
     }
 out:
@@ -182,8 +162,8 @@ static saf_status put_back(saf__training *x, float *piece) {
     for (int a = 0; a < ARRAYS; a++)
         for (int64_t at = 0; at < all; at += PIECE) {
             saf_span span = {at, saf_i64_min(all, at + PIECE)};
-            st = x->rank == 0 ? saf_checkpoint_get_some(x->restored, arrays[a].name, SAF_DTYPE_F32,
-                                                        at, span.end - at, piece)
+            st = x->rank == 0 ? saf_checkpoint_get_some(x->steps.restored, arrays[a].name,
+                                                        SAF_DTYPE_F32, at, span.end - at, piece)
                               : SAF_OK;
             SAF_TRY(saf_comm_agree(x->world, st));
             SAF_TRY(saf_train_state_put(x->train, arrays[a].which, span, piece));
@@ -201,14 +181,14 @@ saf_status saf__train_restore(saf__training *x) {
         if (st == SAF_OK) st = get_core(x);
         if (st == SAF_OK) st = get_rows(x);
         if (st == SAF_OK) st = saf_alloc(PIECE, sizeof *piece, &piece);
-        steps = saf_checkpoint_head_of(x->restored)->done;
+        steps = x->before_steps = saf_checkpoint_head_of(x->steps.restored)->done;
     }
     SAF_TRY(saf_comm_agree(x->world, st));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &steps, 1);
     SAF_TRY(saf_comm_bcast(x->world, 0, &t));
     SAF_TRY(put_back(x, piece));
     st = saf_train_resume(x->train, steps);
-    saf_checkpoint_free(&x->restored);
+    saf_checkpoint_free(&x->steps.restored);
 out:
     saf_free(&piece);
     return st;

@@ -6,6 +6,7 @@
 
 #include "job/hosts.h"
 #include "job/session.h"
+#include "job/steps.h"
 #include "saf/store.h"
 #include "saf/train.h"
 
@@ -29,7 +30,7 @@ typedef struct {
     saf_job given_job;
     const saf_run_options *options;
     int rank, ranks;
-    double start_s, run_start_s;
+    double start_s;
     int32_t dry_run;
     saf__host_share host_share;
     int32_t *host; /* [ranks] */
@@ -37,22 +38,14 @@ typedef struct {
     saf_train_settings settings;
     saf__texts texts;
     saf_train *train;
-    saf__stop stop;
-    bool over, goes_on; /* what an earlier run left, known everywhere */
+    saf__steps steps;
     /* rank 0 */
     char texts_sha256[65], vocab_sha256[65];
     saf_results results; /* its training's rows grow with the steps */
     int64_t curve_room, evaluations_room;
     saf_results_writer *writer;
-    saf_checkpoint *restored;
-    double before_s;
-    int64_t before_steps;
-    int64_t written; /* checkpoints */
-    double stalled_s;
-    double next_s; /* the next checkpoint is due; 0: never */
-    double took_s; /* the last one */
-    double log_after_s;
-    double operations; /* of all ranks, at the end */
+    int64_t before_steps; /* of earlier runs */
+    double operations;    /* of all ranks, at the end */
 } saf__training;
 
 /* texts.c, rank 0: reads the vocabulary and the texts. Errors: NO_INPUT, BAD_INPUT. */
@@ -71,13 +64,14 @@ int64_t saf__texts_held_sequences(const saf__texts *t);
 saf_status saf__train_open(saf__training *x);
 /* plan.c: --dry-run. Rank 0. */
 saf_status saf__train_print(const saf__training *x);
-/* again.c, rank 0: what earlier runs of this output left. Errors: BAD_INPUT. */
-saf_status saf__train_again(saf__training *x);
+/* again.c, rank 0: what makes it another job; whether its model is there (of saf__training). */
+saf_status saf__train_identity(saf__training *x);
+bool saf__train_is_there(const void *x);
 /* curve.c, rank 0: rows of the results. Errors: NO_MEMORY. */
 saf_status saf__curve_add(saf__training *x, const saf_result_train_step *row);
 saf_status saf__evaluations_add(saf__training *x, const saf_result_evaluation *row);
-/* keep.c: a checkpoint, and going on from one. Collective. */
-saf_status saf__train_keep(saf__training *x);
+/* keep.c: a checkpoint (of saf__training; saf__steps), and going on from one. Collective. */
+saf_status saf__train_keep(void *x, saf_status *written);
 saf_status saf__train_restore(saf__training *x);
 /* finish.c: the model, then the results. Collective. */
 saf_status saf__train_finish(saf__training *x);

@@ -295,7 +295,7 @@ bench-matrix: $(BUILD)/bench-matrix ## distributed products against OpenBLAS wit
 	mpirun -np $${RANKS:-2} --bind-to none $< $$d $$(echo $$s | tr x ' ') $${REPEATS:-9} || exit 1; done; done
 bench-train: $(BUILD)/bench-train ## steps of training by RANKS ranks (2): alone, each by itself, together; by SHAPE, VOCAB, CONTEXT, BATCH, MICRO and SHARD=1
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -np $${RANKS:-2} --bind-to core $< \
-	$${SHAPE:-4:512:8:4:64:1408} $${VOCAB:-4096} $${CONTEXT:-256} $${BATCH:-16} $${MICRO:-4} $${REPEATS:-7}
+	$${SHAPE:-4:512:8:4:64:1408} $${VOCAB:-1024} $${CONTEXT:-256} $${BATCH:-16} $${MICRO:-4} $${REPEATS:-5}
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $< $(BUILD)/libsaf.a $(SAF_LIBS)

@@ -56,8 +56,7 @@ saf_status saf_train_tensors(const saf_train_shape *shape, saf_train_tensor **te
 /* Values of all tensors together; of a shape that saf_train_shape_check accepts. Local. */
 int64_t saf_train_parameters(const saf_train_shape *shape);
 
-/* ---- how it is trained ------------------------------------------------------------------------
- */
+/* ---- how it is trained ----------------------------------------------------------------------- */
 
 /* Step s, counted from 1, has the rate
  *     learning_rate * s / warmup                                                  s <= warmup
@@ -93,8 +92,7 @@ double saf_train_rate(const saf_train_settings *settings, int64_t s);
 size_t saf_train_memory_bytes(const saf_train_shape *shape, const saf_train_settings *settings,
                               int ranks, int rank);
 
-/* ---- training ---------------------------------------------------------------------------------
- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 typedef struct saf_train saf_train;
 
@@ -141,8 +139,7 @@ typedef struct {
 saf_status saf_train_evaluate(saf_train *train, int64_t sequences, saf_train_read read, void *ctx,
                               saf_train_loss *out, double *each);
 
-/* ---- state between steps -----------------------------------------------------------------------
- */
+/* ---- state between steps --------------------------------------------------------------------- */
 
 typedef enum { SAF_TRAIN_PARAMETERS, SAF_TRAIN_MOMENT1, SAF_TRAIN_MOMENT2 } saf_train_state;
 
@@ -163,8 +160,7 @@ saf_status saf_train_state_put(saf_train *train, saf_train_state which, saf_span
 int64_t saf_train_steps(const saf_train *train);
 saf_status saf_train_resume(saf_train *train, int64_t steps);
 
-/* ---- what it does, and what it costs ------------------------------------------------------------
- */
+/* ---- what it does, and what it costs --------------------------------------------------------- */
 
 /* "SkylakeX": the core type whose kernels OpenBLAS runs; "" before saf_train_new. Local. */
 const char *saf_train_core(void);

@@ -76,8 +76,7 @@ static float sum(const float *x, int64_t n) {
     return lanes[0];
 }
 
-/* ---- forwards ----------------------------------------------------------------------------------
- */
+/* ---- forwards -------------------------------------------------------------------------------- */
 
 static void attend_block(const saf_blas *blas, const saf__dims *d, const block *b, const float *q,
                          const float *k, const float *v, float *s, float *stats, float *out) {
@@ -110,11 +109,10 @@ void saf__attend(saf__team *team, const saf__dims *d, const float *q, const floa
             attend_block(team->blas, d, &b, q, k, v, s, stats, out);
         }
     }
-    saf__team_tick(team);
+    saf_comm_progress();
 }
 
-/* ---- backwards ---------------------------------------------------------------------------------
- */
+/* ---- backwards ------------------------------------------------------------------------------- */
 
 typedef struct {
     const float *q, *k, *v, *out, *dout, *stats;
@@ -176,5 +174,5 @@ void saf__attend_back(saf__team *team, const saf__dims *d, const float *q, const
     for (int64_t item = 0; item < items; item++)
         back_item(team->blas, d, item / d->kv_heads, item % d->kv_heads, &x,
                   scratch + omp_get_thread_num() * each);
-    saf__team_tick(team);
+    saf_comm_progress();
 }

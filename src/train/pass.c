@@ -1,8 +1,7 @@
 /* The memory of a micro-batch's pass, and its way through the layers. */
 #include "train/train.h"
 
-/* ---- memory ------------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Hands out places of a block, or only counts them (base NULL). */
 typedef struct {
@@ -126,8 +125,7 @@ void saf__pass_free(saf__pass **pass) {
     saf_free(pass);
 }
 
-/* ---- forwards ----------------------------------------------------------------------------------
- */
+/* ---- forwards -------------------------------------------------------------------------------- */
 
 static int64_t id_at(const saf__dims *d, const saf__sequences *in, int64_t row) {
     return in->ids[row / d->context * (d->context + 1) + row % d->context];

@@ -97,9 +97,5 @@ void saf__products(saf__team *team, const saf__product *products, int n) {
         while (tile >= first[i + 1]) i++;
         multiply(team->blas, &products[i], &c[i], tile - first[i]);
     }
-    saf__team_tick(team);
-}
-
-void saf__team_tick(const saf__team *team) {
-    if (team->exchanging) saf_comm_progress();
+    saf_comm_progress();
 }

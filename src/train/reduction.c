@@ -57,8 +57,7 @@ saf_span saf__reduction_part(const saf__reduction *x, int64_t chunk, int rank) {
     return rank < 0 ? x->chunks[chunk] : part_of(x->chunks[chunk], x->ranks, rank);
 }
 
-/* ---- who has what
- * -------------------------------------------------------------------------------- */
+/* ---- who has what ---------------------------------------------------------------------------- */
 
 static saf_span chunk_of(const saf__dims *d, int64_t chunk) {
     if (chunk == 0) return (saf_span){d->out_norm, d->layer0};
@@ -176,8 +175,7 @@ void saf__reduction_free(saf__reduction **reduction) {
     saf_free(reduction);
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------ */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static float *received(const saf__reduction *x, int64_t chunk, int64_t place) {
     return x->received + x->received_at[chunk] +
@@ -208,8 +206,7 @@ out:
     return st;
 }
 
-/* ---- sums
- * ---------------------------------------------------------------------------------------- */
+/* ---- sums ------------------------------------------------------------------------------------ */
 
 /* This rank's part of a node's sum, made in the place of the first of its sources. */
 static float *sum_node(const saf__reduction *x, const saf__team *team, int64_t chunk,

@@ -3,8 +3,7 @@
 
 #include "train/train.h"
 
-/* ---- tokens
- * -------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 /* A sequence into its place of ids[] and counted[]. */
 static saf_status read_one(const saf_train *t, saf_train_read read, void *ctx, int64_t sequence,
@@ -49,8 +48,7 @@ static saf_status share_count(const saf_train *t, int64_t *count) {
     return saf_comm_allreduce(t->comm, SAF_OP_SUM, &all);
 }
 
-/* ---- time
- * ---------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 typedef struct {
     double start, waited;
@@ -76,8 +74,7 @@ static double watch_stop(saf_train *t, watch w) {
     return seconds;
 }
 
-/* ---- a step
- * -------------------------------------------------------------------------------------- */
+/* ---- a step ---------------------------------------------------------------------------------- */
 
 /* A micro-batch on its way back: gradients that are complete join the sums that wait for them. */
 typedef struct {
@@ -96,7 +93,7 @@ static saf_status join(void *ctx, int64_t layer) {
                  t->slots[i - 1] + span.begin);
     saf_status st = SAF_OK;
     if (j->last) st = saf__reduction_send(t->reduction, chunk, t->slots);
-    saf__team_tick(&t->team);
+    saf_comm_progress();
     return st;
 }
 
@@ -115,14 +112,12 @@ static saf_status work(saf_train *t, double share) {
         saf__pass_forward(t->pass, &t->team, t->values, &in);
         saf__pass_head(t->pass, &t->team, t->values, &in, share, gradients,
                        t->losses + b * t->d.sequences);
-        t->team.exchanging = j.last && t->ranks > 1;
         SAF_TRY(saf__pass_back(t->pass, &t->team, t->values, &in, &back, gradients));
         t->counters.micro_batches++;
         saf_comm_progress();
     }
     SAF_TRY(saf__reduction_finish(t->reduction, &t->team, t->slots));
 out:
-    t->team.exchanging = false;
     return st;
 }
 
@@ -187,8 +182,7 @@ saf_status saf_train_step(saf_train *train, saf_train_read read, void *ctx, saf_
     return st;
 }
 
-/* ---- evaluation
- * ---------------------------------------------------------------------------------- */
+/* ---- evaluation ------------------------------------------------------------------------------ */
 
 /* A micro-batch of them; what is missing of the last one counts nothing. */
 static saf_status evaluate_some(saf_train *t, saf_train_read read, void *ctx, int64_t first,

@@ -9,8 +9,7 @@ const char *saf_train_core(void) {
     return core_name;
 }
 
-/* ---- made and freed
- * ------------------------------------------------------------------------------ */
+/* ---- made and freed -------------------------------------------------------------------------- */
 
 /* How many slots a rank needs: what its micro-batches leave waiting at most. */
 static int slots_of(int64_t micro_batches, int ranks, int rank) {

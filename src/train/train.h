@@ -71,19 +71,16 @@ void saf__product_also(saf__product *p, const float *dy, const float *w, int64_t
 saf__product saf__product_weights(const float *dy, const float *x, float *dw, int64_t m, int64_t n,
                                   int64_t k);
 
-/* ---- a team and what it has to do ---------------------------------------------------------------
- */
+/* ---- a team and what it has to do ------------------------------------------------------------ */
 
 typedef struct {
     const saf_blas *blas;
     int threads;
     double operations; /* 2 m n k of products so far */
-    bool exchanging;   /* messages are under way: saf__team_tick moves them on */
 } saf__team;
-/* Between two pieces of work, by the calling thread. */
-void saf__team_tick(const saf__team *team);
 
-/* The products (at most SAF__PRODUCTS), whose tiles the threads share out together. */
+/* The products (at most SAF__PRODUCTS), whose tiles the threads share out together. Like attention
+ * below, it moves messages on when it is done. */
 void saf__products(saf__team *team, const saf__product *products, int n);
 
 /* Rows: y[t,:] = x[t,:] * inverse[t] * weight, inverse[t] = 1 / sqrt(mean of squares + eps). */
@@ -119,8 +116,7 @@ void saf__attend_back(saf__team *team, const saf__dims *d, const float *q, const
                       const float *v, const float *out, const float *dout, const float *stats,
                       float *scratch, float *dq, float *dk, float *dv);
 
-/* ---- a micro-batch -----------------------------------------------------------------------------
- */
+/* ---- a micro-batch --------------------------------------------------------------------------- */
 
 /* What the forward pass of a layer leaves. raw_q and raw_k: before their norms, where there are. */
 typedef struct {
@@ -172,8 +168,7 @@ typedef struct {
 saf_status saf__pass_back(saf__pass *p, saf__team *team, float *values, const saf__sequences *in,
                           const saf__back *back, float *gradients);
 
-/* ---- sums over micro-batches and ranks
- * ------------------------------------------------------------ */
+/* ---- sums over micro-batches and ranks ------------------------------------------------------- */
 
 /* A node of the tree: micro-batches [index << level, (index + 1) << level). */
 typedef struct {
@@ -210,8 +205,7 @@ saf_status saf__reduction_gather(saf__reduction *x, float *values);
 saf_status saf__reduction_squares(saf__reduction *x, const saf__team *team, const float *values,
                                   double *out);
 
-/* ---- the optimizer
- * ------------------------------------------------------------------------------- */
+/* ---- the optimizer --------------------------------------------------------------------------- */
 
 typedef struct {
     float rate, decay, epsilon;       /* decay: that of those that have any */
@@ -225,8 +219,7 @@ void saf__adam_update(const saf__team *team, const saf__adam *a, const saf_train
                       int64_t n, saf_span span, const float *gradient, float *values, float *m,
                       float *v);
 
-/* ---- a training
- * ------------------------------------------------------------------------------------ */
+/* ---- a training ------------------------------------------------------------------------------ */
 
 struct saf_train {
     saf_comm *comm;

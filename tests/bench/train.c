@@ -1,19 +1,24 @@
 /* Training by the ranks of one host, a thread each, by turns: one rank alone; every rank by itself,
  * as processes that share nothing; all ranks together on the same batch.
  *   mpirun -np P bench-train L:D:H:HKV:C:F VOCAB CONTEXT BATCH MICRO_BATCHES [REPEATS]
- * Prints medians over the repeats: tokens a second of each; what the ranks together reach of what
- * they reach by themselves; and the rate of products in all of a step's time as a part of that of
- * sgemm (n = 1024, one thread, by as many ranks at a time), measured before and after each turn. */
+ * Prints medians over the repeats, by the clock and by the ranks' own processor time, which counts
+ * what they do when others use the machine as well: tokens a second of each; what the ranks
+ * together reach of what they reach by themselves; and the rate of products in all of a step's time
+ * as a part of that of sgemm (n = 1024, one thread, by as many ranks at a time, the best of three
+ * calls), measured before and after each turn. SHARD in the environment: with shards. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "saf/hw.h"
 #include "saf/train.h"
 
 enum { REPEATS_MOST = 101, SGEMM = 1024 };
 
-typedef struct {
-    double tokens_s, products; /* of all ranks that took part; share of sgemm's rate */
+enum { CLOCK, PROCESSOR, TIMES };
+typedef struct {            /* by each of the two times */
+    double tokens_s[TIMES]; /* of all ranks that took part */
+    double products[TIMES]; /* share of sgemm's rate */
 } turn;
 
 static void must(saf_comm *world, saf_status st) {
@@ -48,67 +53,90 @@ static double sgemm_rate(saf_comm *world, bool takes_part) {
     return sum_of(world, rate);
 }
 
+static double time_now(int which) {
+    struct timespec t;
+    if (which == CLOCK) return saf_clock_s();
+    return clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0
+               ? (double)t.tv_sec + 1e-9 * (double)t.tv_nsec
+               : 0;
+}
+
 /* A step of `train`, by the ranks that take part; of each by itself, or of all together. */
 static turn take_turn(saf_comm *world, saf_train *train, saf_train_shape *shape, bool takes_part,
                       bool together) {
     saf_train_report r = {0};
     saf_train_counters before = {0}, after = {0};
-    double seconds = 0, rate = 0, operations = 0, yard = sgemm_rate(world, takes_part);
+    turn t = {.tokens_s = {0}};
+    double start[TIMES], yard = sgemm_rate(world, takes_part);
     must(world, saf_comm_barrier(world));
     if (takes_part) {
         saf_train_count(train, &before);
-        double start = saf_clock_s();
+        for (int w = 0; w < TIMES; w++) start[w] = time_now(w);
         must(world, saf_train_step(train, read_tokens, shape, &r));
-        seconds = saf_clock_s() - start;
         saf_train_count(train, &after);
-        operations = (after.operations - before.operations) / seconds;
-        rate = (double)r.tokens / seconds;
+        for (int w = 0; w < TIMES; w++) {
+            double seconds = time_now(w) - start[w];
+            t.tokens_s[w] = (double)r.tokens / seconds;
+            t.products[w] = (after.operations - before.operations) / seconds;
+        }
     }
     must(world, saf_comm_barrier(world));
     yard = (yard + sgemm_rate(world, takes_part)) / 2;
-    rate = sum_of(world, rate);
-    if (together) rate /= saf_comm_size(world); /* each counts the tokens of all */
-    return (turn){rate, sum_of(world, operations) / yard};
+    for (int w = 0; w < TIMES; w++) {
+        t.tokens_s[w] = sum_of(world, t.tokens_s[w]);
+        if (together) t.tokens_s[w] /= saf_comm_size(world); /* each counts the tokens of all */
+        t.products[w] = sum_of(world, t.products[w]) / yard;
+    }
+    return t;
 }
 
-static double column(turn *turns, int n, bool products) {
+enum { ONE, EACH, TOGETHER, WAYS };
+
+/* Medians over the repeats: of a way, or of the ratio of two. */
+static double median_of(turn (*turns)[WAYS], int n, int way, int against, int time, bool products) {
     double values[REPEATS_MOST];
-    for (int i = 0; i < n; i++) values[i] = products ? turns[i].products : turns[i].tokens_s;
+    for (int i = 0; i < n; i++) {
+        const turn *t = turns[i];
+        values[i] = products ? t[way].products[time] : t[way].tokens_s[time];
+        if (against != way) values[i] /= t[against].tokens_s[time];
+    }
     return saf_median(values, n);
+}
+
+static void print_time(turn (*turns)[WAYS], int n, int time) {
+    static const char *const names[] = {"one rank", "each by itself", "together"};
+    printf("%-24s tokens/s   products of sgemm's rate\n",
+           time == CLOCK ? "by the clock" : "by processor time");
+    for (int way = 0; way < WAYS; way++)
+        printf("  %-20s %10.0f   %.2f\n", names[way], median_of(turns, n, way, way, time, false),
+               median_of(turns, n, way, way, time, true));
+    printf("  together against each by itself %.3f (%.2f times one against %.2f)\n",
+           median_of(turns, n, TOGETHER, EACH, time, false),
+           median_of(turns, n, TOGETHER, ONE, time, false),
+           median_of(turns, n, EACH, ONE, time, false));
 }
 
 static void bench(saf_comm *world, saf_train_shape *shape, const saf_train_settings *s,
                   int repeats) {
+    static turn turns[REPEATS_MOST][WAYS];
     saf_comm *own = NULL;
     saf_train *alone = NULL, *all = NULL;
-    turn one[REPEATS_MOST], each[REPEATS_MOST], together[REPEATS_MOST];
-    double parts[REPEATS_MOST], up[REPEATS_MOST], apart[REPEATS_MOST];
-    int rank = saf_comm_rank(world), ranks = saf_comm_size(world);
+    int rank = saf_comm_rank(world);
     must(world, saf_comm_split(world, rank, 0, &own));
     must(world, saf_train_new(own, shape, s, &alone));
     must(world, saf_train_new(world, shape, s, &all));
     for (int i = -1; i < repeats; i++) { /* the first one touches the memory */
-        int at = i < 0 ? 0 : i;
-        one[at] = take_turn(world, alone, shape, rank == 0, false);
-        each[at] = take_turn(world, alone, shape, true, false);
-        together[at] = take_turn(world, all, shape, true, true);
-        parts[at] = together[at].tokens_s / each[at].tokens_s;
-        up[at] = together[at].tokens_s / one[at].tokens_s;
-        apart[at] = each[at].tokens_s / one[at].tokens_s;
+        turn *t = turns[i < 0 ? 0 : i];
+        t[ONE] = take_turn(world, alone, shape, rank == 0, false);
+        t[EACH] = take_turn(world, alone, shape, true, false);
+        t[TOGETHER] = take_turn(world, all, shape, true, true);
     }
-    if (rank == 0)
-        printf(
-            "%lld parameters, %d ranks (%s), medians of %d\n"
-            "                     tokens/s   products of sgemm's rate\n"
-            "one rank           %10.0f   %.2f\n"
-            "each by itself     %10.0f   %.2f\n"
-            "together           %10.0f   %.2f\n"
-            "together against each by itself %.3f (%.2f times one against %.2f)\n",
-            (long long)saf_train_parameters(shape), ranks, saf_train_core(), repeats,
-            column(one, repeats, false), column(one, repeats, true), column(each, repeats, false),
-            column(each, repeats, true), column(together, repeats, false),
-            column(together, repeats, true), saf_median(parts, repeats), saf_median(up, repeats),
-            saf_median(apart, repeats));
+    if (rank == 0) {
+        printf("%lld parameters, %d ranks (%s)%s, medians of %d\n",
+               (long long)saf_train_parameters(shape), saf_comm_size(world), saf_train_core(),
+               s->shard ? ", shards" : "", repeats);
+        for (int time = 0; time < TIMES; time++) print_time(turns, repeats, time);
+    }
     saf_train_free(&alone);
     saf_train_free(&all);
     saf_comm_free(&own);

@@ -180,8 +180,7 @@ static void test_train_goes_on_with_other_ranks(saf_comm *world) {
     saf_comm_free(&own);
 }
 
-/* ---- failures are everybody's ------------------------------------------------------------------
- */
+/* ---- failures are everybody's ---------------------------------------------------------------- */
 
 typedef struct {
     saf_train_shape shape;

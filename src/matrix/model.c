@@ -35,10 +35,10 @@ static int32_t next_host(const model *m, int f, int32_t group, int32_t *host) {
 static int64_t count_panel(model *m, int f, int32_t group, int32_t near, saf_span lines,
                            int64_t panel, int64_t times) {
     saf_product_plan *p = m->p;
-    int32_t host = p->host[m->near[0]], members = saf__members(p, f);
+    int32_t host = p->host[m->near[0]];
     int64_t buffers = 0;
     for (int64_t line = lines.begin; line < lines.end; line++) {
-        int32_t owner = p->rank[saf__member_place(p, f, group, saf__turn(line, panel, members))];
+        int32_t owner = p->rank[saf__member_place(p, f, group, saf__owner(p, f, line, panel))];
         int64_t bytes = saf__factor_elements(p, f, line, panel) * (int64_t)saf__element_bytes(p);
         bool here = p->host[owner] == host;
         if (here) p->bytes_read[owner] += p->resident ? bytes : bytes * times;

@@ -38,7 +38,7 @@ out:
 int32_t saf__pool_owner_of(const saf__pool *pool, int f, int32_t group, int64_t line,
                            int64_t panel) {
     const saf_product_plan *p = pool->plan;
-    int32_t member = saf__turn(line, panel, saf__members(p, f));
+    int32_t member = saf__owner(p, f, line, panel);
     return p->rank[saf__member_place(p, f, group, member)];
 }
 
@@ -117,12 +117,25 @@ saf_status saf__pool_read_tile(saf__pool *pool, int f, int64_t line, int64_t pan
     return st;
 }
 
+/* Tiles of a line that a member owns: their panels are as many members apart as there are. */
+static int64_t owned_of_line(const saf_product_plan *p, int f, int64_t line, saf_span panels,
+                             int32_t member) {
+    int32_t n = saf__members(p, f), first = saf__owner(p, f, line, panels.begin);
+    int64_t before = (member - first + n) % n, count = lines_of(panels);
+    return count > before ? (count - before - 1) / n + 1 : 0;
+}
+
 int64_t saf__pool_owned(const saf__pool *pool) {
-    int64_t n = 0;
-    for (int f = 0; f < SAF__FACTORS && pool->place >= 0; f++)
-        n += saf_ceil_div(lines_of(pool->share.line[f]) * lines_of(pool->share.panels),
-                          saf__members(pool->plan, f));
-    return n;
+    const saf_product_plan *p = pool->plan;
+    int64_t owned = 0;
+    for (int f = 0; f < SAF__FACTORS && pool->place >= 0; f++) {
+        int32_t group = saf__group_of(p, f, pool->place), member = 0;
+        while (saf__member_place(p, f, group, member) != pool->place) member++;
+        saf_span lines = pool->share.line[f];
+        for (int64_t line = lines.begin; line < lines.end; line++)
+            owned += owned_of_line(p, f, line, pool->share.panels, member);
+    }
+    return owned;
 }
 
 saf_status saf__pool_load(saf__pool *pool, int64_t most, bool *done) {

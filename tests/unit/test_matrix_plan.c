@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "matrix/plan.h"
+#include "matrix/pool.h"
 
 static const saf_dtype F32 = SAF_DTYPE_F32, F64 = SAF_DTYPE_F64;
 
@@ -193,6 +193,55 @@ static void test_matrix_models_panels(void **unused) {
     saf_product_plan_free(&p);
 }
 
+/* Tiles of one factor that each of a group owns, of so many panels from `begin` on: the most. */
+static int64_t most_owned(const saf_product_plan *p, int f, int32_t place, int64_t begin,
+                          int64_t panels) {
+    saf__share s = saf__share_of(p, place);
+    int64_t owned[64] = {0}, most = 0;
+    for (int64_t line = s.line[f].begin; line < s.line[f].end; line++)
+        for (int64_t x = begin; x < begin + panels; x++) owned[saf__owner(p, f, line, x)]++;
+    for (int i = 0; i < 64; i++) most = saf_i64_max(most, owned[i]);
+    return most;
+}
+
+/* What each of a group sends is the same in every batch. */
+static void test_matrix_owners_are_even(void **unused) {
+    saf_product_shape shape = {16384, 16384, 16384, SAF_DTYPE_F32};
+    saf_product_ranks ranks = {.ranks = 64};
+    saf_product_plan *p = NULL;
+    (void)unused;
+    assert_int_equal(saf__plan_grid(&shape, &ranks, 8, 8, 1, &p), SAF_OK);
+    assert_int_equal(p->batch, 4);
+    for (int64_t begin = 0; begin < 32; begin += 4)
+        for (int f = 0; f < SAF__FACTORS; f++)
+            assert_int_equal(most_owned(p, f, 27, begin, 4), 1); /* 2 lines, 4 panels, 8 members */
+    saf_product_plan_free(&p);
+}
+
+/* As many as are loaded, whatever the lengths. */
+static void test_matrix_owned_are_counted(void **unused) {
+    static const int32_t grids[][3] = {{1, 4, 1}, {4, 1, 1}, {2, 3, 1}, {3, 2, 2}, {5, 2, 1}};
+    (void)unused;
+    for (size_t g = 0; g < sizeof grids / sizeof grids[0]; g++) {
+        saf_product_shape shape = {2048 + 700 * (int64_t)g, 3000, 1024 * ((int64_t)g + 1), F64};
+        saf_product_ranks ranks = {.ranks = 12};
+        saf_product_plan *p = NULL;
+        assert_int_equal(saf__plan_grid(&shape, &ranks, grids[g][0], grids[g][1], grids[g][2], &p),
+                         SAF_OK);
+        for (int32_t x = 0; x < places(p); x++) {
+            saf__pool pool = {.plan = p, .place = x, .share = saf__share_of(p, x)};
+            int64_t owned = 0;
+            for (int f = 0; f < SAF__FACTORS; f++)
+                for (int64_t l = pool.share.line[f].begin; l < pool.share.line[f].end; l++)
+                    for (int64_t k = pool.share.panels.begin; k < pool.share.panels.end; k++)
+                        owned += saf__member_place(p, f, saf__group_of(p, f, x),
+                                                   saf__owner(p, f, l, k)) == x;
+            assert_int_equal(saf__pool_owned(&pool), owned);
+        }
+        saf_product_plan_free(&p);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matrix_tiles_cover),
@@ -202,6 +251,8 @@ int main(void) {
         cmocka_unit_test(test_matrix_any_ranks),
         cmocka_unit_test(test_matrix_keeps_the_cap),
         cmocka_unit_test(test_matrix_models_panels),
+        cmocka_unit_test(test_matrix_owners_are_even),
+        cmocka_unit_test(test_matrix_owned_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@ FUZZ_PACKAGES := clang llvm libomp-dev
 TSAN_PACKAGES := clang libomp-14-dev
 PEER_PACKAGES := libscalapack-openmpi-dev
 COVERAGE_PACKAGES := gcovr
+SIM_PACKAGES := simgrid libsimgrid-dev
 
 # Asked once, and only when something is compiled: `make deps` may have to come first. The words of
 # Open MPI's compiler wrapper come first, then those of the others.
@@ -80,7 +81,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention bench-matrix bench-train \
-        bench-ranks bench-link bench-plan bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
+        bench-ranks bench-link bench-plan bench-sim sim-programs bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks # and all that the tests run
@@ -305,6 +306,24 @@ bench-plan: all $(BUILD)/bench-yard ## plans made from yardsticks of the same mo
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/plan.py
 bench-link: all ## the same two ranks on one host and on two with a link, by CASES, RATE and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/link.py
+
+# The engine and the products on a cluster that is simulated. What computes and what sends is replaced
+# (tests/sim/sim.h): what is not in the archive's own comm is not taken from it.
+SIM_OBJ  := $(patsubst %,$(BUILD)/obj/tests/sim/%.o,cluster comm shared)
+SIM_WRAP := saf_clock_s saf_stage_forward saf_stage_logits saf_stage_tick saf_sampler_new saf_sampler_pick \
+            saf_blas_load saf__call_multiply saf__call_add saf__call_end saf__multiply_slice
+comma    := ,
+sim-programs: $(BUILD)/sim-flights $(BUILD)/sim-product
+$(BUILD)/sim-flights: $(BUILD)/obj/tests/sim/stage.o
+$(BUILD)/sim-product: $(BUILD)/obj/tests/sim/calls.o
+$(BUILD)/sim-%: $(BUILD)/obj/tests/sim/%.o $(SIM_OBJ) $(BUILD)/libsaf.a
+	$(SAY) LINK $@
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(BUILD)/libsaf.a $(PC_LIBS) -lsimgrid -fopenmp -lm -lpthread -ldl $(SAN) \
+	  $(SIM_WRAP:%=-Wl$(comma)--wrap=%)
+bench-sim: all ## plans against simulations of the same runs on 8 to 512 ranks, by CASES
+	@tests/tools/install-packages $(SIM_PACKAGES)
+	+@$(MAKE_ALL) sim-programs
+	@BUILD=$(BUILD) $(PYTHON) tests/sim/sim.py
 
 install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf

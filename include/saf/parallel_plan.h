@@ -92,9 +92,13 @@ typedef struct {
  * computing the longer, and what of the shorter is not hidden behind it. */
 double saf_plan_flight_s(const saf_plan_rates *rates, const saf_plan_flight *f);
 
-/* Seconds of a meeting of all ranks of a stage, over which `bytes` of rows are shared out evenly:
- * `here` ranks on each of `hosts` hosts. */
-double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes);
+/* Of the latency of a message between hosts, what keeps a processor busy at each end. */
+double saf_plan_overhead_s(const saf_plan_host *host);
+/* Seconds of a meeting of all ranks of a stage, `here` ranks on each of `hosts` hosts, over so many
+ * bytes; `most`: of these, what the host has that wrote the most, bytes / hosts where all wrote
+ * alike. */
+double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes,
+                          double most);
 /* Seconds of a message between hosts, or within one (host NULL). */
 double saf_plan_message_s(const saf_plan_host *host, double bytes);
 

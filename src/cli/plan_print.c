@@ -227,6 +227,7 @@ static cJSON *choice_json(saf__json *b, const saf_job_plan *p, const saf_plan_ch
     saf__json_whole(b, o, "ranks_per_host", c->ranks_per_host);
     saf__json_whole(b, o, "sequences", c->schedule.sequences);
     saf__json_whole(b, o, "micro_batch", c->schedule.micro_batch);
+    saf__json_whole(b, o, "chunk", c->schedule.chunk);
     saf__json_add(b, o, "fits", cJSON_CreateBool(c->fits));
     saf__json_number(b, o, "short_bytes", c->short_bytes);
     saf__json_number(b, o, "rank_bytes", c->memory_bytes);

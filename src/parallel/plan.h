@@ -1,5 +1,6 @@
 /* Between the files of planning: plan_model.c (what the header says), plan_time.c (seconds),
- * plan_replica.c (one replica on given hosts), plan_search.c (layouts), plan_why.c (words). */
+ * plan_replica.c and plan_flight.c (one replica on given hosts: memory, times), plan_search.c
+ * (layouts), plan_why.c (words). */
 #ifndef SAF_PARALLEL_PLAN_H
 #define SAF_PARALLEL_PLAN_H
 
@@ -38,6 +39,23 @@ typedef struct {
     double requests;
 } saf__plan_replica;
 
+static inline int32_t saf__plan_layers_of(const saf__plan_replica *r, int32_t stage) {
+    return r->first[stage + 1] - r->first[stage];
+}
+
+/* Of a stage's ranks those that must be looked at: one where all are alike. */
+static inline int32_t saf__plan_different(const saf__plan_replica *r) {
+    return r->splits ? r->split->parts : 1;
+}
+static inline const saf__plan_split *saf__plan_part_split(const saf__plan_replica *r, int32_t stage,
+                                                          int32_t i) {
+    return r->splits ? &r->splits[stage * r->split->parts + i] : r->split;
+}
+static inline const saf_plan_host *saf__plan_part_host(const saf__plan_replica *r, int32_t stage,
+                                                       int32_t i) {
+    return r->places ? &r->places[stage * r->split->parts + i] : &r->host[stage];
+}
+
 typedef struct {
     bool fits;
     double short_bytes, memory_bytes, weight_bytes, cache_bytes, buffer_bytes;
@@ -55,6 +73,16 @@ typedef struct {
 } saf__plan_bytes;
 saf__plan_bytes saf__plan_bytes_of(const saf_plan_model *m, const saf_plan_work *work,
                                    const saf__plan_replica *r, int32_t stage, int32_t i);
+
+/* A flight: rows of sequences that have `context` positions on average (those rows before them in
+ * the flight included), of which so many rows want logits. */
+typedef struct {
+    double rows, sequences, context, logits;
+} saf__plan_flight;
+/* Seconds that rank i of a stage computes on it. */
+double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
+                        const saf__plan_replica *r, int32_t stage, int32_t i,
+                        const saf__plan_flight *f);
 
 typedef struct {
     double first_token_s, prefill_tokens_s, token_s, decode_tokens_s, job_s;

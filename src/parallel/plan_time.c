@@ -1,6 +1,8 @@
 /* How long things take: a roofline for each kind of operation, meetings, messages. The constants
  * are shares of the yardsticks that saf's own loops reach; doc/performance.md has the measurements.
  */
+#include <math.h>
+
 #include "parallel/plan.h"
 
 /* Rows of a flight from which on the tile units are used, where there are any. */
@@ -24,6 +26,11 @@ enum { TILE_ROWS = 48 };
 #define MEETING_S 0.3e-6
 #define MEETING_RANK_S 0.05e-6
 #define SHARED_BYTES_S 2.4e9
+
+/* Between hosts: a message keeps a processor at each end busy for a part of its latency, but no
+ * longer than over TCP. */
+#define OVERHEAD_SHARE 0.125
+#define OVERHEAD_MOST_S 3.2e-6
 
 static double longer_and_rest(double a, double b) {
     return a > b ? a + (1 - HIDDEN) * b : b + (1 - HIDDEN) * a;
@@ -57,11 +64,20 @@ double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
            f->sampled_values * SAMPLED_VALUE_S;
 }
 
-double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes) {
+double saf_plan_overhead_s(const saf_plan_host *host) {
+    return fmin(OVERHEAD_SHARE * host->latency_s, OVERHEAD_MOST_S);
+}
+
+/* The first rank of each host sends what its host has to those of all others, one message after the
+ * other, and then takes theirs. */
+double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes,
+                          double most) {
     double seconds = here > 1 ? MEETING_S + MEETING_RANK_S * here + bytes / SHARED_BYTES_S : 0;
     if (hosts == 1) return seconds;
-    /* The first rank of each host sends what its host has to those of all others, at once. */
-    return seconds + host->latency_s + bytes * (hosts - 1) / hosts / host->link_bytes_s;
+    double each = saf_plan_overhead_s(host), others = hosts - 1;
+    double last_s = host->latency_s + (others - 1) * each; /* until the last one is there, */
+    double busy_s = 2 * others * each;                     /* and has been taken */
+    return seconds + fmax(last_s, busy_s) + others * most / host->link_bytes_s;
 }
 
 double saf_plan_message_s(const saf_plan_host *host, double bytes) {

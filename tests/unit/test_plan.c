@@ -119,11 +119,19 @@ static void test_plan_links(void **state) {
     saf_plan_host h = host_of(2, 1, 1); /* 125 MB/s, 30 us */
     assert_float_equal(saf_plan_message_s(&h, 125e3), 1030e-6, 1e-9);
     /* of 250 KB each of two hosts sends half */
-    assert_float_equal(saf_plan_meeting_s(&h, 1, 2, 250e3), 1030e-6, 1e-9);
-    /* of four a quarter to three */
-    assert_float_equal(saf_plan_meeting_s(&h, 1, 4, 500e3), 3030e-6, 1e-9);
-    assert_float_equal(saf_plan_meeting_s(&h, 1, 1, 500e3), 0, 1e-12);
-    assert_true(saf_plan_meeting_s(&h, 4, 1, 4096) < saf_plan_meeting_s(&h, 4, 2, 4096));
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 2, 250e3, 125e3), 1030e-6, 1e-9);
+    /* of four a quarter to three, one message after the other */
+    assert_float_equal(saf_plan_overhead_s(&h), 3.2e-6, 1e-12);
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 4, 500e3, 125e3), 3036.4e-6, 1e-9);
+    /* one of four all of it to three */
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 4, 500e3, 500e3), 12036.4e-6, 1e-9);
+    /* of 64 each has 63 to send, and 63 to take */
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 64, 0, 0), 403.2e-6, 1e-9);
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 1, 500e3, 500e3), 0, 1e-12);
+    assert_true(saf_plan_meeting_s(&h, 4, 1, 4096, 4096) <
+                saf_plan_meeting_s(&h, 4, 2, 4096, 2048));
+    h.latency_s = 2e-6;
+    assert_float_equal(saf_plan_overhead_s(&h), 0.25e-6, 1e-12);
 }
 
 /* The shape of qwen3 0.6B, as doc/performance.md counts it. */

@@ -78,11 +78,11 @@ saf__plan_bytes saf__plan_bytes_of(const saf_plan_model *m, const saf_plan_work 
  * the flight included), of which so many rows want logits. */
 typedef struct {
     double rows, sequences, context, logits;
-} saf__plan_flight;
+} saf__plan_batch;
 /* Seconds that rank i of a stage computes on it. */
 double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
                         const saf__plan_replica *r, int32_t stage, int32_t i,
-                        const saf__plan_flight *f);
+                        const saf__plan_batch *f);
 
 typedef struct {
     double first_token_s, prefill_tokens_s, token_s, decode_tokens_s, job_s;

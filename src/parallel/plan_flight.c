@@ -44,7 +44,7 @@ static double embed_s(const saf_plan_model *m, const group *g, double rows) {
 }
 
 static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, int32_t stage,
-                         const saf__plan_flight *f, bool networks) {
+                         const saf__plan_batch *f, bool networks) {
     const saf__plan_split *split = r->split;
     const saf_schedule *s = &r->schedule;
     group g = {&r->host[stage], (int32_t)saf_i64_max(1, split->parts / r->hosts_per_stage),
@@ -64,7 +64,7 @@ static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, in
 
 double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
                         const saf__plan_replica *r, int32_t stage, int32_t i,
-                        const saf__plan_flight *f) {
+                        const saf__plan_batch *f) {
     const saf__plan_split *split = saf__plan_part_split(r, stage, i);
     const saf_plan_part *a = &m->sums[r->first[stage]], *b = &m->sums[r->first[stage + 1]];
     double layers = saf__plan_layers_of(r, stage);
@@ -89,7 +89,7 @@ double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
 
 /* The slowest of its ranks, and their meetings. */
 static double stage_s(const saf_plan_model *m, const saf_plan_work *work,
-                      const saf__plan_replica *r, int32_t stage, const saf__plan_flight *f,
+                      const saf__plan_replica *r, int32_t stage, const saf__plan_batch *f,
                       bool networks) {
     double slowest = 0;
     for (int32_t i = 0; i < saf__plan_different(r); i++)
@@ -104,7 +104,7 @@ typedef struct {
 } passage;
 
 static passage pass(const saf_plan_model *m, const saf_plan_work *work, const saf__plan_replica *r,
-                    const saf__plan_flight *f, bool networks) {
+                    const saf__plan_batch *f, bool networks) {
     passage out = {0, 0};
     for (int32_t s = 0; s < r->stages; s++) {
         double own = stage_s(m, work, r, s, f, networks), hop = 0, busy = 0;
@@ -135,12 +135,12 @@ static double prompts_s(const saf_plan_model *m, const saf_plan_work *work,
     double rows = n * P / pieces, sequences = fmax(1, rows / P);
     bool score = work->completion_tokens < 1;
     double context = rows < P ? P - rows / 2 : P / 2, logits = fmax(1, n / pieces);
-    saf__plan_flight last = {rows, sequences, context, score ? rows : logits};
+    saf__plan_batch last = {rows, sequences, context, score ? rows : logits};
     double seconds = pass(m, work, r, &last, networks).whole_s;
     if (pieces < 2) return seconds;
     context = fmax(rows / sequences / 2, (pieces * P / 2 - context) / (pieces - 1));
     logits = fmax(0, (n - logits) / (pieces - 1));
-    saf__plan_flight before = {rows, sequences, context, score ? rows : logits};
+    saf__plan_batch before = {rows, sequences, context, score ? rows : logits};
     return seconds + (pieces - 1) * pass(m, work, r, &before, networks).slowest_s;
 }
 
@@ -155,7 +155,7 @@ void saf__plan_times_of(const saf_plan_model *m, const saf_plan_work *work,
     /* Groups follow each other through the stages; no more are on their way than there are. */
     double groups = ceil((double)s->sequences / s->micro_batch);
     double each = s->sequences / groups;
-    saf__plan_flight step = {each, each, P + C / 2, each};
+    saf__plan_batch step = {each, each, P + C / 2, each};
     passage decode = pass(m, work, r, &step, networks);
     out->token_s = fmax(decode.whole_s * fmax(1, groups / r->stages), groups * decode.slowest_s);
     out->decode_tokens_s = s->sequences / out->token_s;

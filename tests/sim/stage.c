@@ -16,7 +16,7 @@ typedef struct {
     int32_t *first;          /* [stages + 1] layers */
     saf_plan_host *host;     /* [stages] */
     saf__plan_replica replica;
-    saf__plan_flight flight; /* the last one */
+    saf__plan_batch flight; /* the last one */
     void (*tick)(void *ctx);
     void *ctx;
 } stage;
@@ -72,7 +72,7 @@ void sim_stage_free(saf_stage *which) {
 }
 
 static double seconds_of(const stage *s, double logits) {
-    saf__plan_flight f = s->flight;
+    saf__plan_batch f = s->flight;
     f.logits = logits;
     return saf__plan_rank_s(&s->m->plan, &s->m->work, &s->replica, s->place.stage, 0, &f);
 }
@@ -91,7 +91,7 @@ static void note_flight(stage *s, const saf_batch *batch) {
         pairs += r->tokens * (r->pos0 + (r->tokens + 1) / 2.0);
         positions += r->pos0 + r->tokens;
     }
-    s->flight = (saf__plan_flight){.rows = batch->tokens, .context = pairs / batch->tokens};
+    s->flight = (saf__plan_batch){.rows = batch->tokens, .context = pairs / batch->tokens};
     s->flight.sequences = positions / s->flight.context;
 }
 

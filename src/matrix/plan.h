@@ -36,14 +36,15 @@ int32_t saf__member_place(const saf_product_plan *p, int factor, int32_t group, 
 static inline int32_t saf__turn(int64_t line, int64_t panel, int32_t n) {
     return (int32_t)((line + panel) % n);
 }
-/* Which member of its group owns a tile: neighbouring panels have neighbouring owners, and the
- * lines of a round begin as far from each other as can be. So a batch, which is some panels of all
- * these lines, has as many tiles of each, and no link is busy while others are idle. */
+/* Which member of its group owns a tile: neighbouring panels have neighbouring owners, the lines of
+ * a round begin as far from each other as can be, and those of the next group one further. So of a
+ * batch, which is some panels of all these lines, all ranks own as much, and no link is busy while
+ * others are idle. */
 static inline int32_t saf__owner(const saf_product_plan *p, int factor, int64_t line,
                                  int64_t panel) {
     int32_t n = saf__members(p, factor);
     int64_t lines = factor == SAF__A ? p->round_m : p->round_n;
-    return saf__turn(lines < n ? line * (n / lines) : line, panel, n);
+    return saf__turn(lines < n ? line % lines * (n / lines) + line / lines : line, panel, n);
 }
 /* Elements of a tile of a factor, and of its largest one. */
 int64_t saf__factor_elements(const saf_product_plan *p, int factor, int64_t line, int64_t panel);

@@ -97,9 +97,9 @@ static void note_flight(stage *s, const saf_batch *batch) {
 
 static void meet_in_layers(const stage *s, const saf_batch *batch, const float *x) {
     bool floats = s->m->plan.sums[1].float_ops > s->m->plan.sums[1].int8_ops;
-    const saf__meeting turns[4] = {
-        floats ? SAF__MEET_ATTENTION_FLOATS : SAF__MEET_ATTENTION_QUANTS, SAF__MEET_COLUMNS,
-        floats ? SAF__MEET_FF_FLOATS : SAF__MEET_FF_QUANTS, SAF__MEET_COLUMNS};
+    int form = floats ? SAF_ACTS_FLOATS : SAF_ACTS_BY_TOKEN; /* both orders have as many bytes */
+    const saf__meeting turns[4] = {(saf__meeting)(SAF__MEET_ATTENTION + form), SAF__MEET_COLUMNS,
+                                   (saf__meeting)(SAF__MEET_FF + form), SAF__MEET_COLUMNS};
     int64_t layers = s->range.layer1 - s->range.layer0;
     double part = seconds_of(s, 0) / (double)layers / 4;
     saf__meetings_begin(s->meetings, &s->range, batch, x);

@@ -216,6 +216,18 @@ static void test_matrix_owners_are_even(void **unused) {
         for (int f = 0; f < SAF__FACTORS; f++)
             assert_int_equal(most_owned(p, f, 27, begin, 4), 1); /* 2 lines, 4 panels, 8 members */
     saf_product_plan_free(&p);
+    /* One line for each of 32 columns of the grid, and 8 of 64 panels at a time, over 16 members:
+     * of all groups together each row of the grid owns 16 tiles. */
+    ranks.ranks = 512;
+    shape = (saf_product_shape){32768, 32768, 32768, SAF_DTYPE_F32};
+    assert_int_equal(saf__plan_grid(&shape, &ranks, 16, 32, 1, &p), SAF_OK);
+    for (int64_t begin = 0; begin < 64; begin += 8) {
+        int owned[16] = {0};
+        for (int64_t line = 0; line < 32; line++)
+            for (int64_t x = begin; x < begin + 8; x++) owned[saf__owner(p, SAF__B, line, x)]++;
+        for (int row = 0; row < 16; row++) assert_int_equal(owned[row], 16);
+    }
+    saf_product_plan_free(&p);
 }
 
 /* As many as are loaded, whatever the lengths. */

@@ -55,6 +55,8 @@ CLI_OBJ  := $(filter $(BUILD)/obj/cli/%,$(OBJ))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*.c))
 MPITESTS := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/*.c))
 FUZZ     := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
+# Where SimGrid is installed; its threads take turns on stacks that sanitizers do not know.
+SIM_IF_THERE := $(if $(SAN),,$(if $(wildcard /usr/include/simgrid/engine.h),$(BUILD)/sim-flights $(BUILD)/sim-product))
 TESTOBJ  := $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/unit/*.c tests/mpi/*.c tests/fuzz/*.c))
 ifeq ($(ARCH),x86_64)
 AVX512   := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
@@ -81,10 +83,10 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention bench-matrix bench-train \
-        bench-ranks bench-link bench-plan bench-sim sim-programs bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
+        bench-ranks bench-link bench-plan bench-sim bench-scaling sim-programs bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
-programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks # and all that the tests run
+programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks $(SIM_IF_THERE) # and all that the tests run
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -324,6 +326,8 @@ bench-sim: all ## plans against simulations of the same runs on 8 to 512 ranks, 
 	@tests/tools/install-packages $(SIM_PACKAGES)
 	+@$(MAKE_ALL) sim-programs
 	@BUILD=$(BUILD) $(PYTHON) tests/sim/sim.py
+bench-scaling: all ## the tables of doc/scaling.md, by plans alone
+	@BUILD=$(BUILD) $(PYTHON) tests/sim/scaling.py
 
 install: all ## into PREFIX (/usr/local), below DESTDIR if that is set
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/saf

@@ -5,8 +5,11 @@
 
 #include "parallel/plan.h"
 
-/* Rows of a flight from which on the tile units are used, where there are any. */
-enum { TILE_ROWS = 48 };
+#include <math.h>
+
+/* Where there are tile units they take flights of many rows, and fewer where most of sixteen of
+ * their rows are used (src/kernel/amx). */
+enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 
 /* Of the read bandwidth: weights by one thread, by several, and keys and values. */
 #define READ_ONE 0.95
@@ -36,26 +39,28 @@ static double longer_and_rest(double a, double b) {
     return a > b ? a + (1 - HIDDEN) * b : b + (1 - HIDDEN) * a;
 }
 
-/* Of the int8 peak of vector instructions. */
-static double int8_share(saf_dtype dtype, bool tiles) {
-    switch (dtype) {
+/* Of the int8 peak of vector instructions: without tile units, by nearly full tiles, by many. */
+static double int8_share(const saf_plan_rates *r, double rows) {
+    const bool many = r->tiles && rows >= MANY_ROWS;
+    const bool full = r->tiles && rows >= NEARLY_FULL * ceil(rows / TILE_ROWS);
+    switch (r->dtype) {
         case SAF_DTYPE_Q2_K:
         case SAF_DTYPE_Q3_K:
         case SAF_DTYPE_Q6_K:
-            return tiles ? 0.45 : 0.42;
+            return many ? 0.60 : 0.42;
         case SAF_DTYPE_Q4_K:
         case SAF_DTYPE_Q5_K:
         case SAF_DTYPE_Q4_1:
         case SAF_DTYPE_Q5_1:
-            return tiles ? 0.63 : 0.49;
+            return many ? 0.77 : full ? 0.65 : 0.49;
         default:
-            return tiles ? 0.86 : 0.57;
+            return many ? 0.95 : full ? 0.77 : 0.57;
     }
 }
 
 double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
     double read = r->read_bytes_s * (r->threads > 1 ? READ_MORE : READ_ONE);
-    double int8 = r->int8_ops_s * int8_share(r->dtype, r->tiles && f->rows >= TILE_ROWS);
+    double int8 = r->int8_ops_s * int8_share(r, f->rows);
     double products = f->int8_ops / int8 + f->float_ops / (r->f32_ops_s * FLOAT_PRODUCTS);
     double cache = f->kv_bytes / (r->read_bytes_s * READ_CACHE);
     double attention = f->attention_ops / (r->f32_ops_s * ATTENTION);

@@ -102,8 +102,10 @@ static void test_plan_roofline(void **state) {
     saf_plan_flight both = {.weight_bytes = 0.95e9, .int8_ops = 57e9, .rows = 64};
     assert_float_equal(saf_plan_flight_s(&r, &both), 1 + 0.1 * 2 / 3, 1e-6);
     r.tiles = true;
-    assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 86.0 + 0.1 * 2 / 3, 1e-6);
-    both.rows = 47;
+    assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 95.0 + 0.1 * 2 / 3, 1e-6);
+    both.rows = 47; /* three nearly full tiles */
+    assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 77.0 + 0.1 * 2 / 3, 1e-6);
+    both.rows = 36;
     assert_float_equal(saf_plan_flight_s(&r, &both), 1 + 0.1 * 2 / 3, 1e-6);
     r.threads = 2;
     assert_float_equal(saf_plan_flight_s(&r, &read), 0.95 / 9, 1e-6);

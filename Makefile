@@ -322,7 +322,7 @@ $(BUILD)/sim-%: $(BUILD)/obj/tests/sim/%.o $(SIM_OBJ) $(BUILD)/libsaf.a
 	$(SAY) LINK $@
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(BUILD)/libsaf.a $(PC_LIBS) -lsimgrid -fopenmp -lm -lpthread -ldl $(SAN) \
 	  $(SIM_WRAP:%=-Wl$(comma)--wrap=%)
-bench-sim: all ## plans against simulations of the same runs on 8 to 512 ranks, by CASES
+bench-sim: all ## plans against simulations of the same runs on 8 to 512 ranks, by CASES (half an hour)
 	@tests/tools/install-packages $(SIM_PACKAGES)
 	+@$(MAKE_ALL) sim-programs
 	@BUILD=$(BUILD) $(PYTHON) tests/sim/sim.py

@@ -273,6 +273,7 @@ def errors(folder):
         ("hosts = ( " + host(count=2.5) + ");", "expected an integer from 1"),
         ("hosts = ( " + host(memory_gb=-1.0) + ");", "expected a number from"),
         ("hosts = ( " + host(name="") + ");", "expected a name"), ("hosts = ( " + host(tiles=1) + ");", "true or false"),
+        ("hosts = ( " + host(memory_gb=8.0, reserve_gb=8.0) + ");", "nothing is left"),
         ("hosts = ( " + host(speed=1) + ");", 'unknown key "speed"'), ("hosts = ( {", "cluster.cfg:"),
         ("hosts = ( " + ",".join([host(count=60000)] * 2) + ");", "hosts, expected at most"),
     ]

@@ -1,4 +1,4 @@
-"""Are plans right beyond this machine? `make bench-sim` (by CASES, RANKS; see tests/sim/sim.h)
+"""Are plans right beyond this machine? `make bench-sim` (by CASES, parts of names with ; between; half an hour; see tests/sim/sim.h)
 
 Each case is planned by `saf plan` on hosts that do not exist, and its best layout is run on a simulation of them:
 saf's own engine, with messages by SimGrid's SMPI and the plan's seconds in place of computing. So what is compared
@@ -124,7 +124,7 @@ def main():
     print("| case | hosts | link | plan | simulation | off by |\n|---|---|---|---|---|---|")
     with scratch() as folder:
         for name, case in CASES.items():
-            if wanted and not any(part in name for part in wanted.split(",")):
+            if wanted and not any(part in name for part in wanted.split(";")):
                 continue
             start = time.monotonic()
             planned, got, ranks = (product if "product" in case else flights)(folder, case)

@@ -109,6 +109,10 @@ static saf_status read_host(const saf__source *source, const config_setting_t *g
             return saf__fail_at(&at, keys[i].key, "is missing from host \"%s\"", h->name);
     if (h->reserve_bytes < 0) h->reserve_bytes = SAF__RESERVE_PART * h->memory_bytes;
     if (h->int8_ops_s < 0) h->int8_ops_s = SAF__INT8_TIMES * h->f32_ops_s;
+    if (h->reserve_bytes >= h->memory_bytes)
+        return saf__fail_at(&at, "reserve_gb",
+                            "%g of the %g GB of host \"%s\" are to be kept free: nothing is left",
+                            h->reserve_bytes * 1e-9, h->memory_bytes * 1e-9, h->name);
     return SAF_OK;
 }
 

@@ -9,7 +9,7 @@ import sys
 import h5py
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import Tap, saf, scratch  # noqa: E402
+from saftest import PATIENCE, Tap, saf, scratch  # noqa: E402
 
 tap = Tap()
 
@@ -97,7 +97,10 @@ def rates(got):
     tap.equal(threads, expected + [host["usable_cores"]], "1, 2, 4, ... and all cores")
     for r in got["rates"]:
         tap.ok(1e8 < r["copy_bytes_s"] and 1e8 < r["read_bytes_s"] < 1e13 and r["samples"] >= 2, "memory", str(r))
-        tap.ok(r["f64_ops_s"] < r["f32_ops_s"] < r["int8_ops_s"], "smaller numbers go faster", str(r))
+        if PATIENCE > 1:
+            tap.skip("smaller numbers go faster", "a sanitizer is between the operations")
+        else:
+            tap.ok(r["f64_ops_s"] < r["f32_ops_s"] < r["int8_ops_s"], "smaller numbers go faster", str(r))
     tap.ok(host["disk_bytes_s"] > 1e6 and host["disk_bytes"] >= 1 << 22 and host["disk_how"], "the disk", str(host))
 
 

@@ -209,10 +209,10 @@ test-neon: all $(BUILD)/tests/print_logits ## the kernels for aarch64, under qem
 test-inject: all $(BUILD)/inject.so ## every call for memory or a file made to fail in turn (minutes; CASE=, EVERY=n)
 	@BUILD=$(BUILD) $(PYTHON) tests/inject/campaign.py $(if $(CASE),--case $(CASE)) --every $(or $(EVERY),1)
 
-demo: deps ## install what is missing, build, run the main job over four ranks
+demo: deps ## install what is missing, build, run the main job over three ranks
 	+@$(MAKE_ALL) all
 	@OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
-	  mpirun -np 4 --oversubscribe $(BUILD)/saf run jobs/demo.cfg --fresh
+	  mpirun -np 3 --oversubscribe $(BUILD)/saf run jobs/demo.cfg --fresh
 
 deps: ## install the packages that saf needs (Debian)
 	@tests/tools/install-packages $(PACKAGES)

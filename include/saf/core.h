@@ -178,6 +178,8 @@ void saf_buf_free(saf_buf *buf);
 /* Reads a whole file. `max_bytes` bounds it. Errors: NO_INPUT (missing, a folder), IO, BAD_INPUT
  * (larger than max_bytes). */
 saf_status saf_file_read(const char *path, size_t max_bytes, saf_buf *out);
+/* Whether both are there and are one file, by whatever names. */
+bool saf_file_is_same(const char *a, const char *b);
 
 /* ---- UTF-8 --------------------------------------------------------------------------------- */
 

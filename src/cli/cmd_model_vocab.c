@@ -58,6 +58,24 @@ static int read_options(int argc, char **argv, int64_t *size, double *held_out) 
     return -1;
 }
 
+/* Who forgets OUT names a text first: it would be lost. */
+static saf_status check_output(const char *path, char *const *texts, int n) {
+    char magic[4];
+    FILE *f;
+    for (int i = 0; i < n; i++)
+        if (saf_file_is_same(path, texts[i]))
+            return saf_fail(SAF_USAGE, "%s is a text to learn from: expected another file to write",
+                            path);
+    f = fopen(path, "rb");
+    if (!f) return SAF_OK;
+    size_t got = fread(magic, 1, sizeof magic, f);
+    fclose(f);
+    if (got == 0 || (got == sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0))
+        return SAF_OK;
+    return saf_fail(SAF_USAGE,
+                    "%s is there and no GGUF file: expected the name of the file to write", path);
+}
+
 int saf__cmd_model_vocab(int argc, char **argv) {
     saf_status st = SAF_OK;
     saf_gguf *g = NULL;
@@ -68,6 +86,7 @@ int saf__cmd_model_vocab(int argc, char **argv) {
     if (code >= 0) return code;
     const char *path = argv[optind];
     double start = saf_clock_s();
+    SAF_TRY(check_output(path, argv + optind + 1, argc - optind - 1));
     SAF_TRY(saf_vocab_make(path, (const char *const *)argv + optind + 1, argc - optind - 1, size,
                            held_out, &tokens));
     SAF_TRY(saf_gguf_open(path, &g)); /* what was written can be read */

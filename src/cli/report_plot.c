@@ -92,10 +92,13 @@ saf_status saf__report_plot(const char *picture, const char *path, const saf_res
     int to = -1;
     if (!r->training.there || r->training.n_curve == 0)
         return saf_fail(SAF_BAD_INPUT, "%s has no curve to draw: it is of no train job", path);
+    if (saf_file_is_same(picture, path))
+        return saf_fail(SAF_USAGE, "%s would be replaced by its picture: expected another name",
+                        path);
     SAF_TRY(saf_buf_printf(&part, "%s.part", picture));
     script = tmpfile();
     if (!script) SAF_TRY(saf_fail(SAF_IO, "no temporary file for gnuplot: %s", strerror(errno)));
-    to = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    to = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (to < 0) SAF_TRY(saf_fail(SAF_CANNOT_CREATE, "%s: %s", part.data, strerror(errno)));
     write_script(script, &r->training);
     st = draw(script, part.data, to);

@@ -8,12 +8,15 @@ enum { ROWS_SHOWN = 20 };
 
 static saf_status print_text(FILE *out, const char *name, const char *text, const char *more) {
     saf_status st = SAF_OK;
-    saf_buf shown = {0};
+    saf_buf shown = {0}, rest = {0};
     if (!text || !text[0]) return SAF_OK;
     SAF_TRY(saf__show_text(&shown, text, 300));
-    fprintf(out, "%-10s %s%s%s\n", name, shown.data, more && more[0] ? ", " : "", more ? more : "");
+    SAF_TRY(saf__show_text(&rest, more ? more : "", 100));
+    fprintf(out, "%-10s %s%s%s\n", name, shown.data, rest.len > 0 ? ", " : "",
+            rest.len > 0 ? rest.data : "");
 out:
     saf_buf_free(&shown);
+    saf_buf_free(&rest);
     return st;
 }
 

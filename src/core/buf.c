@@ -101,3 +101,9 @@ out:
     close(fd);
     return st;
 }
+
+bool saf_file_is_same(const char *a, const char *b) {
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}

@@ -1,6 +1,7 @@
 /* Jobs that go in steps: checkpoints between them, a stop, a beginning after one. */
 #include "job/steps.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -92,10 +93,11 @@ static double cost_s(const saf__steps *s) {
 }
 
 /* Rank 0: what all do now. */
-static int32_t decide(const saf__steps *s, bool asked, double longest_s) {
+static int32_t decide(saf__steps *s, bool asked) {
     double now = saf_clock_s();
+    s->longest_s = fmax(s->longest_s, now - s->asked_s);
     double spare = s->stop.limit_s / 10 < 10 ? s->stop.limit_s / 10 : 10;
-    double margin = spare + (s->took_s > 0 ? 3 : 1) * cost_s(s) + 2 * longest_s;
+    double margin = spare + (s->took_s > 0 ? 3 : 1) * cost_s(s) + 2 * s->longest_s;
     if (asked || (s->stop.at_s > 0 && s->stop.at_s - now < margin)) return STOP;
     return s->next_s > 0 && now >= s->next_s ? KEEP : GO_ON;
 }
@@ -147,6 +149,7 @@ out:
 void saf__steps_begin(saf__steps *s) {
     double given_s = s->options->start_s;
     s->run_start_s = saf_clock_s();
+    s->asked_s = s->run_start_s;
     s->log_after_s = 5;
     saf_comm_watch_phase("running");
     saf_signals_tell(told, NULL, saf_comm_size(s->world) > 1 ? grace_s : grace_alone_s);
@@ -162,7 +165,7 @@ saf_status saf__steps_between(saf__steps *s, double each_s, int32_t *steps) {
     SAF_TRY(saf_comm_allreduce(s->world, SAF_OP_MAX, &t));
     if (s->rank == 0) {
         double n = each_s > 0 ? agree_s / each_s : 1000;
-        words[0] = decide(s, asked != 0, each_s * *steps);
+        words[0] = decide(s, asked != 0);
         words[1] = n < 1 ? 1 : n > 1000 ? 1000 : (int32_t)n;
     }
     saf_tensor u = saf_tensor_1d(SAF_DTYPE_I32, words, 2);
@@ -170,6 +173,7 @@ saf_status saf__steps_between(saf__steps *s, double each_s, int32_t *steps) {
     *steps = words[1];
     if (words[0] == STOP) return saf__steps_stop(s, false);
     if (words[0] == KEEP) st = keep_now(s);
+    s->asked_s = saf_clock_s();
 out:
     return st;
 }

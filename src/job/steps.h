@@ -29,8 +29,9 @@ typedef struct {
     saf__stop stop;
     int64_t written; /* checkpoints */
     double stalled_s;
-    double next_s; /* the next one is due; 0: never */
-    double took_s; /* the last one */
+    double next_s;             /* the next one is due; 0: never */
+    double took_s;             /* the last one */
+    double asked_s, longest_s; /* when all were last asked; the longest time between two times */
     double log_after_s;
 } saf__steps;
 

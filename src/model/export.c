@@ -39,6 +39,20 @@ static void encode_q8_0(const float *x, int64_t n, uint8_t *out) {
     }
 }
 
+/* Beyond it the type has no finite number, or, for Q8_0, no scale. */
+static float limit_of(saf_dtype dtype) {
+    switch ((int)dtype) {
+        case SAF_DTYPE_F16:
+            return 65520; /* rounds up */
+        case SAF_DTYPE_BF16:
+            return 0x1.FFp127f;
+        case SAF_DTYPE_Q8_0:
+            return 65504.0f * 127;
+        default:
+            return INFINITY;
+    }
+}
+
 static saf_status declare(void *user, const char *name, int64_t cols, int64_t rows) {
     exporter *e = user;
     const int64_t shape[2] = {cols, rows};
@@ -49,15 +63,17 @@ static saf_status write_tensor(void *user, const char *name, int64_t cols, int64
     saf_status st = SAF_OK;
     exporter *e = user;
     saf_dtype dtype = saf__type_of(e->dtype, cols, rows);
+    const float limit = limit_of(dtype);
     int64_t total = rows ? cols * rows : cols;
     for (int64_t at = 0; at < total; at += PIECE) {
         int64_t n = saf_i64_min(PIECE, total - at);
         size_t bytes;
         SAF_TRY(e->values(e->ctx, name, at, n, e->piece));
         for (int64_t i = 0; i < n; i++)
-            if (!isfinite(e->piece[i]))
-                return saf_fail(SAF_FAILED, "tensor \"%s\": value %lld is not finite", name,
-                                (long long)(at + i));
+            if (!(fabsf(e->piece[i]) < limit))
+                return saf_fail(SAF_FAILED, "tensor \"%s\": value %lld is %g, too large for %s",
+                                name, (long long)(at + i), (double)e->piece[i],
+                                saf_dtype_name(dtype));
         if (!saf_dtype_bytes(dtype, n, &bytes))
             return saf_fail(SAF_DEFECT, "tensor \"%s\": a ragged piece", name);
         if (dtype == SAF_DTYPE_Q8_0)

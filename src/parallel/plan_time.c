@@ -5,8 +5,6 @@
 
 #include "parallel/plan.h"
 
-#include <math.h>
-
 /* Where there are tile units they take flights of many rows, and fewer where most of sixteen of
  * their rows are used (src/kernel/amx). */
 enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
@@ -47,7 +45,7 @@ static double int8_share(const saf_plan_rates *r, double rows) {
         case SAF_DTYPE_Q2_K:
         case SAF_DTYPE_Q3_K:
         case SAF_DTYPE_Q6_K:
-            return many ? 0.60 : 0.42;
+            return many ? 0.60 : full && r->dtype == SAF_DTYPE_Q3_K ? 0.53 : 0.42;
         case SAF_DTYPE_Q4_K:
         case SAF_DTYPE_Q5_K:
         case SAF_DTYPE_Q4_1:

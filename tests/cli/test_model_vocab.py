@@ -135,9 +135,12 @@ def check_limits(folder):
                               ((out, "--what", short), 2, "unknown or incomplete"),
                               ((out, "--size", 300, short + "no"), 66, "No such file"),
                               ((out, "--size", 300, bad), 65, "byte 3 is not UTF-8"),
-                              ((folder + "/none/v.gguf", "--size", 300, short), 73, "No such file")):
+                              ((folder + "/none/v.gguf", "--size", 300, short), 73, "No such file"),
+                              ((short, "--size", 300, bad), 2, "is there and no GGUF file"),
+                              ((folder + "/./short", "--size", 300, bad, short), 2, "is a text to learn from")):
         run = saf("model", "vocab", *words)
         tap.ok(run.returncode == code and says in run.stderr, f"{code}: {says}", (run.returncode, run.stderr))
+    tap.equal(open(short, "rb").read(), b"ababab ababab", "a text that was named as the output is as it was")
     run = saf("model", "vocab", "--help")
     tap.ok(run.returncode == 0 and run.stdout.startswith("usage: saf model vocab"), "--help", run.stdout)
 

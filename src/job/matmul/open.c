@@ -1,7 +1,6 @@
 /* A matmul job on every rank: rank 0's job, where the ranks are, the matrices and who has them, the
  * plan. */
 #include <assert.h>
-#include <sys/stat.h>
 
 #include "job/matmul/matmul.h"
 #include "job/share.h"
@@ -125,14 +124,12 @@ saf_status saf__matmul_check_c(const saf__matmul *x) {
 /* Whether FILE.h5:/DATASET `name` is in the file of `to`: a file, or likewise a dataset. */
 static saf_status is_same_file(const char *name, const char *to, bool dataset, bool *same) {
     saf_status st = SAF_OK;
-    struct stat in, out;
     char *from = NULL, *file = NULL, *path = NULL;
     SAF_TRY(saf_matrix_name_split(name, &from, &path));
     saf_free(&path);
     st = dataset ? saf_matrix_name_split(to, &file, &path) : saf_strdup(to, &file);
     if (st != SAF_OK) goto out;
-    *same = stat(from, &in) == 0 && stat(file, &out) == 0 && in.st_dev == out.st_dev &&
-            in.st_ino == out.st_ino;
+    *same = saf_file_is_same(from, file);
 out:
     saf_free(&from);
     saf_free(&file);

@@ -36,6 +36,7 @@ SAF__INLINE void unpack_one(const variant V, const source *s, const job *j, int6
         uint8_t *to = s->ring + (size_t)(b % RING) * unpacked_bytes;
         unpack_rows(V, super, block, j->half, (saf__amx_block *)to);
     }
+    __asm__ volatile("" ::: "memory"); /* what the tiles load has been written */
 }
 
 /* ---- products -------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -223,6 +224,60 @@ def check_held_out_share(folder, job, vocab):
     tap.ok("a b" in merges and "x y" not in merges, "saf model vocab --held-out", merges)
 
 
+def patched(folder, vocab, change):
+    with open(vocab, "rb") as f:
+        data = bytearray(f.read())
+    change(data)
+    return write(folder, "patched.gguf", data)
+
+
+def no_bos(data):
+    at = data.index(b"tokenizer.ggml.add_bos_token") + len("tokenizer.ggml.add_bos_token") + 4
+    assert data[at] == 1
+    data[at] = 0
+
+
+def swapped_merges(vocab):
+    """Exchanges the first merge with the last that is as long: the same tokens, texts split otherwise."""
+    merges = [m.encode() for m in Reader(vocab).arrays["tokenizer.ggml.merges"]]
+    last = [m for m in merges if len(m) == len(merges[0])][-1]
+
+    def change(data):
+        first, start = merges[0], data.index(b"tokenizer.ggml.merges")
+        a, b = (data.index(struct.pack("<Q", len(m)) + m, start) + 8 for m in (first, last))
+        data[a:a + len(first)], data[b:b + len(first)] = last, first
+    return change
+
+
+def check_identity(folder, job, vocab, held):
+    """A checkpoint is of one vocabulary, with its ways, and of texts that are learnt or held out."""
+    learn, empty = os.path.join(folder, "learn0.txt"), write(folder, "empty.txt", b"")
+
+    def texts(learnt, held_out):
+        return [f"input.text={json.dumps(learnt)}", f"input.held_out_text={json.dumps(held_out)}", "input.held_out=0"]
+
+    first = texts([learn], [held])
+    run, _ = train(job, "same", "train.stop_after=5", *first)
+    tap.equal(run.returncode, 75, "a checkpoint to go on from")
+    tokens = saf("model", "tokens", vocab, "--file", learn).stdout
+    merges = patched(folder, vocab, swapped_merges(vocab))
+    tap.ok(saf("model", "tokens", merges, "--file", learn).stdout != tokens, "other merges: other tokens")
+    for what, words, says in (
+            ("other merges", [*first, f"train.vocab={merges}"], "train.vocab was"),
+            ("a text learnt that was held out", texts([learn, held], []), "input.text was"),
+            ("a text held out no longer", texts([learn], []), "input.held_out_text was"),
+            ("texts the other way round", texts([held], [learn]), "input.text was"),
+            ("an empty text more", texts([learn, empty], [held]), "input.text was"),
+            ("an empty text held out more", texts([learn], [held, empty]), "input.held_out_text was")):
+        run, _ = train(job, "same", *words, again=True)
+        tap.ok(run.returncode == 65 and says in run.stderr, f"{what}: another job", (run.returncode, run.stderr))
+    run, _ = train(job, "same", *first, f"train.vocab={patched(folder, vocab, no_bos)}", again=True)
+    tap.ok(run.returncode == 65 and "train.vocab was" in run.stderr, "no BOS before a text: another job", run.stderr)
+    copy = patched(folder, vocab, lambda data: None)
+    run, _ = train(job, "same", *first, f"train.vocab={copy}", again=True)
+    tap.ok(run.returncode == 0 and "goes on from" in run.stderr, "the same vocabulary elsewhere: the same job", run.stderr)
+
+
 def check_again(folder, job, sha):
     run, other = train(job, "one", again=True)
     tap.ok(other == sha and "nothing to compute" in run.stderr, "a finished job is not run again", run.stderr)
@@ -304,6 +359,7 @@ with scratch() as scratch_folder:
         check_signal(scratch_folder, the_job)
         check_model(scratch_folder, the_job, the_vocab, held_out)
         check_held_out_share(scratch_folder, the_job, the_vocab)
+        check_identity(scratch_folder, the_job, the_vocab, held_out)
         check_again(scratch_folder, the_job, weights)
         check_report(scratch_folder)
         check_dry_run(scratch_folder, the_job)

@@ -14,8 +14,10 @@ saf_status saf__train_identity(saf__training *x) {
     SAF_TRY(saf_identity_add(id, "job", saf_job_kind_name(x->job->kind)));
     SAF_TRY(saf_identity_add(id, "numbers", numbers));
     SAF_TRY(saf__identity_settings(x->job, id));
-    SAF_TRY(saf_identity_add(id, "train.vocab", x->vocab_sha256));
-    st = saf_identity_add(id, "input", x->texts_sha256);
+    /* The vocabulary after the texts, whose tokens it has: what differs first is named. */
+    SAF_TRY(saf_identity_add(id, "input.text", x->learn_sha256));
+    SAF_TRY(saf_identity_add(id, "input.held_out_text", x->held_sha256));
+    st = saf_identity_add(id, "train.vocab", x->vocab_sha256);
 out:
     return st;
 }

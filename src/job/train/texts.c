@@ -6,26 +6,47 @@ enum { TEXT_MAX = 1 << 30 };
 typedef struct {
     saf_gguf *gguf;
     saf_tokenizer *tokenizer;
-    int32_t *bytes; /* [V] that each token stands for */
-    saf_sha256 *sha;
+    int32_t *bytes;           /* [V] that each token stands for */
+    saf_sha256 *learn, *held; /* of the texts' bytes */
 } reader;
 
 /* ---- reading, rank 0 ---- */
 
-/* What makes it another vocabulary: its tokenizer's ways with a text show in the tokens. */
-static saf_status hash_vocab(const reader *r, char hex[65]) {
+static saf_status add_count(saf_sha256 *sha, int64_t n) {
+    return saf_sha256_add(sha, &n, sizeof n);
+}
+
+/* Of what is learnt or held out, or of a vocabulary: how many follow, each with its length. */
+static saf_status begin_part(int64_t n, saf_sha256 **sha) {
+    saf_status st = saf_sha256_new(sha);
+    return st == SAF_OK ? add_count(*sha, n) : st;
+}
+
+static saf_status end_part(saf_sha256 *sha, char hex[65]) {
+    uint8_t digest[32];
+    saf_status st = saf_sha256_final(sha, digest);
+    if (st == SAF_OK) saf_hex(digest, sizeof digest, hex);
+    return st;
+}
+
+/* What makes it another vocabulary: its tokens, and its ways with these texts (merges and all else
+ * that splits them), which show in what they have become. */
+static saf_status hash_vocab(const saf__training *x, const reader *r, char hex[65]) {
     saf_status st = SAF_OK;
     saf_sha256 *sha = NULL;
     saf_buf piece = {0};
-    uint8_t digest[32];
-    SAF_TRY(saf_sha256_new(&sha));
+    const saf_buf *parts[] = {&x->texts.learn, &x->texts.held};
+    SAF_TRY(begin_part(saf_tokenizer_vocab(r->tokenizer), &sha));
+    SAF_TRY(add_count(sha, x->texts.bos));
+    SAF_TRY(add_count(sha, saf_tokenizer_eos(r->tokenizer)));
     for (int32_t id = 0; id < saf_tokenizer_vocab(r->tokenizer); id++) {
         saf_buf_clear(&piece);
         SAF_TRY(saf_tokenizer_piece(r->tokenizer, id, false, true, &piece));
         SAF_TRY(saf_sha256_add_prefixed(sha, piece.data ? piece.data : "", piece.len));
     }
-    SAF_TRY(saf_sha256_final(sha, digest));
-    saf_hex(digest, sizeof digest, hex);
+    for (int i = 0; i < 2; i++)
+        SAF_TRY(saf_sha256_add_prefixed(sha, parts[i]->data ? parts[i]->data : "", parts[i]->len));
+    st = end_part(sha, hex);
 out:
     saf_buf_free(&piece);
     saf_sha256_free(&sha);
@@ -46,20 +67,19 @@ static saf_status open_vocab(saf__training *x, reader *r) {
     }
     x->shape.vocab = n;
     x->texts.bos = saf_tokenizer_adds_bos(r->tokenizer) ? saf_tokenizer_bos(r->tokenizer) : -1;
-    st = hash_vocab(r, x->vocab_sha256);
 out:
     saf_buf_free(&piece);
     return st;
 }
 
 /* A text and its end. */
-static saf_status add_text(const saf__training *x, reader *r, const char *text, size_t len,
-                           saf_buf *out) {
+static saf_status add_text(const saf__training *x, const reader *r, const char *text, size_t len,
+                           saf_sha256 *sha, saf_buf *out) {
     saf_status st = SAF_OK;
     saf_ids ids = {0};
     int32_t end = saf_tokenizer_eos(r->tokenizer);
+    SAF_TRY(saf_sha256_add_prefixed(sha, len > 0 ? text : "", len));
     if (len == 0) return SAF_OK;
-    SAF_TRY(saf_sha256_add_prefixed(r->sha, text, len));
     SAF_TRY(saf_tokenizer_encode(r->tokenizer, text, len, false, x->job->input.special, &ids));
     if (end >= 0) SAF_TRY(saf_ids_append(&ids, end));
     SAF_TRY(saf_buf_append(out, ids.data, (size_t)ids.len * sizeof *ids.data));
@@ -68,8 +88,8 @@ out:
     return st;
 }
 
-static saf_status add_file(saf__training *x, reader *r, const char *path, double share,
-                           saf_buf *learn, saf_buf *held) {
+/* A file's share at its end is held out; all of it where it is 1. */
+static saf_status add_file(saf__training *x, const reader *r, const char *path, double share) {
     saf_status st = SAF_OK;
     saf_buf text = {0};
     SAF_TRY(saf_file_read(path, TEXT_MAX, &text));
@@ -78,10 +98,10 @@ static saf_status add_file(saf__training *x, reader *r, const char *path, double
         st = saf_fail(SAF_BAD_INPUT, "%s: byte %zu is not UTF-8", path, valid);
         goto out;
     }
-    size_t cut = saf_text_held_out(text.data, text.len, share);
-    SAF_TRY(add_text(x, r, text.data, cut, learn));
-    SAF_TRY(saf_sha256_add_prefixed(r->sha, "", 0));
-    SAF_TRY(add_text(x, r, text.data + cut, text.len - cut, held));
+    size_t cut = share < 1 ? saf_text_held_out(text.data, text.len, share) : 0;
+    if (share < 1) SAF_TRY(add_text(x, r, text.data, cut, r->learn, &x->texts.learn));
+    if (share > 0)
+        SAF_TRY(add_text(x, r, text.data + cut, text.len - cut, r->held, &x->texts.held));
 out:
     saf_buf_free(&text);
     return st;
@@ -114,23 +134,25 @@ saf_status saf__texts_read(saf__training *x) {
     saf__texts *t = &x->texts;
     const saf_job *job = x->job;
     reader r = {0};
-    uint8_t digest[32];
     double share = job->input.n_held_out_text > 0 ? 0 : job->input.held_out;
     SAF_TRY(open_vocab(x, &r));
-    SAF_TRY(saf_sha256_new(&r.sha));
+    SAF_TRY(begin_part(job->input.n_text, &r.learn));
+    SAF_TRY(begin_part(share > 0 ? job->input.n_text : job->input.n_held_out_text, &r.held));
     for (int32_t i = 0; i < job->input.n_text; i++)
-        SAF_TRY(add_file(x, &r, job->input.text[i], share, &t->learn, &t->held));
+        SAF_TRY(add_file(x, &r, job->input.text[i], share));
     for (int32_t i = 0; i < job->input.n_held_out_text; i++)
-        SAF_TRY(add_file(x, &r, job->input.held_out_text[i], 0, &t->held, NULL));
-    SAF_TRY(saf_sha256_final(r.sha, digest));
-    saf_hex(digest, sizeof digest, x->texts_sha256);
+        SAF_TRY(add_file(x, &r, job->input.held_out_text[i], 1));
+    SAF_TRY(end_part(r.learn, x->learn_sha256));
+    SAF_TRY(end_part(r.held, x->held_sha256));
+    SAF_TRY(hash_vocab(x, &r, x->vocab_sha256));
     t->n_learn = (int64_t)(t->learn.len / sizeof(int32_t));
     t->n_held = (int64_t)(t->held.len / sizeof(int32_t));
     t->bytes = count_bytes(&r, &t->learn, 0);
     t->held_bytes = count_bytes(&r, &t->held, t->bos < 0);
     st = check_lengths(x);
 out:
-    saf_sha256_free(&r.sha);
+    saf_sha256_free(&r.learn);
+    saf_sha256_free(&r.held);
     saf_free(&r.bytes);
     saf_tokenizer_free(&r.tokenizer);
     saf_gguf_close(&r.gguf);

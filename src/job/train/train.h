@@ -40,7 +40,7 @@ typedef struct {
     saf_train *train;
     saf__steps steps;
     /* rank 0 */
-    char texts_sha256[65], vocab_sha256[65];
+    char learn_sha256[65], held_sha256[65], vocab_sha256[65];
     saf_results results; /* its training's rows grow with the steps */
     int64_t curve_room, evaluations_room;
     saf_results_writer *writer;

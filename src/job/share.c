@@ -1,5 +1,8 @@
-/* Rank 0's job on every rank. */
+/* Rank 0's job on every rank; files that are one. */
 #include "job/share.h"
+
+#include <limits.h>
+#include <stdio.h>
 
 saf_status saf__job_share(saf_comm *world, const saf_job *job, saf_job *given, int32_t *dry_run) {
     saf_status st = SAF_OK;
@@ -21,4 +24,21 @@ saf_status saf__job_alone(saf_comm *world, saf_status st) {
     if (st == SAF_OK || saf_comm_size(world) == 1) return st;
     saf_log(SAF_LOG_ERROR, "%s", saf_error_text());
     saf_comm_abort(world, saf_status_exit_code(st));
+}
+
+/* The folder that a file is in, and its name there. False: longer than any path. */
+static bool split(const char *path, char folder[PATH_MAX], const char **name) {
+    const char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    int n = !slash ? snprintf(folder, PATH_MAX, ".")
+                   : snprintf(folder, PATH_MAX, "%.*s", (int)(slash + 1 - path), path);
+    return n >= 0 && n < PATH_MAX;
+}
+
+bool saf__is_same_place(const char *a, const char *b) {
+    char in_a[PATH_MAX], in_b[PATH_MAX];
+    const char *name_a, *name_b;
+    if (strcmp(a, b) == 0 || saf_file_is_same(a, b)) return true;
+    return split(a, in_a, &name_a) && split(b, in_b, &name_b) && strcmp(name_a, name_b) == 0 &&
+           saf_file_is_same(in_a, in_b);
 }

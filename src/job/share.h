@@ -10,4 +10,7 @@ saf_status saf__job_share(saf_comm *world, const saf_job *job, saf_job *given, i
  * it. SAF_OK, and any status of one rank, comes back. */
 saf_status saf__job_alone(saf_comm *world, saf_status st);
 
+/* saf_file_is_same, also of files that are not there yet: one name in one folder. */
+bool saf__is_same_place(const char *a, const char *b);
+
 #endif

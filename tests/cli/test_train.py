@@ -110,17 +110,16 @@ def check_results(folder, job, vocab, held):
 
 
 def check_same_bits(folder, job, sha):
-    model = open(os.path.join(folder, "one.gguf"), "rb").read()
+    with open(os.path.join(folder, "one.gguf"), "rb") as f:
+        model = f.read()
+    os.mkdir(os.path.join(folder, "other"))  # the file's name is in the model
     for ranks, words in ((2, []), (4, ["train.shard=true"]), (3, ["layout.threads=2"])):
-        run, other = train(job, "other", *words, ranks=ranks)
+        run, other = train(job, "other/one", *words, ranks=ranks)
         what = f"{ranks} ranks {' '.join(words)}"
-        tap.ok(other == sha and curve(folder, "other") == curve(folder, "one"), f"{what}: the same weights and curve",
-               (sha, other, run.stderr))
-        with open(os.path.join(folder, "other.gguf"), "rb") as f:
-            same = f.read()
-        # The file's name is in the model.
-        tap.ok(same.replace(b"\x05\0\0\0\0\0\0\0other", b"\x03\0\0\0\0\0\0\0one")[-len(model) // 2:] ==
-               model[-len(model) // 2:], f"{what}: the same file")
+        tap.ok(other == sha and curve(folder, "other/one") == curve(folder, "one"),
+               f"{what}: the same weights and curve", (sha, other, run.stderr))
+        with open(os.path.join(folder, "other", "one.gguf"), "rb") as f:
+            tap.ok(f.read() == model, f"{what}: the same file")
     _, other = train(job, "other", "train.seed=2")
     tap.ok(other != sha, "another seed: another model")
     _, other = train(job, "other", "train.micro_batches=8")
@@ -321,6 +320,34 @@ def check_dry_run(folder, job):
            not os.path.exists(folder + "/dry.h5"), "--dry-run", run.stdout + run.stderr)
 
 
+def check_outputs(folder, job):
+    """No output takes the place of what is read, by whatever name, nor of the other."""
+    here = os.path.join(folder, "places")
+    os.mkdir(here)
+    paths = {k: os.path.join(here, k) for k in ("v.gguf", "a.txt", "h.txt")}
+    for path, name in zip(paths.values(), ("vocab.gguf", "learn0.txt", "held.txt")):
+        shutil.copy(os.path.join(folder, name), path)
+    os.link(paths["a.txt"], os.path.join(here, "linked.gguf"))
+    os.symlink("places", os.path.join(folder, "elsewhere"))
+    before = {p: open(p, "rb").read() for p in paths.values()}
+    base = [f"train.vocab={paths['v.gguf']}", f"input.text={json.dumps([paths['a.txt']])}",
+            f"input.held_out_text={json.dumps([paths['h.txt']])}"]
+    for file, model, says in (
+            ("places/v.h5", None, (f"train.vocab ({paths['v.gguf']})", "output.model")),
+            ("r.h5", "elsewhere/v.gguf", (f"train.vocab ({paths['v.gguf']})", f"output.model ({folder}/elsewhere/v.gguf)")),
+            ("r.h5", "places/linked.gguf", (f"input.text ({paths['a.txt']})", f"output.model ({here}/linked.gguf)")),
+            ("places/./h.txt", "r.gguf", (f"input.held_out_text ({paths['h.txt']})", f"output.file ({here}/./h.txt)")),
+            ("new.h5", "./new.h5", ("output.model", "another file than output.file")),
+            ("places/new.h5", "elsewhere/new.h5", ("output.model", "another file than output.file"))):
+        words = [f"output.file={folder}/{file}"] + ([f"output.model={folder}/{model}"] if model else [])
+        run = saf("run", job, *base, *words)
+        tap.ok(run.returncode == 2 and all(s in run.stderr for s in says), f"{file} and {model or 'its model'}",
+               (run.returncode, run.stderr))
+    tap.ok(all(open(p, "rb").read() == data for p, data in before.items()), "what is read stays as it was")
+    run = saf("run", job, *base, "train.steps=10", f"output.file={here}/a.h5", f"output.model={here}/h.gguf")
+    tap.equal(run.returncode, 0, "other names beside them are none of theirs")
+
+
 def check_errors(folder, job, vocab):
     bad = write(folder, "bad.txt", b"Once upon\xff a time\n" * 50)
     short = write(folder, "short.txt", b"Once.\n")
@@ -344,9 +371,12 @@ def check_errors(folder, job, vocab):
         tap.ok(run.returncode == code and says in run.stderr, f"{code}: {words[-1][-60:]}", (run.returncode, run.stderr))
     run, _ = train(job, "wrong", ranks=5)
     tap.ok(run.returncode == 2 and "micro" in run.stderr, "more ranks than micro-batches", run.stderr)
-    run, _ = train(job, "wrong", "train.learning_rate=10", "train.clip=0", "train.warmup=0", "train.steps=200")
-    tap.ok(run.returncode in (0, 1) and (run.returncode == 0 or "finite" in run.stderr), "a rate that is too high",
-           run.stderr)
+    # Decay alone then makes each weight -9 times what it was.
+    run, _ = train(job, "wrong", "train.learning_rate=10", "train.decay=1", "train.clip=0", "train.warmup=0",
+                   "train.steps=200")
+    tap.ok(run.returncode == 1 and "finite" in run.stderr and "a smaller learning rate may help" in run.stderr,
+           "a rate that is too high", (run.returncode, run.stderr))
+    tap.equal([n for n in os.listdir(folder) if n.startswith("wrong")], [], "nothing is left of jobs that failed")
     tap.equal([n for n in os.listdir(folder) if n.endswith(".part")], [], "nothing half written is left")
 
 
@@ -363,5 +393,6 @@ with scratch() as scratch_folder:
         check_again(scratch_folder, the_job, weights)
         check_report(scratch_folder)
         check_dry_run(scratch_folder, the_job)
+        check_outputs(scratch_folder, the_job)
     check_errors(scratch_folder, the_job, the_vocab)
 tap.exit()

@@ -135,6 +135,7 @@ saf_status saf__texts_read(saf__training *x) {
     const saf_job *job = x->job;
     reader r = {0};
     double share = job->input.n_held_out_text > 0 ? 0 : job->input.held_out;
+    SAF_TRY(saf__train_check_outputs(job));
     SAF_TRY(open_vocab(x, &r));
     SAF_TRY(begin_part(job->input.n_text, &r.learn));
     SAF_TRY(begin_part(share > 0 ? job->input.n_text : job->input.n_held_out_text, &r.held));

@@ -48,7 +48,10 @@ typedef struct {
     double operations;    /* of all ranks, at the end */
 } saf__training;
 
-/* texts.c, rank 0: reads the vocabulary and the texts. Errors: NO_INPUT, BAD_INPUT. */
+/* keys.c, rank 0: that no output takes the place of what is read. Errors: USAGE. */
+saf_status saf__train_check_outputs(const saf_job *job);
+/* texts.c, rank 0: reads the vocabulary and the texts. Errors: NO_INPUT, BAD_INPUT, USAGE (an
+ * output would replace them). */
 saf_status saf__texts_read(saf__training *x);
 /* To all ranks. Collective. */
 saf_status saf__texts_share(saf__training *x);

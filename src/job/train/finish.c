@@ -14,6 +14,7 @@ static void fill_row(const saf__training *x, double run_s, saf_result_rank *out)
     int64_t bytes = 4 * saf_train_parameters(&x->shape);
     *out = (saf_result_rank){.rank = x->rank,
                              .replica = x->rank,
+                             .weights_from = x->rank,
                              .threads = x->settings.threads,
                              .cores = x->host_share.binding.cores,
                              .layer1 = (int32_t)x->shape.layers,

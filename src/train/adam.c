@@ -49,6 +49,6 @@ void saf__adam_update(const saf__team *team, const saf__adam *a, const saf_train
 #pragma omp parallel for schedule(static) num_threads(team->threads)
         for (int64_t at = begin; at < end; at += SAF_TRAIN_BLOCK)
             update(a, decay, saf_i64_min(SAF_TRAIN_BLOCK, end - at), gradient + at, values + at,
-                   m + at, v + at);
+                   m + (at - span.begin), v + (at - span.begin));
     }
 }

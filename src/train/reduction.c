@@ -75,11 +75,15 @@ static int64_t foreign_nodes(int64_t micro_batches, int ranks, int rank) {
     return n;
 }
 
+int64_t saf__reduction_own(const saf__dims *d, int ranks, int rank) {
+    int64_t own = 0;
+    for (int64_t c = 0; c < d->layers + 2; c++) own += length(part_of(chunk_of(d, c), ranks, rank));
+    return own;
+}
+
 int64_t saf__reduction_values(const saf__dims *d, int64_t micro_batches, int ranks, int rank) {
-    int64_t mine = 0, values;
-    for (int64_t c = 0; c < d->layers + 2; c++)
-        mine += length(part_of(chunk_of(d, c), ranks, rank));
-    return saf_i64_mul(mine, foreign_nodes(micro_batches, ranks, rank), &values) ? values : -1;
+    int64_t values, own = saf__reduction_own(d, ranks, rank);
+    return saf_i64_mul(own, foreign_nodes(micro_batches, ranks, rank), &values) ? values : -1;
 }
 
 static saf_status list_sources(saf__reduction *x, int64_t micro_batches) {

@@ -30,15 +30,16 @@ static saf_tensor values_of(float *at, saf_span part) {
     return saf_tensor_1d(SAF_DTYPE_F32, at, part.end - part.begin);
 }
 
-/* A part of the span that `holder` alone keeps, between it and what rank 0 was given. */
-static saf_status move_part(const saf_train *t, int holder, float *state, saf_span part,
+/* A part of the span that `holder` alone keeps (`kept` there), between it and what rank 0 was
+ * given. */
+static saf_status move_part(const saf_train *t, int holder, float *kept, saf_span part,
                             float *given, bool get) {
     size_t bytes = (size_t)(part.end - part.begin) * sizeof(float);
     if (holder == 0) {
-        memcpy(get ? given : state + part.begin, get ? state + part.begin : given, bytes);
+        memcpy(get ? given : kept, get ? kept : given, bytes);
         return SAF_OK;
     }
-    saf_tensor values = values_of(t->rank == 0 ? given : state + part.begin, part);
+    saf_tensor values = values_of(t->rank == 0 ? given : kept, part);
     int other = t->rank == 0 ? holder : 0;
     if ((t->rank == 0) == get) return saf_comm_recv(t->comm, other, SAF_TAG_STATE, bytes, &values);
     return saf_comm_send(t->comm, other, SAF_TAG_STATE, &values);
@@ -47,15 +48,20 @@ static saf_status move_part(const saf_train *t, int holder, float *state, saf_sp
 static saf_status move_parts(const saf_train *t, float *state, saf_span span, float *given,
                              bool get) {
     saf_status st = SAF_OK;
-    for (int64_t c = 0; c < saf__reduction_chunks(t->reduction); c++)
+    int64_t at = 0; /* where this rank's part of the chunk lies in its state */
+    for (int64_t c = 0; c < saf__reduction_chunks(t->reduction); c++) {
+        saf_span own = saf__reduction_part(t->reduction, c, t->rank);
         for (int r = 0; r < t->ranks; r++) {
             saf_span part = saf__reduction_part(t->reduction, c, r);
             part.begin = saf_i64_max(part.begin, span.begin);
             part.end = saf_i64_min(part.end, span.end);
             if (part.begin < part.end && (t->rank == 0 || t->rank == r))
-                SAF_TRY(move_part(t, r, state, part,
-                                  t->rank == 0 ? given + (part.begin - span.begin) : NULL, get));
+                SAF_TRY(move_part(t, r, t->rank == r ? state + at + (part.begin - own.begin) : NULL,
+                                  part, t->rank == 0 ? given + (part.begin - span.begin) : NULL,
+                                  get));
         }
+        at += own.end - own.begin;
+    }
 out:
     return st;
 }

@@ -130,10 +130,12 @@ static saf_status update(saf_train *t, double norm) {
                          t->slots[0], t->values, t->m, t->v);
         goto out;
     }
-    for (int64_t c = 0; c < saf__reduction_chunks(t->reduction); c++)
-        saf__adam_update(&t->team, &a, t->tensors, t->n_tensors,
-                         saf__reduction_part(t->reduction, c, t->rank), t->slots[0], t->values,
-                         t->m, t->v);
+    for (int64_t c = 0, at = 0; c < saf__reduction_chunks(t->reduction); c++) {
+        saf_span own = saf__reduction_part(t->reduction, c, t->rank);
+        saf__adam_update(&t->team, &a, t->tensors, t->n_tensors, own, t->slots[0], t->values,
+                         t->m + at, t->v + at);
+        at += own.end - own.begin;
+    }
     SAF_TRY(saf__reduction_gather(t->reduction, t->values));
 out:
     return st;

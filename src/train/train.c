@@ -19,6 +19,12 @@ static int slots_of(int64_t micro_batches, int ranks, int rank) {
     return most;
 }
 
+/* How many values m and v have each. */
+static int64_t moments_of(const saf__dims *d, const saf_train_settings *settings, int ranks,
+                          int rank) {
+    return settings->shard ? saf__reduction_own(d, ranks, rank) : d->values;
+}
+
 /* Takes `bytes` more, unless there were too many before. */
 static void more(size_t *all, int64_t count, size_t bytes) {
     size_t product;
@@ -35,11 +41,8 @@ size_t saf_train_memory_bytes(const saf_train_shape *shape, const saf_train_sett
     saf__dims_set(shape, settings, &d);
     saf_span mine = saf__rank_share(micro_batches, ranks, rank);
     int64_t received = saf__reduction_values(&d, micro_batches, ranks, rank);
-    /* with shards the largest part of m and v: blocks are not cut */
-    int64_t each = saf_ceil_div(d.values, ranks) + (d.layers + 2) * SAF_TRAIN_BLOCK;
-    int64_t parts = settings->shard ? saf_i64_min(each, d.values) : d.values;
     more(&all, d.values, sizeof(float) * (size_t)(1 + slots_of(micro_batches, ranks, rank)));
-    more(&all, parts, 2 * sizeof(float));
+    more(&all, moments_of(&d, settings, ranks, rank), 2 * sizeof(float));
     more(&all, received, sizeof(float));
     more(&all, saf__pass_values(&d, settings->threads), sizeof(float));
     more(&all, d.tokens, sizeof(double));
@@ -81,6 +84,7 @@ saf_status saf__values_new(int64_t n, float **out) {
 static saf_status make(saf_train *t) {
     saf_status st = SAF_OK;
     size_t local;
+    int64_t moments;
     SAF_TRY(saf_train_shape_check(&t->shape));
     SAF_TRY(saf_train_settings_check(&t->settings, t->ranks));
     SAF_TRY(load_blas(t));
@@ -95,8 +99,9 @@ static saf_status make(saf_train *t) {
     local = (size_t)(t->mine.end - t->mine.begin) * (size_t)t->d.sequences;
     SAF_TRY(saf_train_tensors(&t->shape, &t->tensors, &t->n_tensors));
     SAF_TRY(saf__values_new(t->d.values, &t->values));
-    SAF_TRY(saf__values_new(t->d.values, &t->m));
-    SAF_TRY(saf__values_new(t->d.values, &t->v));
+    moments = moments_of(&t->d, &t->settings, t->ranks, t->rank);
+    SAF_TRY(saf__values_new(moments, &t->m));
+    SAF_TRY(saf__values_new(moments, &t->v));
     for (int i = 0; i < t->n_slots; i++) SAF_TRY(saf__values_new(t->d.values, &t->slots[i]));
     SAF_TRY(saf_alloc(local * (size_t)(t->d.context + 1), sizeof *t->ids, &t->ids));
     SAF_TRY(saf_alloc(local, sizeof *t->counted, &t->counted));

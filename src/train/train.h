@@ -186,6 +186,8 @@ int saf__nodes_add(saf__node *nodes, int n, int64_t index, int *merges);
 int saf__nodes_of(saf_span range, saf__node nodes[SAF__NODES], int *most);
 
 typedef struct saf__reduction saf__reduction;
+/* Values of this rank's parts of all chunks together. */
+int64_t saf__reduction_own(const saf__dims *d, int ranks, int rank);
 /* Values of memory that it takes beside the slots. */
 int64_t saf__reduction_values(const saf__dims *d, int64_t micro_batches, int ranks, int rank);
 saf_status saf__reduction_new(saf_comm *comm, const saf__dims *d, int64_t micro_batches,
@@ -214,7 +216,7 @@ typedef struct {
     float unbias1, unbias2;           /* 1 / (1 - beta^s) */
 } saf__adam;
 saf__adam saf__adam_of(const saf_train_settings *s, int64_t step, double norm);
-/* Parameters [span) and their moments. */
+/* Parameters [span) and their moments, of which m[0] and v[0] are the first one's. */
 void saf__adam_update(const saf__team *team, const saf__adam *a, const saf_train_tensor *tensors,
                       int64_t n, saf_span span, const float *gradient, float *values, float *m,
                       float *v);
@@ -232,7 +234,8 @@ struct saf_train {
     int rank, ranks;
     saf_span mine; /* micro-batches of this rank */
     int64_t step;
-    float *values, *m, *v; /* [P]; of m and v only this rank's parts with shards */
+    float *values; /* [P] */
+    float *m, *v; /* [P]; with shards only this rank's parts, side by side as chunks are numbered */
     float
         *slots[SAF__NODES]; /* [P] each: partial sums of gradients; slot 0 holds the sum at last */
     int n_slots;

@@ -14,6 +14,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
 from gguf import Reader  # noqa: E402
+from resume import changed  # noqa: E402
 from results_maker import TYPES, page_tables  # noqa: E402
 from saftest import ENV, PATIENCE, ROOT, SAF, STORIES, Tap, job_file, saf, scratch  # noqa: E402
 
@@ -277,6 +278,50 @@ def check_identity(folder, job, vocab, held):
     tap.ok(run.returncode == 0 and "goes on from" in run.stderr, "the same vocabulary elsewhere: the same job", run.stderr)
 
 
+def check_restored_rows(folder, job):
+    """Rows of a checkpoint that saf did not write, under a checksum that is right."""
+    newest = os.path.join(folder, "rows.h5.ckpt-1")
+    run, _ = train(job, "rows", "train.stop_after=45")
+    assert run.returncode == 75, run.stderr
+    good = open(newest, "rb").read()
+
+    def put(name, at, value):
+        def change(f):
+            f["state"][name][at] = value
+        return change
+
+    def resized(name, n):
+        def change(f):
+            old = f["state"][name]
+            words, attributes = old[:], dict(old.attrs)
+            del f["state"][name]
+            f["state"].create_dataset(name, data=np.resize(words, n)).attrs.update(attributes)
+        return change
+
+    for what, change, says in (
+            ("a curve of a row less", resized("curve", 44 * 5), "one row for each step"),
+            ("a loss that is infinite", put("curve", 5 * 7, math.inf), "a step whose numbers"),
+            ("a gradient that is no number", put("curve", 5 * 7 + 2, math.nan), "a step whose numbers"),
+            ("half a token", put("curve", 5 * 7 + 3, 0.5), "no number of tokens"),
+            ("half an evaluation", resized("evaluations", 9), "a part of an evaluation"),
+            ("evaluations that descend", put("evaluations", 6, 10), "one step after the other"),
+            ("an evaluation twice", put("evaluations", 6, 20), "one step after the other"),
+            ("one before the first step", put("evaluations", 0, 0), "one step after the other"),
+            ("one that is still to come", put("evaluations", 6, 46), "one step after the other"),
+            ("one between two steps", put("evaluations", 0, 20.5), "one step after the other"),
+            ("an evaluation that is infinite", put("evaluations", 1, math.inf), "an evaluation whose numbers"),
+            ("per byte as well", put("evaluations", 2, -math.inf), "an evaluation whose numbers"),
+            ("an evaluation of fewer than no bytes", put("evaluations", 4, -1), "tokens or bytes")):
+        write(folder, "rows.h5.ckpt-1", good)
+        changed(newest, change)
+        run, _ = train(job, "rows", again=True)
+        tap.ok(run.returncode == 65 and says in run.stderr, what, (run.returncode, run.stderr))
+    write(folder, "rows.h5.ckpt-1", good)
+    changed(newest, put("evaluations", 2, math.nan))
+    run, _ = train(job, "rows", again=True)
+    tap.ok(run.returncode == 0 and math.isnan(curve(folder, "rows")[1][0][2]), "a loss per byte of no bytes", run.stderr)
+
+
 def check_again(folder, job, sha):
     run, other = train(job, "one", again=True)
     tap.ok(other == sha and "nothing to compute" in run.stderr, "a finished job is not run again", run.stderr)
@@ -407,6 +452,7 @@ with scratch() as scratch_folder:
         check_model(scratch_folder, the_job, the_vocab, held_out)
         check_held_out_share(scratch_folder, the_job, the_vocab)
         check_identity(scratch_folder, the_job, the_vocab, held_out)
+        check_restored_rows(scratch_folder, the_job)
         check_again(scratch_folder, the_job, weights)
         check_report(scratch_folder)
         check_dry_run(scratch_folder, the_job)

@@ -6,6 +6,8 @@
  *   evaluations[e, 6]                       the rows of /evaluations, as f64
  *
  * It says nothing of the ranks; who holds which part of the moments is src/train's affair. */
+#include <math.h>
+
 #include "job/share.h"
 #include "job/train/train.h"
 
@@ -113,33 +115,59 @@ out:
     return st;
 }
 
-static saf_status get_rows(saf__training *x) {
+static bool is_count(double v) {
+    return v >= 0 && v < 0x1p53 && v == floor(v);
+}
+
+static saf_status get_curve(saf__training *x, int64_t steps) {
     saf_status st = SAF_OK;
     double *words = NULL;
-    int64_t n = 0, steps = saf_checkpoint_head_of(x->steps.restored)->done;
+    int64_t n = 0;
     SAF_TRY(saf_checkpoint_get(x->steps.restored, "curve", SAF_DTYPE_F64,
                                CURVE_WORDS * x->settings.steps, &n, &words));
     if (n != CURVE_WORDS * steps) SAF_TRY(bad(x, "there is not one row for each step"));
     for (int64_t i = 0; i < steps; i++) {
         const double *v = words + CURVE_WORDS * i;
-        if (!(v[3] >= 0 && v[3] < 0x1p53)) SAF_TRY(bad(x, "a step of no number of tokens"));
+        if (!is_count(v[3])) SAF_TRY(bad(x, "a step of no number of tokens"));
+        if (!isfinite(v[0]) || !isfinite(v[1]) || !isfinite(v[2]) || !isfinite(v[4]))
+            SAF_TRY(bad(x, "a step whose numbers are not finite"));
         saf_result_train_step row = {i + 1, v[0], v[1], v[2], (int64_t)v[3], v[4]};
         SAF_TRY(saf__curve_add(x, &row));
     }
+out:
     saf_free(&words);
+    return st;
+}
+
+static saf_status get_evaluations(saf__training *x, int64_t steps) {
+    saf_status st = SAF_OK;
+    double *words = NULL, last = 0;
+    int64_t n = 0;
     SAF_TRY(saf_checkpoint_get(x->steps.restored, "evaluations", SAF_DTYPE_F64,
                                EVALUATION_WORDS * (x->settings.steps + 1), &n, &words));
+    if (n % EVALUATION_WORDS != 0) SAF_TRY(bad(x, "a part of an evaluation"));
     for (int64_t i = 0; i < n / EVALUATION_WORDS; i++) {
         const double *v = words + EVALUATION_WORDS * i;
-        if (!(v[0] >= 0 && v[0] <= (double)steps && v[3] >= 0 && v[3] < 0x1p53 && v[4] >= 0 &&
-              v[4] < 0x1p53))
-            SAF_TRY(bad(x, "an evaluation of no step or of no number of tokens"));
+        if (!is_count(v[0]) || v[0] <= last || v[0] > (double)steps)
+            SAF_TRY(bad(x, "evaluations that are not of one step after the other"));
+        if (!is_count(v[3]) || !is_count(v[4]))
+            SAF_TRY(bad(x, "an evaluation of no number of tokens or bytes"));
+        /* Of held-out text without a byte there is no loss per byte. */
+        if (!isfinite(v[1]) || isinf(v[2]) || !isfinite(v[5]))
+            SAF_TRY(bad(x, "an evaluation whose numbers are not finite"));
+        last = v[0];
         saf_result_evaluation row = {(int64_t)v[0], v[1], v[2], (int64_t)v[3], (int64_t)v[4], v[5]};
         SAF_TRY(saf__evaluations_add(x, &row));
     }
 out:
     saf_free(&words);
     return st;
+}
+
+static saf_status get_rows(saf__training *x) {
+    int64_t steps = saf_checkpoint_head_of(x->steps.restored)->done;
+    saf_status st = get_curve(x, steps);
+    return st == SAF_OK ? get_evaluations(x, steps) : st;
 }
 
 static saf_status check_arrays(const saf__training *x) {

@@ -109,7 +109,7 @@ static void plan_next(saf__steps *s) {
     if (every > 0) s->next_s = saf_clock_s() + (stretched > every ? stretched : every);
 }
 
-static saf_status keep(saf__steps *s) {
+saf_status saf__steps_keep(saf__steps *s) {
     saf_status st = SAF_OK, written = SAF_OK;
     double start = saf_clock_s();
     saf_comm_watch_phase("writing a checkpoint");
@@ -125,7 +125,7 @@ out:
 }
 
 static saf_status keep_now(saf__steps *s) {
-    saf_status st = keep(s);
+    saf_status st = saf__steps_keep(s);
     plan_next(s);
     if (st != SAF_IO && st != SAF_CANNOT_CREATE) return st;
     /* Everybody's, and no reason to end. */
@@ -136,7 +136,7 @@ static saf_status keep_now(saf__steps *s) {
 saf_status saf__steps_stop(saf__steps *s, bool asked) {
     saf_status st = SAF_OK;
     saf_buf place = {0};
-    SAF_TRY(keep(s));
+    SAF_TRY(saf__steps_keep(s));
     SAF_TRY(saf_comm_agree(s->world, s->place(s->ctx, &place)));
     st = saf_fail(SAF_STOPPED, "stopped %s %s; %s.ckpt-*: the same command goes on",
                   asked || saf_signals_stop_asked() ? "as asked" : "in time", place.data,

@@ -45,6 +45,8 @@ void saf__steps_begin(saf__steps *s);
  * time. *steps, 1 at first: how many go by until the next time. Collective. Errors: STOPPED; those
  * of a checkpoint but for those of writing, which are no reason to end. */
 saf_status saf__steps_between(saf__steps *s, double each_s, int32_t *steps);
+/* Writes a checkpoint. Collective. Errors: those of a checkpoint. */
+saf_status saf__steps_keep(saf__steps *s);
 /* Writes a checkpoint and stops. Collective. Errors: STOPPED; those of a checkpoint. */
 saf_status saf__steps_stop(saf__steps *s, bool asked);
 /* Whether people have waited long enough to be told how far it is: each time twice as long. */

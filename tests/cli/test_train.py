@@ -224,11 +224,11 @@ def check_held_out_share(folder, job, vocab):
     tap.ok("a b" in merges and "x y" not in merges, "saf model vocab --held-out", merges)
 
 
-def patched(folder, vocab, change):
+def patched(folder, vocab, change, name="patched.gguf"):
     with open(vocab, "rb") as f:
         data = bytearray(f.read())
     change(data)
-    return write(folder, "patched.gguf", data)
+    return write(folder, name, data)
 
 
 def no_bos(data):
@@ -320,6 +320,36 @@ def check_restored_rows(folder, job):
     changed(newest, put("evaluations", 2, math.nan))
     run, _ = train(job, "rows", again=True)
     tap.ok(run.returncode == 0 and math.isnan(curve(folder, "rows")[1][0][2]), "a loss per byte of no bytes", run.stderr)
+
+
+def check_vocabulary_gone(folder, job, vocab):
+    """The vocabulary is read again for the model: without it, the steps are not lost."""
+    mine, path = os.path.join(folder, "mine.gguf"), os.path.join(folder, "gone.h5")
+    words = [job, f"train.vocab={mine}", "train.steps=400"]
+    shutil.copy(vocab, mine)
+    _, sha = train(job, "whole", *words[1:])
+    for ranks, spoil, code, says in (
+            (0, lambda: os.remove(mine), 66, "No such file"),
+            (2, lambda: patched(folder, vocab, no_bos, "mine.gguf"), 65, "has changed since")):
+        command = ["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none"] if ranks else []
+        child = subprocess.Popen([*command, SAF, "run", *words, f"output.file={path}", "--fresh"], cwd=ROOT, env=ENV,
+                                 stderr=subprocess.PIPE, text=True)
+        for line in child.stderr:
+            if "step 20 of" in line:
+                spoil()
+                break
+        rest = child.stderr.read()
+        tap.ok(child.wait(60) == code and says in rest and f"{path}.ckpt-*" in rest and "goes on" in rest and
+               not os.path.exists(path) and not os.path.exists(path[:-3] + ".gguf"),
+               f"{says}: a checkpoint remains", (child.returncode, rest))
+        shutil.copy(vocab, mine)
+        run, other = train(job, "gone", *words[1:], again=True)
+        tap.ok(sha and other == sha and "400 of 400 steps done" in run.stderr and curve(folder, "gone") ==
+               curve(folder, "whole") and os.path.exists(path[:-3] + ".gguf"), "and the same command writes the model",
+               (sha, other, run.stderr))
+        tap.equal([n for n in os.listdir(folder) if n.startswith("gone.h5.")], [], "and removes it")
+        os.remove(path)
+        os.remove(path[:-3] + ".gguf")
 
 
 def check_again(folder, job, sha):
@@ -453,6 +483,7 @@ with scratch() as scratch_folder:
         check_held_out_share(scratch_folder, the_job, the_vocab)
         check_identity(scratch_folder, the_job, the_vocab, held_out)
         check_restored_rows(scratch_folder, the_job)
+        check_vocabulary_gone(scratch_folder, the_job, the_vocab)
         check_again(scratch_folder, the_job, weights)
         check_report(scratch_folder)
         check_dry_run(scratch_folder, the_job)

@@ -175,11 +175,32 @@ static saf_status write_file(saf__training *x) {
     SAF_TRY(saf_strdup(saf_train_core(), &r->kernels));
     SAF_TRY(saf__header_fill(r, x->job, x->options));
     /* The model first: results without it would count as done. */
+    SAF_TRY(saf__vocab_check(x));
     SAF_TRY(write_model(x));
-    SAF_TRY(saf_results_finish(x->writer, r));
-    st = saf_checkpoints_remove(x->job->output.file);
+    st = saf_results_finish(x->writer, r);
 out:
     saf_buf_free(&layout);
+    return st;
+}
+
+/* What was learnt is not lost with an output that cannot be written. */
+static saf_status keep_work(saf__training *x, saf_status failed) {
+    saf_status st = SAF_OK;
+    char *why = NULL;
+    SAF_TRY(saf_comm_agree(x->world, saf_strdup(saf_error_text(), &why)));
+    assert(why);
+    st = saf__steps_keep(&x->steps);
+    if (st == SAF_COMM) goto out;
+    if (st != SAF_OK && x->rank == 0)
+        saf_log(SAF_LOG_WARNING, "no checkpoint: %s", saf_error_text());
+    st = st == SAF_OK
+             ? saf_fail(failed,
+                        "%s; all steps are kept in %s.ckpt-*: once this is mended, the same "
+                        "command goes on",
+                        why, x->job->output.file)
+             : saf_fail(failed, "%s", why);
+out:
+    saf_free(&why);
     return st;
 }
 
@@ -187,7 +208,11 @@ saf_status saf__train_finish(saf__training *x) {
     saf_status st = SAF_OK;
     saf_comm_watch_phase("writing");
     SAF_TRY(gather(x));
-    SAF_TRY(saf_comm_agree(x->world, x->rank == 0 ? write_file(x) : SAF_OK));
+    st = saf_comm_agree(x->world, x->rank == 0 ? write_file(x) : SAF_OK);
+    if (st != SAF_OK && st != SAF_COMM) st = keep_work(x, st);
+    if (st != SAF_OK) goto out;
+    st = x->rank == 0 ? saf_checkpoints_remove(x->job->output.file) : SAF_OK;
+    SAF_TRY(saf_comm_agree(x->world, st));
     saf__steps_say(&x->steps);
 out:
     return st;

@@ -57,6 +57,7 @@ static saf_status open_vocab(saf__training *x, reader *r) {
     saf_status st = SAF_OK;
     saf_buf piece = {0};
     SAF_TRY(saf_gguf_open(x->job->train.vocab, &r->gguf));
+    SAF_TRY(saf_gguf_header_sha256(r->gguf, x->vocab_header));
     SAF_TRY(saf_tokenizer_new(r->gguf, &r->tokenizer));
     int32_t n = saf_tokenizer_vocab(r->tokenizer);
     SAF_TRY(saf_alloc((size_t)n, sizeof *r->bytes, &r->bytes));
@@ -69,6 +70,22 @@ static saf_status open_vocab(saf__training *x, reader *r) {
     x->texts.bos = saf_tokenizer_adds_bos(r->tokenizer) ? saf_tokenizer_bos(r->tokenizer) : -1;
 out:
     saf_buf_free(&piece);
+    return st;
+}
+
+saf_status saf__vocab_check(const saf__training *x) {
+    saf_status st = SAF_OK;
+    saf_gguf *gguf = NULL;
+    uint8_t header[32];
+    SAF_TRY(saf_gguf_open(x->job->train.vocab, &gguf));
+    SAF_TRY(saf_gguf_header_sha256(gguf, header));
+    if (memcmp(header, x->vocab_header, sizeof header) != 0)
+        st = saf_fail(SAF_BAD_INPUT,
+                      "%s has changed since its texts were read: expected train.vocab "
+                      "as it was, for the model",
+                      x->job->train.vocab);
+out:
+    saf_gguf_close(&gguf);
     return st;
 }
 

@@ -41,7 +41,8 @@ typedef struct {
     saf__steps steps;
     /* rank 0 */
     char learn_sha256[65], held_sha256[65], vocab_sha256[65];
-    saf_results results; /* its training's rows grow with the steps */
+    uint8_t vocab_header[32]; /* SHA-256: of all that the model takes over */
+    saf_results results;      /* its training's rows grow with the steps */
     int64_t curve_room, evaluations_room;
     saf_results_writer *writer;
     int64_t before_steps; /* of earlier runs */
@@ -53,6 +54,8 @@ saf_status saf__train_check_outputs(const saf_job *job);
 /* texts.c, rank 0: reads the vocabulary and the texts. Errors: NO_INPUT, BAD_INPUT, USAGE (an
  * output would replace them). */
 saf_status saf__texts_read(saf__training *x);
+/* Rank 0: that the vocabulary is still what was read. Errors: NO_INPUT, BAD_INPUT, IO. */
+saf_status saf__vocab_check(const saf__training *x);
 /* To all ranks. Collective. */
 saf_status saf__texts_share(saf__training *x);
 void saf__texts_free(saf__texts *t);
@@ -76,7 +79,8 @@ saf_status saf__evaluations_add(saf__training *x, const saf_result_evaluation *r
 /* keep.c: a checkpoint (of saf__training; saf__steps), and going on from one. Collective. */
 saf_status saf__train_keep(void *x, saf_status *written);
 saf_status saf__train_restore(saf__training *x);
-/* finish.c: the model, then the results. Collective. */
+/* finish.c: the model, then the results; where these cannot be written, a checkpoint. Collective.
+ */
 saf_status saf__train_finish(saf__training *x);
 
 /* The whole job. Collective; every rank gives the same kind. */

@@ -101,7 +101,7 @@ typedef struct saf_train saf_train;
  * those that add to the residual (attn_output, ffn_down) divided by sqrt(2 L) more. comm stays the
  * caller's and outlives it; shape and settings (but threads) are the same on all ranks. Sets
  * OpenBLAS to one thread. Collective. Errors: USAGE, NO_INPUT (no OpenBLAS; another core type on
- * another rank is USAGE), NO_MEMORY: everybody's. */
+ * another rank is USAGE), NO_MEMORY: everybody's. COMM as of a step. */
 saf_status saf_train_new(saf_comm *comm, const saf_train_shape *shape,
                          const saf_train_settings *settings, saf_train **out);
 void saf_train_free(saf_train **train); /* local */
@@ -125,7 +125,8 @@ typedef struct {
 /* One step; `read` is asked for sequences [0, batch) of this step's number, counted from 0 (steps
  * behind). Collective; the report is the same on all ranks but for `seconds`. Errors, everybody's:
  * those of read; DEFECT (an id outside of the vocabulary); FAILED (a loss or a gradient that is not
- * finite; the parameters are then as before). COMM is not everybody's: saf_comm_abort. */
+ * finite; the parameters are then as before). COMM is not everybody's: saf_comm_abort; so is, among
+ * several ranks, whatever else one of them fails with when others wait for it already. */
 saf_status saf_train_step(saf_train *train, saf_train_read read, void *ctx, saf_train_report *out);
 
 typedef struct {
@@ -148,7 +149,7 @@ typedef enum { SAF_TRAIN_PARAMETERS, SAF_TRAIN_MOMENT1, SAF_TRAIN_MOMENT2 } saf_
 const float *saf_train_values(const saf_train *train);
 /* Values [span) of the whole state into out[span.end - span.begin] of rank 0, whichever ranks hold
  * them; elsewhere out is not looked at. The span is the same on all ranks. Collective. Errors:
- * DEFECT, NO_MEMORY (everybody's), COMM. */
+ * DEFECT (everybody's), COMM as of a step. */
 saf_status saf_train_state_get(saf_train *train, saf_train_state which, saf_span span, float *out);
 /* Values [span) of the whole state from in[] of rank 0, to whichever ranks hold them. Collective.
  * Errors: as above. */

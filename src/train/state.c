@@ -75,7 +75,7 @@ saf_status saf_train_state_get(saf_train *train, saf_train_state which, saf_span
     SAF_TRY(saf_comm_agree(train->comm, st));
     float *state = state_of(train, which);
     if (parted(train, which))
-        SAF_TRY(move_parts(train, state, span, out, true));
+        SAF_TRY(saf__unagreed(train->comm, move_parts(train, state, span, out, true)));
     else if (train->rank == 0 && span.begin < span.end)
         memcpy(out, state + span.begin, (size_t)(span.end - span.begin) * sizeof *out);
 out:
@@ -88,12 +88,13 @@ saf_status saf_train_state_put(saf_train *train, saf_train_state which, saf_span
     SAF_TRY(saf_comm_agree(train->comm, st));
     float *state = state_of(train, which);
     if (parted(train, which)) {
-        SAF_TRY(move_parts(train, state, span, (float *)in, false)); /* only sent */
+        /* in: only sent */
+        SAF_TRY(saf__unagreed(train->comm, move_parts(train, state, span, (float *)in, false)));
     } else {
         saf_tensor values = values_of(state + span.begin, span);
         if (train->rank == 0 && span.begin < span.end)
             memcpy(state + span.begin, in, (size_t)(span.end - span.begin) * sizeof *in);
-        SAF_TRY(saf_comm_bcast(train->comm, 0, &values));
+        SAF_TRY(saf__unagreed(train->comm, saf_comm_bcast(train->comm, 0, &values)));
     }
 out:
     return st;

@@ -141,9 +141,20 @@ out:
     return st;
 }
 
+/* From the tokens that all ranks have to the losses and the gradient of all. */
+static saf_status sum_up(saf_train *t, saf_train_report *r, double *loss, double *squares) {
+    saf_status st = SAF_OK;
+    SAF_TRY(share_count(t, &r->tokens));
+    SAF_TRY(work(t, r->tokens > 0 ? 1.0 / (double)r->tokens : 0));
+    SAF_TRY(share_losses(t, t->losses, t->settings.batch, loss));
+    SAF_TRY(saf__reduction_squares(t->reduction, &t->team, t->slots[0], squares));
+out:
+    return st;
+}
+
 static saf_status step(saf_train *t, saf_train_read read, void *ctx, saf_train_report *r) {
     saf_status st = SAF_OK;
-    double sum, squares;
+    double sum = 0, squares = 0;
     int64_t first = t->mine.begin * t->d.sequences, end = t->mine.end * t->d.sequences;
     r->tokens = 0;
     for (int64_t s = first; s < end && st == SAF_OK; s++) {
@@ -151,10 +162,7 @@ static saf_status step(saf_train *t, saf_train_read read, void *ctx, saf_train_r
         r->tokens += t->counted[s - first];
     }
     SAF_TRY(saf_comm_agree(t->comm, st));
-    SAF_TRY(share_count(t, &r->tokens));
-    SAF_TRY(work(t, r->tokens > 0 ? 1.0 / (double)r->tokens : 0));
-    SAF_TRY(share_losses(t, t->losses, t->settings.batch, &sum));
-    SAF_TRY(saf__reduction_squares(t->reduction, &t->team, t->slots[0], &squares));
+    SAF_TRY(saf__unagreed(t->comm, sum_up(t, r, &sum, &squares)));
     r->loss = r->tokens > 0 ? sum / (double)r->tokens : 0;
     r->gradient_norm = sqrt(squares);
     r->step = t->step + 1;
@@ -166,7 +174,7 @@ static saf_status step(saf_train *t, saf_train_read read, void *ctx, saf_train_r
                       (long long)r->step, r->loss, r->gradient_norm);
         goto out;
     }
-    SAF_TRY(update(t, r->gradient_norm));
+    SAF_TRY(saf__unagreed(t->comm, update(t, r->gradient_norm)));
     t->step++;
 out:
     return st;
@@ -220,8 +228,8 @@ static saf_status evaluate(saf_train *t, int64_t sequences, saf_train_read read,
                            losses, &loss.tokens);
     }
     SAF_TRY(saf_comm_agree(t->comm, st));
-    SAF_TRY(share_count(t, &loss.tokens));
-    SAF_TRY(share_losses(t, losses, sequences, &loss.nats));
+    SAF_TRY(saf__unagreed(t->comm, share_count(t, &loss.tokens)));
+    SAF_TRY(saf__unagreed(t->comm, share_losses(t, losses, sequences, &loss.nats)));
     if (!isfinite(loss.nats)) {
         st = saf_fail(SAF_FAILED, "after step %lld: a loss of %g, expected a finite number",
                       (long long)t->step, loss.nats);

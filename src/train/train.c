@@ -64,13 +64,18 @@ static saf_status check_cores(const saf_train *t) {
     if (t->rank == 0) strncpy(first, core_name, sizeof first - 1);
     saf_tensor name = saf_tensor_1d(SAF_DTYPE_U8, first, sizeof first);
     saf_status st = saf_comm_bcast(t->comm, 0, &name);
-    if (st != SAF_OK) return st;
+    if (st != SAF_OK) return saf__unagreed(t->comm, st);
     if (strncmp(first, core_name, sizeof first - 1) != 0)
         st = saf_fail(SAF_USAGE,
                       "OpenBLAS runs its kernels for %s here and for %s on rank 0: the same bits "
                       "need the same ones (OPENBLAS_CORETYPE)",
                       core_name, first);
     return saf_comm_agree(t->comm, st);
+}
+
+saf_status saf__unagreed(const saf_comm *comm, saf_status st) {
+    if (st == SAF_OK || st == SAF_COMM || saf_comm_size(comm) == 1) return st;
+    return saf_fail(SAF_COMM, "%s", saf_error_text());
 }
 
 /* What is read from end to end in every step lies in large pages, where it is large. */

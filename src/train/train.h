@@ -41,6 +41,10 @@ saf_status saf__values_new(int64_t n, float **out);
 void saf__draw(const saf_train_tensor *tensors, int64_t n, int64_t layers, uint64_t seed,
                int threads, float *values);
 
+/* An error that this rank alone may have had, where others already wait for it: COMM with the same
+ * text, unless there are no others. */
+saf_status saf__unagreed(const saf_comm *comm, saf_status st);
+
 /* ---- products -------------------------------------------------------------------------------- */
 
 /* c[m, n] (+)= sum over terms of op(a)[m, k] op(b)[k, n], terms ascending; row-major, strides in

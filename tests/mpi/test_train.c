@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "mpi_test.h"
+#include "train/train.h"
 
 enum { STEPS = 50, HALF = 25, SEQUENCES = 21 };
 
@@ -249,6 +250,16 @@ static void test_train_stops_at_nan(saf_comm *world) {
     saf_train_free(&train);
 }
 
+/* What one rank alone fails with ends all of them: the caller knows it by COMM. */
+static void test_train_failure_of_one_rank(saf_comm *world) {
+    bool others = saf_comm_size(world) > 1;
+    CHECK_STATUS(saf__unagreed(world, SAF_OK), SAF_OK);
+    saf_status st = saf_fail(SAF_NO_MEMORY, "no room for %d messages", 3);
+    CHECK_STATUS(saf__unagreed(world, st), others ? SAF_COMM : SAF_NO_MEMORY);
+    CHECK_TEXT("no room for 3 messages");
+    CHECK_STATUS(saf__unagreed(world, saf_fail(SAF_COMM, "lost")), SAF_COMM);
+}
+
 static void test_train_too_many_ranks(saf_comm *world) {
     saf_train *train = NULL;
     saf_train_settings s = train_fixture_settings(3);
@@ -264,7 +275,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_train_same_bits_llama),         MPI_CASE(test_train_same_bits_qwen3_tied),
         MPI_CASE(test_train_same_bits_of_many_tiles), MPI_CASE(test_train_goes_on_with_other_ranks),
         MPI_CASE(test_train_failures_are_everybodys), MPI_CASE(test_train_stops_at_nan),
-        MPI_CASE(test_train_too_many_ranks)};
+        MPI_CASE(test_train_failure_of_one_rank),     MPI_CASE(test_train_too_many_ranks)};
     if (saf_kernels_init(NULL) != SAF_OK) return 1;
     return mpi_test_run(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

@@ -194,7 +194,8 @@ static saf_status put_back(saf__training *x, float *piece) {
                                                         SAF_DTYPE_F32, at, span.end - at, piece)
                               : SAF_OK;
             SAF_TRY(saf_comm_agree(x->world, st));
-            SAF_TRY(saf_train_state_put(x->train, arrays[a].which, span, piece));
+            SAF_TRY(saf__job_alone(x->world,
+                                   saf_train_state_put(x->train, arrays[a].which, span, piece)));
         }
 out:
     return st;
@@ -213,7 +214,7 @@ saf_status saf__train_restore(saf__training *x) {
     }
     SAF_TRY(saf_comm_agree(x->world, st));
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &steps, 1);
-    SAF_TRY(saf_comm_bcast(x->world, 0, &t));
+    SAF_TRY(saf__job_alone(x->world, saf_comm_bcast(x->world, 0, &t)));
     SAF_TRY(put_back(x, piece));
     st = saf_train_resume(x->train, steps);
     saf_checkpoint_free(&x->steps.restored);

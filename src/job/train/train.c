@@ -121,7 +121,7 @@ out:
 static saf_status compute(saf__training *x) {
     saf_status st = SAF_OK;
     saf__steps_begin(&x->steps);
-    SAF_TRY(saf_train_new(x->world, &x->shape, &x->settings, &x->train));
+    SAF_TRY(checked(x, saf_train_new(x->world, &x->shape, &x->settings, &x->train)));
     if (x->steps.goes_on) SAF_TRY(saf__train_restore(x));
     x->results.load_s = saf_clock_s() - x->start_s;
     SAF_TRY(learn(x));

@@ -55,6 +55,20 @@ out:
     return st;
 }
 
+saf_status saf_train_check(const saf_train_shape *shape, const saf_train_settings *settings,
+                           int ranks) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_train_shape_check(shape));
+    SAF_TRY(saf_train_settings_check(settings, ranks));
+    int64_t sequences = settings->batch / settings->micro_batches;
+    if (sequences > SAF__TOKENS_MOST / shape->context)
+        st = saf_fail(SAF_USAGE,
+                      "micro-batches of %lld sequences of %lld tokens: expected %d tokens at most",
+                      (long long)sequences, (long long)shape->context, SAF__TOKENS_MOST);
+out:
+    return st;
+}
+
 double saf_train_rate(const saf_train_settings *s, int64_t step) {
     double low = s->floor * s->learning_rate, sine, cosine;
     if (step <= s->warmup) return s->learning_rate * ((double)step / (double)s->warmup);

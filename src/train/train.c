@@ -90,15 +90,9 @@ static saf_status make(saf_train *t) {
     saf_status st = SAF_OK;
     size_t local;
     int64_t moments;
-    SAF_TRY(saf_train_shape_check(&t->shape));
-    SAF_TRY(saf_train_settings_check(&t->settings, t->ranks));
+    SAF_TRY(saf_train_check(&t->shape, &t->settings, t->ranks));
     SAF_TRY(load_blas(t));
     saf__dims_set(&t->shape, &t->settings, &t->d);
-    if (t->d.tokens > SAF__TOKENS_MOST) {
-        st = saf_fail(SAF_USAGE, "micro-batches of %lld tokens: expected %d at most",
-                      (long long)t->d.tokens, SAF__TOKENS_MOST);
-        goto out;
-    }
     t->mine = saf__rank_share(t->settings.micro_batches, t->ranks, t->rank);
     t->n_slots = slots_of(t->settings.micro_batches, t->ranks, t->rank);
     local = (size_t)(t->mine.end - t->mine.begin) * (size_t)t->d.sequences;

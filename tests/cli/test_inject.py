@@ -8,7 +8,8 @@ from cases import all_cases  # noqa: E402
 from inject import Campaign, where  # noqa: E402
 from saftest import Tap, watched  # noqa: E402
 
-EVERY = {"resume": 300, "stop": 300, "generate": 80, "score": 400, "report": 60, "json": 300, "info": 25, "tokens": 25, "make": 10}
+EVERY = {"resume": 300, "stop": 300, "generate": 80, "score": 400, "report": 60, "json": 300, "info": 25, "tokens": 25, "make": 10,
+         "vocab": 150, "train": 4000}
 
 tap = Tap()
 for case in all_cases():

@@ -449,6 +449,7 @@ def check_errors(folder, job, vocab):
             (["train.shape=2:32:4:2:7:64"], 2, "an even width"),
             (["train.micro_batches=3"], 2, "a power of two"),
             (["train.batch=6"], 2, "a multiple of train.micro_batches"),
+            (["--dry-run", "train.micro_batches=1", "train.context=256", "train.batch=1048576"], 2, "tokens at most"),
             (["train.warmup=51"], 2, "at most train.steps"),
             (["train.arch=qwen2"], 2, "llama, qwen3"),
             (["train.vocab=" + folder + "/missing.gguf"], 66, "No such file"),

@@ -116,6 +116,13 @@ static void test_train_settings_refuse(void **state) {
     OK(saf_train_settings_check(&good, 8));
     assert_int_equal(saf_train_settings_check(&good, 9), SAF_USAGE);
     for (int i = 0; i < 15; i++) assert_int_equal(saf_train_settings_check(&bad[i], 1), SAF_USAGE);
+    const saf_train_shape shape = train_fixture_shape(SAF_ARCH_LLAMA, false, 256);
+    saf_train_settings large = good;
+    large.micro_batches = 1;
+    large.batch = 1 << 16;
+    OK(saf_train_check(&shape, &large, 1));
+    large.batch++;
+    assert_int_equal(saf_train_check(&shape, &large, 1), SAF_USAGE);
 }
 
 static void test_train_rate_follows_the_schedule(void **state) {

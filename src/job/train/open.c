@@ -47,8 +47,6 @@ static saf_status prepare(saf__training *x) {
     if (st == SAF_OK) st = saf_kernels_check_float_state();
     if (st == SAF_OK) st = take_shape(x);
     if (st == SAF_OK && x->rank == 0) st = saf__texts_read(x);
-    if (st == SAF_OK && x->rank == 0) st = saf_train_shape_check(&x->shape);
-    if (st == SAF_OK) st = saf_train_settings_check(&x->settings, x->ranks);
     return st;
 }
 
@@ -63,6 +61,7 @@ saf_status saf__train_open(saf__training *x) {
     take_settings(x);
     SAF_TRY(saf_comm_agree(x->world, prepare(x)));
     SAF_TRY(saf__texts_share(x));
+    st = saf_comm_agree(x->world, saf_train_check(&x->shape, &x->settings, x->ranks));
 out:
     return st;
 }

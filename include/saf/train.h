@@ -85,8 +85,8 @@ typedef struct {
 saf_train_settings saf_train_defaults(void);
 /* Local. Errors: USAGE, saying which setting is wrong for so many ranks. */
 saf_status saf_train_settings_check(const saf_train_settings *settings, int ranks);
-/* Both, and that a micro-batch of the two has no more tokens than saf can train with. Local. Errors:
- * USAGE. */
+/* Both, and that a micro-batch of the two has no more tokens than saf can train with. Local.
+ * Errors: USAGE. */
 saf_status saf_train_check(const saf_train_shape *shape, const saf_train_settings *settings,
                            int ranks);
 /* The rate of step s, counted from 1. Local. */

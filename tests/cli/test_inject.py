@@ -12,12 +12,25 @@ EVERY = {"resume": 300, "stop": 300, "generate": 80, "score": 400, "report": 60,
          "vocab": 150, "train": 4000}
 
 tap = Tap()
+
+
+def faults_of(name):
+    """A job to be stopped may have been prepared so near its end that it is over first: then from the start."""
+    for left in (2, 1, 0):
+        try:
+            return Campaign(next(c for c in all_cases() if c.name == name)).run(EVERY[name])
+        except RuntimeError as e:
+            if left == 0 or "fails by itself" not in str(e):
+                raise
+    return []
+
+
 for case in all_cases():
     name = f"{case.name}: one in {EVERY[case.name]} calls fails"
     if watched():
         tap.skip(name, "the address sanitizer has a malloc of its own")
         continue
-    faults = Campaign(case).run(EVERY[case.name])
+    faults = faults_of(case.name)
     bad = [f"{f.kind} {f.k} {f.error}{' and all after it' * f.sticky}: {f.problem}\n  {where(f)}\n  "
            f"{f.message}" for f in faults if f.problem]
     tap.ok(faults and not bad, name + f": {len(faults)} faults", "\n".join(bad))

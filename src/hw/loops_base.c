@@ -8,28 +8,53 @@
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+enum { REGISTER_BYTES = 32 };
+#else
+#if defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
+enum { REGISTER_BYTES = 16 };
+#endif
 
-/* Four streams, each asked for a little ahead: one stream leaves some of the bandwidth of a core
- * unused, as prefetchers stop at the end of a page. */
-static uint64_t read_streams(const void *p, size_t bytes) {
-    enum { AHEAD = 1024, WORDS = SAF__READ_LINE / sizeof(uint64_t) };
-    typedef uint64_t line __attribute__((vector_size(SAF__READ_LINE), aligned(SAF__READ_LINE)));
+/* Four streams, each asked for a little ahead, into the cache of that level: one stream leaves some
+ * of the bandwidth of a core unused where prefetchers stop at the end of a page. The sums are as
+ * wide as a register, or they would go through memory. */
+static inline __attribute__((always_inline)) uint64_t read_streams(const int LEVEL, const void *p,
+                                                                   size_t bytes) {
+    enum { AHEAD = 1024, WORDS = REGISTER_BYTES / sizeof(uint64_t) };
+    typedef uint64_t words __attribute__((vector_size(REGISTER_BYTES)));
     size_t part = bytes / SAF__READ_STREAMS;
-    line sums[SAF__READ_STREAMS] = {{0}};
+    words sums[SAF__READ_STREAMS] = {{0}};
     for (size_t at = 0; at < part; at += SAF__READ_LINE) {
+#pragma GCC unroll 4
         for (size_t s = 0; s < SAF__READ_STREAMS; s++) {
             const char *from = (const char *)p + s * part + at;
-            __builtin_prefetch(from + AHEAD, 0, 3);
-            sums[s] += *(const line *)(const void *)from;
+            __builtin_prefetch(from + AHEAD, 0, LEVEL == 1 ? 3 : 2);
+#pragma GCC unroll 4
+            for (int i = 0; i < SAF__READ_LINE; i += REGISTER_BYTES)
+                sums[s] += *(const words *)(const void *)(from + i);
         }
     }
     uint64_t sum = 0;
     for (int s = 0; s < SAF__READ_STREAMS; s++)
         for (size_t i = 0; i < WORDS; i++) sum += sums[s][i];
     return sum;
+}
+static uint64_t read_to_level_1(const void *p, size_t bytes) {
+    return read_streams(1, p, bytes);
+}
+static uint64_t read_to_level_2(const void *p, size_t bytes) {
+    return read_streams(2, p, bytes);
+}
+/* Of an AMD core, asking the first level keeps the few places in which it waits for memory taken:
+ * a fifth slower in one stream, 4 % in four (Zen 4). */
+static bool level_2_is_faster(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd");
+#else
+    return false;
+#endif
 }
 
 #if defined(__AVX2__) && defined(__FMA__)
@@ -191,7 +216,7 @@ static double f64_fma(int64_t rounds) {
 
 void saf__hw_loops_base(saf__hw_loops *loops) {
     *loops = (saf__hw_loops){.name = LOOPS_NAME,
-                             .read = read_streams,
+                             .read = level_2_is_faster() ? read_to_level_2 : read_to_level_1,
                              .int8 = LOOPS_INT8,
                              .int8_ops = 2 * SAF__LOOP_SUMS * INT8_PRODUCTS,
                              .f32 = f32_fma,

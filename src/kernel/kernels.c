@@ -63,8 +63,20 @@ static int processor_level(void) {
 #endif
 }
 
+/* Whether the processor reads one place of its memory at least as fast as several: its prefetchers
+ * then follow one stream all the way, and several disturb each other. */
+static bool reads_in_order(void) {
+#if defined __x86_64__
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd");
+#else
+    return false;
+#endif
+}
+
 static void choose(int best) {
     for (int i = 0; i <= best; i++) levels[i].fill(&chosen);
+    if (reads_in_order()) chosen.dot_streams = NULL;
     is_chosen = true;
 }
 

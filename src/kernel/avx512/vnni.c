@@ -157,6 +157,17 @@ SAF__INLINE void dot_panel(const int N, const shape S, const int BLOCKS, const p
         _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
+enum { MAX_LINES = 16 }; /* of a block's planes */
+
+/* The lines of a block, in their order: prefetchers follow a run of lines best. */
+SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
+    SAF__UNROLL for (int i = 0; i < N; i++) {
+        __m512i x = _mm512_loadu_si512(block + 64 * i);
+        __asm__ volatile("" : "+v"(x)); /* no later, and in a register */
+        lines[i] = x;
+    }
+}
+
 /* One token and TILES tiles of 32 rows, side by side, straight from the packed planes. */
 SAF__INLINE void dot_one(const int TILES, const int BITS, const shape S, const int BLOCKS,
                          const panel *in, const uint8_t *const *tiles, int rows, float *const *y) {
@@ -179,9 +190,17 @@ SAF__INLINE void dot_one(const int TILES, const int BITS, const shape S, const i
             SAF__UNROLL for (int i = 0; i < TILES; i++) {
                 __m512 s[2];
                 block_meta meta;
-                prefetch_ahead(at[i], block_bytes);
-                meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
-                dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
+                prefetch_lines(at[i] + (TILES == 1 ? PREFETCH_STREAM_BYTES : PREFETCH_BYTES),
+                               block_bytes);
+                if (TILES == 1) { /* read in the order of memory */
+                    __m512i lines[MAX_LINES];
+                    lines_load(2 * BITS, at[i], lines);
+                    meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
+                    dot_block(1, BITS, S, (const uint8_t *)lines, &p, correction, &meta, s);
+                } else {
+                    meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
+                    dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
+                }
                 add_block(S, &meta, &p, 0, s, acc + 2 * i);
                 at[i] += block_bytes;
             }

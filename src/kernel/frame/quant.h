@@ -17,6 +17,7 @@ enum {
     META_BYTES = 64, /* of a block of the types that have any */
     PANEL_BLOCKS = 16,
     PREFETCH_BYTES = 1024,
+    PREFETCH_STREAM_BYTES = 512, /* where one stream is read in order; 2048 halves the rate */
 };
 
 /* Blocks of one tile of weights and one tile of tokens. */
@@ -63,12 +64,15 @@ SAF__INLINE float half_sum(const panel *p, int t, const int h) {
     return p->dx[t] * (float)(h == 0 ? (int16_t)sums : sums >> 16);
 }
 
+SAF__INLINE void prefetch_lines(const uint8_t *from, const int bytes) {
+    SAF__UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 /* A single pass over weights from memory: unpacking keeps the processor from running far enough
  * ahead of its loads by itself. Into the second level of cache. Prefetching past the end of the
  * weights is harmless. */
 SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
-    SAF__UNROLL for (int i = 0; i < bytes; i += 64)
-        __builtin_prefetch(at + PREFETCH_BYTES + i, 0, 2);
+    prefetch_lines(at + PREFETCH_BYTES, bytes);
 }
 
 /* The panel that follows comes in while this one is computed. */

@@ -123,16 +123,20 @@ def lists(folder):
     listed = ", ".join([f'"{name}"'] * 4)
     job = Product(folder, f"chain = [{listed}];", every=0.05, name="listed")
     sha = whole(job)
-    other = Product(folder, "m = 5; n = 5; k = 5;", name="listed")
-    other.run()
-    was = other.sha()
-    time.sleep(1.1)  # times in files are of whole seconds
-    job = Product(folder, f"chain = [{listed}];", every=0.05, name="listed")
     first, second = f"{job.out}.chain-1.h5", f"{job.out}.chain-2.h5"
-    p = job.start(2, ["--fresh"])
-    wait_until(lambda: os.path.exists(f"{second}.ckpt-1"), p)
-    p.send_signal(signal.SIGUSR1)
-    said = p.communicate(timeout=120)[1]
+    for _ in range(5):  # on a busy machine the third may hear of it: then again
+        job.clear()
+        other = Product(folder, "m = 5; n = 5; k = 5;", name="listed")
+        other.run()
+        was = other.sha()
+        time.sleep(1.1)  # times in files are of whole seconds
+        job = Product(folder, f"chain = [{listed}];", every=0.05, name="listed")
+        p = job.start(2, ["--fresh"])
+        wait_until(lambda: os.path.exists(f"{second}.ckpt-1"), p)
+        p.send_signal(signal.SIGUSR1)
+        said = p.communicate(timeout=120)[1]
+        if p.returncode == 75 and not os.path.exists(second):
+            break
     tap.ok(p.returncode == 75 and os.path.exists(first) and not os.path.exists(second) and job.sha() == was,
            "stops in the second product", f"{p.returncode} {said}")
     p = saf("status", job.out)

@@ -29,7 +29,10 @@ static inline __attribute__((always_inline)) uint64_t read_streams(const int LEV
 #pragma GCC unroll 4
         for (size_t s = 0; s < SAF__READ_STREAMS; s++) {
             const char *from = (const char *)p + s * part + at;
-            __builtin_prefetch(from + AHEAD, 0, LEVEL == 1 ? 3 : 2);
+            if (LEVEL == 1)
+                __builtin_prefetch(from + AHEAD, 0, 3);
+            else
+                __builtin_prefetch(from + AHEAD, 0, 2);
 #pragma GCC unroll 4
             for (int i = 0; i < SAF__READ_LINE; i += REGISTER_BYTES)
                 sums[s] += *(const words *)(const void *)(from + i);

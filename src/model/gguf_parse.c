@@ -167,6 +167,7 @@ static saf_status read_array(parser *p, const char *name, saf__gguf_key *key) {
                  name, (unsigned long long)length);
         goto out;
     }
+    SAF_TRY(need(p, length * size, "an array")); /* of strings: their lengths, at least */
     key->length = (int64_t)length;
     if (element == SAF_GGUF_STRING) {
         SAF_TRY(saf_alloc(length, sizeof *key->strings, &key->strings));
@@ -175,7 +176,6 @@ static saf_status read_array(parser *p, const char *name, saf__gguf_key *key) {
             SAF_TRY(read_string(p, "a string of an array", &at, &len));
         }
     } else {
-        SAF_TRY(need(p, length * size, "an array"));
         if (element == SAF_GGUF_BOOL) SAF_TRY(check_bools(p, p->pos, length, name));
         p->pos += length * size;
     }

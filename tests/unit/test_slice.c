@@ -396,6 +396,23 @@ static void test_image_damaged(void **state) {
     saf_gguf_close(&g);
 }
 
+/* Made by fuzzing: an array of 16 million strings, of which nothing came. Refused before there is
+ * memory for it. */
+static void test_image_names_strings_that_did_not_come(void **state) {
+    char bytes[256];
+    saf_gguf *g = NULL;
+    saf_buf image = {0};
+    FILE *f = fopen("tests/fuzz/corpus/image/strings-that-did-not-come", "rb");
+    assert_non_null(f);
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    assert_true(n > 100 && n < sizeof bytes);
+    OK(saf_buf_append(&image, bytes, n));
+    assert_int_equal(saf_gguf_image_open("m.gguf", &image, &g), SAF_BAD_INPUT);
+    assert_non_null(strstr(saf_error_text(), "an array needs 134217728 bytes"));
+    (void)state;
+}
+
 static void test_image_keeps_the_header(void **state) {
     saf_gguf *g = NULL, *other = NULL;
     saf_buf image = {0};
@@ -426,6 +443,7 @@ int main(void) {
         cmocka_unit_test(test_slice_of_split_files),
         cmocka_unit_test(test_image_has_more_parts_than_the_header),
         cmocka_unit_test(test_image_damaged),
+        cmocka_unit_test(test_image_names_strings_that_did_not_come),
         cmocka_unit_test(test_image_keeps_the_header),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);

@@ -259,6 +259,7 @@ static saf__kv_head head_of(const attn_call *a, const attn_item *it) {
         .stride = seq->stride,
         .head_width = a->head_width,
         .scale = a->scale,
+        .in_order = saf__kernels_get()->in_order,
     };
 }
 

@@ -63,8 +63,6 @@ static int processor_level(void) {
 #endif
 }
 
-/* Whether the processor reads one place of its memory at least as fast as several: its prefetchers
- * then follow one stream all the way, and several disturb each other. */
 static bool reads_in_order(void) {
 #if defined __x86_64__
     __builtin_cpu_init();
@@ -76,7 +74,7 @@ static bool reads_in_order(void) {
 
 static void choose(int best) {
     for (int i = 0; i <= best; i++) levels[i].fill(&chosen);
-    if (reads_in_order()) chosen.dot_streams = NULL;
+    chosen.in_order = reads_in_order();
     is_chosen = true;
 }
 
@@ -103,6 +101,10 @@ saf_status saf_kernels_init(const char *name) {
 
 const saf__kernels *saf__kernels_get(void) {
     return &chosen;
+}
+
+void saf__kernels_read_in_order(bool yes) {
+    chosen.in_order = yes;
 }
 
 const char *saf_kernels_name(void) {

@@ -47,6 +47,7 @@ typedef struct {
     size_t stride;     /* bytes from a segment to the next */
     int64_t head_width;
     float scale;
+    bool in_order; /* of the table */
 } saf__kv_head;
 
 /* Q8_0: bytes of the keys, or the values, of sixteen positions of a head, scales included. */
@@ -83,6 +84,9 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    /* The processor reads one run of its memory at least as fast as several side by side: its
+     * prefetchers then follow it all the way, and several disturb each other. */
+    bool in_order;
     /* Whether dot_quant wants activations by_token for so many; NULL: it cannot read them. */
     bool (*by_token)(saf_dtype dtype, int64_t tokens);
     /* Blocks [b0, b1) of the tile of activations that begins at token t0. */
@@ -90,8 +94,8 @@ typedef struct {
     /* y[t, 0 .. rows) for every token of `a` and one tile of 32 rows of weights. */
     void (*dot_quant)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                       float *y, int64_t ldy);
-    /* As dot_quant for one token and SAF__STREAMS tiles of 32 rows; NULL: no faster than one by
-     * one. */
+    /* As dot_quant for one token and SAF__STREAMS tiles of 32 rows, for where reading in order is
+     * not better; NULL: no faster than one by one. */
     void (*dot_streams)(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
                         float *const *y);
     void (*dot_float)(const saf__float_part *part);
@@ -133,5 +137,7 @@ static inline int64_t saf__share(int64_t total, int64_t t, int64_t team) {
 
 /* The chosen table. Tests choose again through saf_kernels_init. */
 const saf__kernels *saf__kernels_get(void);
+/* For tests: the way of reading that processors of another maker take, until kernels are chosen. */
+void saf__kernels_read_in_order(bool yes);
 
 #endif

@@ -90,7 +90,7 @@ static void multiply(const product *m, int64_t first, int64_t end) {
     const saf_weight *w = m->p->w;
     if (saf_dtype_is_quantised(w->dtype)) {
         int64_t i = first, whole = w->rows / SAF_TILE_ROWS;
-        if (m->a->tokens == 1 && m->kernels->dot_streams)
+        if (m->a->tokens == 1 && m->kernels->dot_streams && !m->kernels->in_order)
             i = multiply_streams(m, i, saf_i64_min(end, whole));
         multiply_quants(m, i, end);
     } else {

@@ -14,6 +14,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
+#include "kernel/kernels.h"
 #include "saf/kernel.h"
 
 #define UTIL static inline __attribute__((unused))

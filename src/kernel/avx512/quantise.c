@@ -1,6 +1,6 @@
-/* Activations quantised with AVX-512: the blocks of up to sixteen tokens side by side, a lane for
- * each, so that what is one number of a block - its largest value, two divisions, the sums of its
- * halves - is one instruction for all of them. */
+/* Activations quantised with AVX-512: the blocks of up to sixteen tokens, or sixteen blocks of one
+ * token, side by side, a lane for each, so that what is one number of a block - its largest value,
+ * two divisions, the sums of its halves - is one instruction for all of them. */
 #include <immintrin.h>
 #include <math.h>
 
@@ -93,8 +93,24 @@ SAF__INLINE void quantise_block(const bool BY_TOKEN, const saf__acts_view *a, co
     _mm512_mask_storeu_ps(a->u + at, all, _mm512_mul_ps(dx, _mm512_cvtepi32_ps(both)));
 }
 
+/* Whole blocks [b0, b1) of a token that has a tile for itself. They lie one after another, as those
+ * of several tokens do by token: sixteen of them side by side. */
+static void quantise_row(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1) {
+    block b = {.ldx = SAF_QUANT_BLOCK, .live = {0xFFFF, 0xFFFF}};
+    for (int64_t i = b0; i < b1; i += b.tokens) {
+        b.x = a->x + t0 * a->ldx + (i * SAF_QUANT_BLOCK - a->x_col);
+        b.tokens = (int)saf_i64_min(LANES, b1 - i);
+        quantise_block(true, a, &b, t0 * a->blocks + i);
+    }
+}
+
 static void quantise(const saf__acts_view *a, int64_t t0, int64_t b0, int64_t b1) {
     block b = {.ldx = a->ldx, .tokens = (int)saf__act_tile_tokens(a, t0)};
+    if (b.tokens == 1) {
+        int64_t whole = saf_i64_max(b0, saf_i64_min(b1, a->cols / SAF_QUANT_BLOCK));
+        quantise_row(a, t0, b0, whole);
+        b0 = whole;
+    }
     for (int64_t i = b0; i < b1; i++) {
         int64_t k = i * SAF_QUANT_BLOCK, at = t0 * a->blocks + i * b.tokens;
         int64_t n = saf_i64_min(SAF_QUANT_BLOCK, a->cols - k);

@@ -40,6 +40,7 @@ SAF__INLINE void attend_rows(const saf_kv_type type, attn_state *s, const saf__k
                           .v = (const char *)head->v + (size_t)i * head->stride,
                           .groups = saf_ceil_div(positions, LANES),
                           .group_bytes = group_bytes,
+                          .groups_ahead = head->in_order ? GROUPS_AHEAD_IN_ORDER : GROUPS_AHEAD,
                           .fetch = true};
         g.next = i + 1 < s1 ? g.k + head->stride : NULL;
         for (int row = concerned; row < rows->rows; row++)

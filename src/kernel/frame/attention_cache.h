@@ -89,26 +89,27 @@ SAF__INLINE v16 cache_load_n(const saf_kv_type type, const void *base, int64_t a
 /* A segment's groups of sixteen positions in the order they are read: keys, then values, then the
  * keys of the next segment. Whoever reads a group first asks for the one that comes some groups
  * later: the processor alone guesses too little. Passes of many rows have enough to do meanwhile,
- * and the first pass over a segment has fetched it for the others. */
+ * and the first pass over a segment has fetched it for the others. Few rows read as many groups of
+ * keys side by side as they are ahead. */
 typedef struct {
     const char *k, *v, *next; /* next: NULL where nobody will read it */
-    int64_t groups, group_bytes;
+    int64_t groups, group_bytes, groups_ahead;
     bool fetch;
 } attn_segment;
 
-enum { GROUPS_AHEAD = 4, CACHE_LINE = 64, FETCHING_ROWS = 4 };
+enum { GROUPS_AHEAD = 4, GROUPS_AHEAD_IN_ORDER = 2, CACHE_LINE = 64, FETCHING_ROWS = 4 };
 
 /* How far the group lies away that is to be fetched with group i of the keys or values. */
 SAF__INLINE int64_t ahead_of_keys(const attn_segment *g, int64_t i) {
-    int64_t then = i + GROUPS_AHEAD - g->groups;
+    int64_t then = i + g->groups_ahead - g->groups;
     if (!g->fetch) return 0;
-    if (then < 0) return GROUPS_AHEAD * g->group_bytes;
+    if (then < 0) return g->groups_ahead * g->group_bytes;
     return then < g->groups ? g->v + then * g->group_bytes - (g->k + i * g->group_bytes) : 0;
 }
 SAF__INLINE int64_t ahead_of_values(const attn_segment *g, int64_t i) {
-    int64_t then = i + GROUPS_AHEAD - g->groups;
+    int64_t then = i + g->groups_ahead - g->groups;
     if (!g->fetch) return 0;
-    if (then < 0) return GROUPS_AHEAD * g->group_bytes;
+    if (then < 0) return g->groups_ahead * g->group_bytes;
     return g->next ? g->next + then * g->group_bytes - (g->v + i * g->group_bytes) : 0;
 }
 

@@ -112,15 +112,24 @@ SAF__INLINE void score_some(const saf_kv_type type, const int R, const int NB, c
         score_groups(type, R, NB, tile, s, head, g, row, b);
 }
 
+/* As many times NB groups from group b on as there are below `groups`; the group after them. */
+SAF__INLINE int64_t score_run(const saf_kv_type type, const int R, const int NB, attn_state *s,
+                              const saf__kv_head *head, const attn_segment *g, int row, int64_t b,
+                              int64_t groups) {
+    for (; b + NB <= groups; b += NB) score_some(type, R, NB, false, s, head, g, row, b);
+    return b;
+}
+
 /* One pass over all that its rows read of the segment, from the cache itself. */
 SAF__INLINE void score_pass(const saf_kv_type type, const int R, attn_state *s,
                             const saf__kv_head *head, const attn_segment *g, int row) {
-    enum { MOST = 4 };
+    enum { MOST = GROUPS_AHEAD, FEW = GROUPS_AHEAD_IN_ORDER };
     const int fit = LANE_ACCUMULATORS / R < MOST ? LANE_ACCUMULATORS / R : MOST;
     const int NB = R == PASS_ROWS ? PASS_GROUPS : fit;
     int64_t b = 0, groups = saf_ceil_div(s->limit[row + R - 1], LANES);
-    for (; b + NB <= groups; b += NB) score_some(type, R, NB, false, s, head, g, row, b);
-    for (; b < groups; b++) score_some(type, R, 1, false, s, head, g, row, b);
+    if (NB <= FEW || !head->in_order) b = score_run(type, R, NB, s, head, g, row, b, groups);
+    if (NB > FEW) b = score_run(type, R, FEW, s, head, g, row, b, groups);
+    score_run(type, R, 1, s, head, g, row, b, groups);
 }
 
 /* One pass over the tile of keys from group b on. */

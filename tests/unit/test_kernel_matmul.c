@@ -131,7 +131,7 @@ static void check(saf_dtype dtype, int64_t rows, int64_t cols, int64_t tokens,
         for (int in_order = 0; in_order <= (tokens == 1); in_order++) {
             if (tokens == 1) saf__kernels_read_in_order(in_order);
             for (int64_t i = 0; i < tokens * ldy; i++) got[i] = 12345;
-            product(&w, acts, x, ldx, tokens, got, ldy, 1 + set % 3);
+            product(&w, acts, x, ldx, tokens, got, ldy, 1 + set % (tokens == 1 ? 2 : 3));
             for (int64_t i = 0; i < tokens * ldy; i++) {
                 if (util_same(want[i], got[i])) continue;
                 print_error(

@@ -35,6 +35,9 @@ const char *saf_kernels_name(void);
 /* Whether the processor has AMX for products of bytes and the system lets this process use it: asks
  * the system. */
 bool saf_kernels_have_tiles(void);
+/* Whether the processor is AMD's, whose cores want memory to be read, and asked for, in other ways.
+ */
+bool saf_kernels_on_amd(void);
 /* Whether products of many tokens may read activations token by token (SAF_ACTS_BY_TOKEN): then
  * they cannot be shared with ranks whose kernels do not. */
 bool saf_kernels_by_token(void);

@@ -63,7 +63,7 @@ static int processor_level(void) {
 #endif
 }
 
-static bool reads_in_order(void) {
+bool saf_kernels_on_amd(void) {
 #if defined __x86_64__
     __builtin_cpu_init();
     return __builtin_cpu_is("amd");
@@ -74,7 +74,7 @@ static bool reads_in_order(void) {
 
 static void choose(int best) {
     for (int i = 0; i <= best; i++) levels[i].fill(&chosen);
-    chosen.in_order = reads_in_order();
+    chosen.in_order = saf_kernels_on_amd(); /* measured on Zen 4 */
     is_chosen = true;
 }
 

@@ -25,8 +25,10 @@ saf_status saf_hw_binding_read(saf_hw_binding *out);
 typedef struct {
     double read_bytes_s; /* memory read once, in order, each thread its own part */
     double int8_ops_s;   /* products of bytes summed in 32 bits, from registers: 2 a product */
-    double tile_ops_s;   /* the same by tile units (AMX); 0 where there are none */
-    double f32_ops_s;    /* fma of f32, from registers: 2 each */
+    /* what saf's own products of Q8_0 weights by a few rows reach of them, weights in the caches */
+    double product_ops_s;
+    double tile_ops_s; /* the same by tile units (AMX); 0 where there are none */
+    double f32_ops_s;  /* fma of f32, from registers: 2 each */
 } saf_hw_rates;
 
 typedef struct saf_hw_yardstick saf_hw_yardstick;
@@ -34,7 +36,7 @@ typedef struct saf_hw_yardstick saf_hw_yardstick;
 /* Takes `read_bytes` of memory (rounded up to huge pages; 0: four times the host's caches, at least
  * 256 MiB, and at most an eighth of its memory), first touched by the threads that will read it.
  * The team is the one that a parallel region gets now. Errors: NO_MEMORY (more than half of what
- * the host has as well), FAILED (hwloc). */
+ * the host has as well), FAILED (hwloc), USAGE (SAF_KERNELS, where no kernels were chosen yet). */
 saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures each once: some tens of milliseconds each. By the thread that made it. */

@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include "hw/loops.h"
+#include "hw/product.h"
 #include "saf/hw.h"
 
 enum { LEAST_READ_BYTES = 256 << 20, CACHES = 4, MEMORY_PART = 8 };
@@ -11,16 +12,18 @@ struct saf_hw_yardstick {
     char *memory;
     size_t part_bytes; /* of each thread */
     int threads;
-    int64_t int8_rounds, tile_rounds, f32_rounds, f64_rounds; /* that take about PEAK_S */
+    saf__hw_product *product;
+    int64_t int8_rounds, tile_rounds, f32_rounds, f64_rounds, product_rounds; /* of PEAK_S */
     uint64_t sink; /* of all results, so that none is without use */
 };
 
-typedef enum { READ, INT8, TILES, F32, F64 } loop_kind;
+typedef enum { READ, INT8, TILES, F32, F64, PRODUCT } loop_kind;
 
 /* Seconds of one loop run by the whole team at once. */
 static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
     double start = 0, end = 0;
     uint64_t sink = 0;
+    if (kind == PRODUCT) return saf__hw_product_run(y->product, rounds);
 #pragma omp parallel num_threads(y->threads) reduction(+ : sink)
     {
         const char *part = y->memory + (size_t)omp_get_thread_num() * y->part_bytes;
@@ -47,7 +50,7 @@ static double run_team(saf_hw_yardstick *y, loop_kind kind, int64_t rounds) {
 
 /* Rounds that take about PEAK_S. */
 static int64_t calibrate(saf_hw_yardstick *y, loop_kind kind) {
-    int64_t rounds = 1000;
+    int64_t rounds = kind == PRODUCT ? 1 : 1000;
     for (;;) {
         double s = run_team(y, kind, rounds);
         if (s >= PEAK_S / 4 || rounds > INT64_C(1) << 40)
@@ -91,6 +94,8 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
     if (y->loops.tiles) y->tile_rounds = calibrate(y, TILES);
     y->f32_rounds = calibrate(y, F32);
     y->f64_rounds = calibrate(y, F64);
+    SAF_TRY(saf__hw_product_new(y->threads, &y->product));
+    y->product_rounds = calibrate(y, PRODUCT);
     (void)run_team(y, READ, 0);
     *out = y;
     y = NULL;
@@ -101,6 +106,7 @@ out:
 
 void saf_hw_yardstick_free(saf_hw_yardstick **y) {
     if (!*y) return;
+    saf__hw_product_free(&(*y)->product);
     saf_free(&(*y)->memory);
     saf_free(y);
 }
@@ -110,10 +116,12 @@ void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
     double read = run_team(y, READ, 0);
     double int8 = run_team(y, INT8, y->int8_rounds);
     double tiles = y->loops.tiles ? run_team(y, TILES, y->tile_rounds) : 1;
+    double product = run_team(y, PRODUCT, y->product_rounds);
     double f32 = run_team(y, F32, y->f32_rounds);
     *out = (saf_hw_rates){
         .read_bytes_s = team * (double)y->part_bytes / read,
         .int8_ops_s = team * (double)y->int8_rounds * (double)y->loops.int8_ops / int8,
+        .product_ops_s = (double)y->product_rounds * saf__hw_product_ops(y->product) / product,
         .tile_ops_s = team * (double)y->tile_rounds * (double)y->loops.tile_ops / tiles,
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
     };

@@ -14,6 +14,7 @@ saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *
     return (saf_plan_rates){.read_bytes_s = host->read_bytes_s * part,
                             .int8_ops_s = host->int8_ops_s * part,
                             .f32_ops_s = host->f32_ops_s * part,
+                            .product_share = host->product_share,
                             .tiles = host->tiles,
                             .threads = threads,
                             .dtype = m->dtype};

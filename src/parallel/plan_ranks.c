@@ -184,6 +184,7 @@ static bool same_place(const standing *s, int32_t a, int32_t b, int32_t n, bool 
                     fabs(x->read_bytes_s - y->read_bytes_s) < 1 &&
                     fabs(x->int8_ops_s - y->int8_ops_s) < 1 &&
                     fabs(x->f32_ops_s - y->f32_ops_s) < 1 &&
+                    fabs(x->product_share - y->product_share) < 1e-6 &&
                     fabs(x->link_bytes_s - y->link_bytes_s) < 1 &&
                     fabs(x->latency_s - y->latency_s) < 1e-9 &&
                     fabs(s->share[by_memory][a + i] - s->share[by_memory][b + i]) < 1e-12;

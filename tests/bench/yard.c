@@ -1,6 +1,6 @@
 /* Yardsticks whenever somebody asks: `build/bench-yard [THREADS]`. For every line of standard input
  * it measures the host once, by so many threads (all cores), and prints read bandwidth, int8, f32,
- * each a second, and 1 or 0: whether there are tile units. */
+ * saf's products of bytes, each a second, and 1 or 0: whether there are tile units. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,8 @@ int main(int argc, char **argv) {
     for (int c = getchar(); c != EOF; c = getchar()) {
         if (c != '\n') continue;
         saf_hw_yardstick_sample(y, &r);
-        printf("%.6g %.6g %.6g %d\n", r.read_bytes_s, r.int8_ops_s, r.f32_ops_s, r.tile_ops_s > 0);
+        printf("%.6g %.6g %.6g %.6g %d\n", r.read_bytes_s, r.int8_ops_s, r.f32_ops_s,
+               r.product_ops_s, r.tile_ops_s > 0);
         fflush(stdout);
     }
     saf_hw_yardstick_free(&y);

@@ -96,7 +96,7 @@ static const saf_plan_work single = {
  * 0.86 with tiles from 48 rows on; a third of the shorter hides. */
 static void test_plan_roofline(void **state) {
     (void)state;
-    saf_plan_rates r = {10e9, 100e9, 20e9, false, 1, SAF_DTYPE_Q8_0};
+    saf_plan_rates r = {10e9, 100e9, 20e9, false, 1, SAF_DTYPE_Q8_0, 0};
     saf_plan_flight read = {.weight_bytes = 0.95e9, .rows = 1};
     assert_float_equal(saf_plan_flight_s(&r, &read), 0.1, 1e-6);
     saf_plan_flight both = {.weight_bytes = 0.95e9, .int8_ops = 57e9, .rows = 64};
@@ -114,6 +114,10 @@ static void test_plan_roofline(void **state) {
     assert_float_equal(saf_plan_flight_s(&r, &cache), 1, 1e-6);
     cache.attention_ops = 24e9;
     assert_float_equal(saf_plan_flight_s(&r, &cache), 2, 1e-6);
+    /* a processor whose products reach more of the peak has faster attention as well */
+    r.product_share = 0.76;
+    assert_float_equal(saf_plan_flight_s(&r, &cache), 1.5, 1e-6);
+    assert_float_equal(saf_plan_flight_s(&r, &both), 0.75 + 0.95 / 9 * 2 / 3, 1e-6);
 }
 
 static void test_plan_links(void **state) {

@@ -68,6 +68,7 @@ static saf_profile_host host_of(const char *name) {
                           .memory_limit_bytes = -1,
                           .read_bytes_s = 1e10,
                           .int8_ops_s = 1e12,
+                          .product_share = 0.625,
                           .f32_ops_s = 1e11,
                           .tile_ops_s = (double)NAN};
     snprintf(h.host, sizeof h.host, "%s", name);

@@ -127,7 +127,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
     saf_status st = SAF_OK;
     saf_hw_yardstick *y = NULL;
     saf_hw_rates rates;
-    double read[SAMPLES_MOST], int8[SAMPLES_MOST], tiles[SAMPLES_MOST];
+    double read[SAMPLES_MOST], int8[SAMPLES_MOST], tiles[SAMPLES_MOST], products[SAMPLES_MOST];
     double f32[SAMPLES_MOST], f64[SAMPLES_MOST];
     bool all = out->threads == m->cores;
     SAF_TRY(saf_hw_yardstick_new(all ? 2 * m->block_bytes : 1, &y));
@@ -135,6 +135,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
         saf_hw_yardstick_sample(y, &rates);
         read[i] = rates.read_bytes_s;
         int8[i] = rates.int8_ops_s;
+        products[i] = rates.product_ops_s / rates.int8_ops_s;
         tiles[i] = rates.tile_ops_s;
         f32[i] = rates.f32_ops_s;
         f64[i] = saf_hw_yardstick_f64(y);
@@ -149,6 +150,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
     r->read_bytes_s = saf_median(read, SAMPLES_MOST);
     r->copy_bytes_s = out->copy_bytes_s;
     r->int8_ops_s = out->int8_ops_s;
+    r->product_share = saf_median(products, SAMPLES_MOST);
     r->f32_ops_s = out->f32_ops_s;
     r->f64_ops_s = out->f64_ops_s;
     double tile = saf_median(tiles, SAMPLES_MOST);

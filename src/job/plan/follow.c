@@ -106,6 +106,7 @@ static void take_measured(const saf_plan_host *measured, saf_plan_host *h) {
     h->read_bytes_s = measured->read_bytes_s * part;
     h->int8_ops_s = measured->int8_ops_s * part;
     h->f32_ops_s = measured->f32_ops_s * part;
+    h->product_share = measured->product_share;
     h->tiles = measured->tiles && h->tiles;
     h->link_bytes_s = measured->link_bytes_s;
     h->latency_s = measured->latency_s;

@@ -104,7 +104,7 @@ static saf_status measure_host(saf_plan_host *out) {
     saf_hw_binding host;
     saf_hw_yardstick *y = NULL;
     saf_hw_rates rates;
-    double read[SAMPLES], int8[SAMPLES], f32[SAMPLES];
+    double read[SAMPLES], int8[SAMPLES], f32[SAMPLES], share[SAMPLES];
     SAF_TRY(saf_hw_binding_read(&host));
     int threads = omp_get_max_threads();
     omp_set_num_threads(host.cores);
@@ -114,6 +114,7 @@ static saf_status measure_host(saf_plan_host *out) {
         read[i] = rates.read_bytes_s;
         int8[i] = rates.int8_ops_s;
         f32[i] = rates.f32_ops_s;
+        share[i] = rates.product_ops_s / rates.int8_ops_s;
         out->tiles = rates.tile_ops_s > 0;
     }
     omp_set_num_threads(threads);
@@ -126,6 +127,7 @@ static saf_status measure_host(saf_plan_host *out) {
     out->read_bytes_s = saf_median(read, SAMPLES);
     out->int8_ops_s = saf_median(int8, SAMPLES);
     out->f32_ops_s = saf_median(f32, SAMPLES);
+    out->product_share = saf_median(share, SAMPLES);
 out:
     saf_hw_yardstick_free(&y);
     return st;

@@ -84,6 +84,7 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
                             .read_bytes_s = f->read_bytes_s,
                             .int8_ops_s = f->int8_ops_s,
                             .f32_ops_s = f->f32_ops_s,
+                            .product_share = f->product_share > 0 ? f->product_share : 0,
                             .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
                             .link_bytes_s = SAF__LINK_BYTES_S,
                             .latency_s = SAF__LATENCY_S};
@@ -119,6 +120,7 @@ static bool alike(const saf_plan_host *a, const saf_plan_host *b, double wider) 
            near(a->read_bytes_s, b->read_bytes_s, 0.1 * wider) &&
            near(a->int8_ops_s, b->int8_ops_s, 0.1 * wider) &&
            near(a->f32_ops_s, b->f32_ops_s, 0.1 * wider) &&
+           near(a->product_share, b->product_share, 0.1 * wider) &&
            near(a->link_bytes_s, b->link_bytes_s, 0.25 * wider);
 }
 
@@ -151,6 +153,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
         all.read_bytes_s += h->read_bytes_s;
         all.int8_ops_s += h->int8_ops_s;
         all.f32_ops_s += h->f32_ops_s;
+        all.product_share += h->product_share;
         all.cores = h->cores < all.cores ? h->cores : all.cores;
         all.ranks = h->ranks < all.ranks ? h->ranks : all.ranks;
         all.tiles = all.tiles && h->tiles;
@@ -163,6 +166,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
     all.read_bytes_s /= count;
     all.int8_ops_s /= count;
     all.f32_ops_s /= count;
+    all.product_share /= count;
     for (int32_t i = 0; i < n; i++)
         if (class_of[i] == class) hosts[i] = all; /* the first one's name */
 }

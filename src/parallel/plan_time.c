@@ -20,10 +20,9 @@ enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 #define PRODUCTS 0.57
 #define WITH_MINIMUM 0.86
 #define BY_HALVES 0.74
-/* Of the f32 peak: products of float weights, and attention of many rows, which like products of
- * bytes is the slower for conversions that go the way of multiplications. */
+/* Of the f32 peak: products of float weights, and attention of many rows. */
 #define FLOAT_PRODUCTS 0.80
-#define ATTENTION (0.60 / PRODUCTS)
+#define ATTENTION 0.60
 /* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
 #define VALUE_OPS 230
 /* One thread looks through logits. */
@@ -43,13 +42,9 @@ static double longer_and_rest(double a, double b) {
     return a > b ? a + (1 - HIDDEN) * b : b + (1 - HIDDEN) * a;
 }
 
-static double product_share(const saf_plan_rates *r) {
-    return r->product_share > 0 ? r->product_share : PRODUCTS;
-}
-
 /* Of the int8 peak of vector instructions: without tile units, by nearly full tiles, by many. */
 static double int8_share(const saf_plan_rates *r, double rows) {
-    const double few = product_share(r);
+    const double few = r->product_share > 0 ? r->product_share : PRODUCTS;
     const bool many = r->tiles && rows >= MANY_ROWS;
     const bool full = r->tiles && rows >= NEARLY_FULL * ceil(rows / TILE_ROWS);
     switch (r->dtype) {
@@ -72,7 +67,7 @@ double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
     double int8 = r->int8_ops_s * int8_share(r, f->rows);
     double products = f->int8_ops / int8 + f->float_ops / (r->f32_ops_s * FLOAT_PRODUCTS);
     double cache = f->kv_bytes / (r->read_bytes_s * READ_CACHE);
-    double attention = f->attention_ops / (r->f32_ops_s * ATTENTION * product_share(r));
+    double attention = f->attention_ops / (r->f32_ops_s * ATTENTION);
     return longer_and_rest(f->weight_bytes / read, products) +
            (cache > attention ? cache : attention) + f->row_values * VALUE_OPS / r->f32_ops_s +
            f->sampled_values * SAMPLED_VALUE_S;

@@ -306,6 +306,9 @@ bench-ranks: all $(BUILD)/bench-gaps ## two ranks against one, and against two p
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/ranks.py
 bench-plan: all $(BUILD)/bench-yard ## plans made from yardsticks of the same moment, against what was measured then, by SHAPES, TYPES, LAYOUTS and JOBS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/plan.py
+bench-loading: all ## a model that one of two hosts has, over a link of 1 Gbit/s: nine tenths of its rate
+	@tests/tools/install-packages $(CLUSTER_PACKAGES)
+	@SHARE=90 BUILD=$(BUILD) PYTHON=$(PYTHON) bash tests/cluster/test_loading.sh
 bench-link: all ## the same two ranks on one host and on two with a link, by CASES, RATE and TYPE
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/link.py
 

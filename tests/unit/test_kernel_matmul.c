@@ -127,9 +127,9 @@ static void check(saf_dtype dtype, int64_t rows, int64_t cols, int64_t tokens,
     }
     for (int set = 0; set < KERNEL_NAMES; set++) {
         if (saf_kernels_init(kernel_names[set]) != SAF_OK) continue;
-        /* one token is read in either of two ways, by the maker of the processor */
-        for (int in_order = 0; in_order <= (tokens == 1); in_order++) {
-            if (tokens == 1) saf__kernels_read_in_order(in_order);
+        /* by a few tokens weights are read in either of two ways, by the maker of the processor */
+        for (int in_order = 0; in_order <= (tokens <= SAF__ACT_TOKENS); in_order++) {
+            if (tokens <= SAF__ACT_TOKENS) saf__kernels_read_in_order(in_order);
             for (int64_t i = 0; i < tokens * ldy; i++) got[i] = 12345;
             product(&w, acts, x, ldx, tokens, got, ldy, 1 + set % (tokens == 1 ? 2 : 3));
             for (int64_t i = 0; i < tokens * ldy; i++) {
@@ -173,6 +173,7 @@ static void test_matmul_follows_the_rule_on_long_rows(void **state) {
         if (saf_dtype_block(weight_types[i]) == 1) cols = 1111;
         check(weight_types[i], 40, cols, 1, FILL_USUAL, X_USUAL);
         check(weight_types[i], 301, 512, 1, FILL_USUAL, X_USUAL); /* several tiles side by side */
+        check(weight_types[i], 40, cols, 6, FILL_USUAL, X_USUAL);
         check(weight_types[i], 40, cols, 20, FILL_USUAL, X_USUAL);
         check(weight_types[i], 40, cols, 53, FILL_USUAL, X_USUAL);
         check(weight_types[i], 19, 256, 530, FILL_USUAL, X_USUAL); /* more than stays in a cache */
@@ -204,6 +205,7 @@ static void test_matmul_follows_the_rule_on_adversarial_values(void **state) {
                 /* extremes of both meet where it matters: in the sums and in denormals */
                 if (kind != FILL_USUAL && kind != FILL_SMALLEST && values >= X_TINY) continue;
                 check(weight_types[i], 129, cols, 1, (util_fill_kind)kind, (x_kind)values);
+                check(weight_types[i], 33, cols, 5, (util_fill_kind)kind, (x_kind)values);
                 check(weight_types[i], 33, cols, 7, (util_fill_kind)kind, (x_kind)values);
                 check(weight_types[i], 17, 256, 49, (util_fill_kind)kind, (x_kind)values);
             }

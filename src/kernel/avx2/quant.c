@@ -214,16 +214,16 @@ SAF__INLINE void dot_quarters(const int N, const int R, const variant V, panel p
             for (int r = 0; r * QUARTER < rows; r++)                    \
                 dot_quarters((tokens), 1, v, *p, r, rows, y, ldy);      \
     }
-SAF__WIDE_KERNELS(KERNEL, wide_q8_0, 8, 8, 1, SAF__META_NONE, false)
-SAF__WIDE_KERNELS(KERNEL, wide_q4_0, 8, 4, 1, SAF__META_NONE, false)
-SAF__WIDE_KERNELS(KERNEL, wide_q4_1, 8, 4, 1, SAF__META_NONE, true)
-SAF__WIDE_KERNELS(KERNEL, wide_q5_0, 8, 5, 1, SAF__META_NONE, false)
-SAF__WIDE_KERNELS(KERNEL, wide_q5_1, 8, 5, 1, SAF__META_NONE, true)
-SAF__WIDE_KERNELS(KERNEL, wide_q2_k, 8, 2, 8, SAF__META_NIBBLES, true)
-SAF__WIDE_KERNELS(KERNEL, wide_q3_k, 8, 3, 8, SAF__META_HALVES, false)
-SAF__WIDE_KERNELS(KERNEL, wide_q4_k, 8, 4, 8, SAF__META_BLOCK, true)
-SAF__WIDE_KERNELS(KERNEL, wide_q5_k, 8, 5, 8, SAF__META_BLOCK, true)
-SAF__WIDE_KERNELS(KERNEL, wide_q6_k, 8, 6, 8, SAF__META_HALVES, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_q8_0, 8, 8, 1, SAF__META_NONE, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_q4_0, 8, 4, 1, SAF__META_NONE, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_q4_1, 8, 4, 1, SAF__META_NONE, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_q5_0, 8, 5, 1, SAF__META_NONE, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_q5_1, 8, 5, 1, SAF__META_NONE, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_q2_k, 8, 2, 8, SAF__META_NIBBLES, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_q3_k, 8, 3, 8, SAF__META_HALVES, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_q4_k, 8, 4, 8, SAF__META_BLOCK, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_q5_k, 8, 5, 8, SAF__META_BLOCK, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_q6_k, 8, 6, 8, SAF__META_HALVES, false)
 
 KERNEL(one_q4_0, 1, 4, 4, 1, SAF__META_NONE, false)
 KERNEL(one_q4_1, 1, 4, 4, 1, SAF__META_NONE, true)

@@ -157,9 +157,8 @@ SAF__INLINE void dot_panel(const int N, const shape S, const int BLOCKS, const p
         _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
-enum { MAX_LINES = 16 }; /* of a block's planes */
-
 /* The lines of a block, in their order: prefetchers follow a run of lines best. */
+enum { MAX_LINES = 2 * 7 }; /* of a block's planes; wide codes are read in order anyway */
 SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
     SAF__UNROLL for (int i = 0; i < N; i++) {
         __m512i x = _mm512_loadu_si512(block + 64 * i);
@@ -168,39 +167,69 @@ SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
     }
 }
 
-/* One token and TILES tiles of 32 rows, side by side, straight from the packed planes. */
-SAF__INLINE void dot_one(const int TILES, const int BITS, const shape S, const int BLOCKS,
-                         const panel *in, const uint8_t *const *tiles, int rows, float *const *y) {
+/* N tokens and one tile of 32 rows, straight from the packed planes, in the order of memory. */
+SAF__INLINE void dot_few(const int N, const int BITS, const shape S, const int BLOCKS,
+                         const panel *in, int rows, float *y, int64_t ldy) {
+    const bool has_min = shape_has_min(S);
+    const int block_bytes = BITS * 128 + (BLOCKS > 1 ? META_BYTES : 0);
+    panel p = *in;
+    __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
+    __m512 acc[2 * SAF__ACT_TOKENS];
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] = _mm512_setzero_ps();
+    for (; p.supers > 0; p.supers--) {
+        __m512 d[2], m[2];
+        scales_load(has_min, p.super, d, m);
+        p.super += has_min ? 128 : 64;
+        for (int b = 0; b < BLOCKS; b++) {
+            __m512 s[2 * SAF__ACT_TOKENS];
+            __m512i lines[MAX_LINES];
+            block_meta meta;
+            const uint8_t *codes = p.super;
+            prefetch_lines(codes + PREFETCH_STREAM_BYTES, block_bytes);
+            if (BITS < 8) {
+                lines_load(2 * BITS, codes, lines);
+                codes = (const uint8_t *)lines;
+            }
+            meta_load(S, d, m, p.super + BITS * 128, &meta);
+            dot_block(N, BITS, S, codes, &p, correction, &meta, s);
+            SAF__UNROLL for (int t = 0; t < N; t++)
+                add_block(S, &meta, &p, t, s + 2 * t, acc + 2 * t);
+            p.super += block_bytes;
+            p.q += N * SAF_QUANT_BLOCK;
+            p.dx += N;
+            p.sums += N;
+            p.u += N;
+        }
+    }
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++)
+        _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live_rows(rows, i % 2), acc[i]);
+}
+
+/* One token and SAF__STREAMS whole tiles side by side, straight from the packed planes. */
+SAF__INLINE void dot_streams(const int BITS, const shape S, const int BLOCKS, const panel *in,
+                             const uint8_t *const *tiles, float *const *y) {
     const bool has_min = shape_has_min(S);
     const int block_bytes = BITS * 128 + (BLOCKS > 1 ? META_BYTES : 0);
     panel p = *in;
     __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
     const uint8_t *at[SAF__STREAMS];
     __m512 acc[2 * SAF__STREAMS], d[2 * SAF__STREAMS], m[2 * SAF__STREAMS];
-    SAF__UNROLL for (int i = 0; i < TILES; i++) {
+    SAF__UNROLL for (int i = 0; i < SAF__STREAMS; i++) {
         at[i] = tiles[i];
         acc[2 * i] = acc[2 * i + 1] = _mm512_setzero_ps();
     }
     for (; p.supers > 0; p.supers--) {
-        SAF__UNROLL for (int i = 0; i < TILES; i++) {
+        SAF__UNROLL for (int i = 0; i < SAF__STREAMS; i++) {
             scales_load(has_min, at[i], d + 2 * i, m + 2 * i);
             at[i] += has_min ? 128 : 64;
         }
         for (int b = 0; b < BLOCKS; b++) {
-            SAF__UNROLL for (int i = 0; i < TILES; i++) {
+            SAF__UNROLL for (int i = 0; i < SAF__STREAMS; i++) {
                 __m512 s[2];
                 block_meta meta;
-                prefetch_lines(at[i] + (TILES == 1 ? PREFETCH_STREAM_BYTES : PREFETCH_BYTES),
-                               block_bytes);
-                if (TILES == 1) { /* read in the order of memory */
-                    __m512i lines[MAX_LINES];
-                    lines_load(2 * BITS, at[i], lines);
-                    meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
-                    dot_block(1, BITS, S, (const uint8_t *)lines, &p, correction, &meta, s);
-                } else {
-                    meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
-                    dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
-                }
+                prefetch_ahead(at[i], block_bytes);
+                meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
+                dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
                 add_block(S, &meta, &p, 0, s, acc + 2 * i);
                 at[i] += block_bytes;
             }
@@ -210,41 +239,50 @@ SAF__INLINE void dot_one(const int TILES, const int BITS, const shape S, const i
             p.u++;
         }
     }
-    SAF__UNROLL for (int i = 0; i < 2 * TILES; i++)
-        _mm512_mask_storeu_ps(y[i / 2] + i % 2 * 16, live_rows(rows, i % 2), acc[i]);
+    SAF__UNROLL for (int i = 0; i < 2 * SAF__STREAMS; i++)
+        _mm512_storeu_ps(y[i / 2] + i % 2 * 16, acc[i]);
 }
 
 typedef void (*streams_kernel)(const panel *p, const uint8_t *const *tiles, float *const *y);
-#define ONE_TOKEN(type, bits, shape_, blocks)                                                  \
-    static void one_##type(const panel *p, int rows, float *y, int64_t ldy) {                  \
-        (void)ldy;                                                                             \
-        dot_one(1, (bits), (shape_), (blocks), p, &p->super, rows, &y);                        \
-    }                                                                                          \
-    static void streams_##type(const panel *p, const uint8_t *const *tiles, float *const *y) { \
-        dot_one(SAF__STREAMS, (bits), (shape_), (blocks), p, tiles, SAF_TILE_ROWS, y);         \
+#define FEW(name, tokens, bits, shape_, blocks)                         \
+    static void name(const panel *p, int rows, float *y, int64_t ldy) { \
+        dot_few((tokens), (bits), (shape_), (blocks), p, rows, y, ldy); \
     }
-ONE_TOKEN(q8_0, 8, PLAIN, 1)
-ONE_TOKEN(q4_0, 4, PLAIN, 1)
-ONE_TOKEN(q4_1, 4, PLAIN_MIN, 1)
-ONE_TOKEN(q5_0, 5, PLAIN, 1)
-ONE_TOKEN(q5_1, 5, PLAIN_MIN, 1)
-ONE_TOKEN(q2_k, 2, NIBBLES, 8)
-ONE_TOKEN(q3_k, 3, HALVES, 8)
-ONE_TOKEN(q4_k, 4, BLOCK_MIN, 8)
-ONE_TOKEN(q5_k, 5, BLOCK_MIN, 8)
-ONE_TOKEN(q6_k, 6, HALVES, 8)
+#define STREAMS(type, ...)                                                                     \
+    static void streams_##type(const panel *p, const uint8_t *const *tiles, float *const *y) { \
+        dot_streams(__VA_ARGS__, p, tiles, y);                                                 \
+    }
+/* More than these are better off with a panel unpacked once, unless there is nothing to unpack. */
+enum { FEW_PACKED = 4 };
+#define FEW_TOKENS(type, ...)                                                               \
+    FEW(few_##type##_1, 1, __VA_ARGS__)                                                     \
+    FEW(few_##type##_2, 2, __VA_ARGS__) FEW(few_##type##_3, 3, __VA_ARGS__)                 \
+        FEW(few_##type##_4, 4, __VA_ARGS__)                                                 \
+            STREAMS(type, __VA_ARGS__) static const panel_kernel few_##type[FEW_PACKED] = { \
+                few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4};
+SAF__TOKEN_KERNELS(FEW, few_q8_0, 8, PLAIN, 1)
+STREAMS(q8_0, 8, PLAIN, 1)
+FEW_TOKENS(q4_0, 4, PLAIN, 1)
+FEW_TOKENS(q4_1, 4, PLAIN_MIN, 1)
+FEW_TOKENS(q5_0, 5, PLAIN, 1)
+FEW_TOKENS(q5_1, 5, PLAIN_MIN, 1)
+FEW_TOKENS(q2_k, 2, NIBBLES, 8)
+FEW_TOKENS(q3_k, 3, HALVES, 8)
+FEW_TOKENS(q4_k, 4, BLOCK_MIN, 8)
+FEW_TOKENS(q5_k, 5, BLOCK_MIN, 8)
+FEW_TOKENS(q6_k, 6, HALVES, 8)
 
 #define KERNEL(name, tokens, shape_, blocks)                            \
     static void name(const panel *p, int rows, float *y, int64_t ldy) { \
         dot_panel((tokens), (shape_), (blocks), p, rows, y, ldy);       \
     }
 /* One to six tokens, from wide supers. */
-SAF__WIDE_KERNELS(KERNEL, wide_PLAIN, PLAIN, 1)
-SAF__WIDE_KERNELS(KERNEL, wide_PLAIN_MIN, PLAIN_MIN, 1)
-SAF__WIDE_KERNELS(KERNEL, wide_BLOCK_MIN, BLOCK_MIN, 8)
-SAF__WIDE_KERNELS(KERNEL, wide_HALVES, HALVES, 8)
-SAF__WIDE_KERNELS(KERNEL, wide_SCALED, SCALED, 8)
-SAF__WIDE_KERNELS(KERNEL, wide_SCALED_MIN, SCALED_MIN, 8)
+SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN, PLAIN, 1)
+SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN_MIN, PLAIN_MIN, 1)
+SAF__TOKEN_KERNELS(KERNEL, wide_BLOCK_MIN, BLOCK_MIN, 8)
+SAF__TOKEN_KERNELS(KERNEL, wide_HALVES, HALVES, 8)
+SAF__TOKEN_KERNELS(KERNEL, wide_SCALED, SCALED, 8)
+SAF__TOKEN_KERNELS(KERNEL, wide_SCALED_MIN, SCALED_MIN, 8)
 
 /* ---- unpacking ----------------------------------------------------------------------------- */
 
@@ -267,16 +305,16 @@ SAF__UNPACK(unpack_5, 5)
 SAF__UNPACK(unpack_6, 6)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
-    [SAF_DTYPE_Q8_0] = {one_q8_0, wide_PLAIN, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_PLAIN, unpack_4, 8},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_PLAIN_MIN, unpack_4, 0},
-    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_PLAIN, unpack_5, 16},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_PLAIN_MIN, unpack_5, 0},
-    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_SCALED_MIN, unpack_2, 0},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_SCALED, unpack_3, Q3_K_WIDE_OFFSET},
-    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_BLOCK_MIN, unpack_4, 0},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_BLOCK_MIN, unpack_5, 0},
-    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_HALVES, unpack_6, 32},
+    [SAF_DTYPE_Q8_0] = {few_q8_0_1, wide_PLAIN, NULL, 128},
+    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, unpack_4, 8},
+    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, unpack_4, 0},
+    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, unpack_5, 16},
+    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, unpack_5, 0},
+    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, unpack_2, 0},
+    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, unpack_3, Q3_K_WIDE_OFFSET},
+    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_BLOCK_MIN, unpack_4, 0},
+    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_BLOCK_MIN, unpack_5, 0},
+    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, unpack_6, 32},
 };
 
 static const streams_kernel streams[SAF_DTYPE_COUNT] = {
@@ -285,6 +323,13 @@ static const streams_kernel streams[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q5_1] = streams_q5_1, [SAF_DTYPE_Q2_K] = streams_q2_k,
     [SAF_DTYPE_Q3_K] = streams_q3_k, [SAF_DTYPE_Q4_K] = streams_q4_k,
     [SAF_DTYPE_Q5_K] = streams_q5_k, [SAF_DTYPE_Q6_K] = streams_q6_k,
+};
+
+static const panel_kernel *const few[SAF_DTYPE_COUNT] = {
+    [SAF_DTYPE_Q8_0] = few_q8_0, [SAF_DTYPE_Q4_0] = few_q4_0, [SAF_DTYPE_Q4_1] = few_q4_1,
+    [SAF_DTYPE_Q5_0] = few_q5_0, [SAF_DTYPE_Q5_1] = few_q5_1, [SAF_DTYPE_Q2_K] = few_q2_k,
+    [SAF_DTYPE_Q3_K] = few_q3_k, [SAF_DTYPE_Q4_K] = few_q4_k, [SAF_DTYPE_Q5_K] = few_q5_k,
+    [SAF_DTYPE_Q6_K] = few_q6_k,
 };
 
 static void vnni_dot_streams(saf_dtype dtype, const uint8_t *const *tiles, const saf__acts_view *a,
@@ -298,8 +343,19 @@ void saf__vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_v
     frame_dot_quant(&types[dtype], saf__form_of(dtype), tile, a, rows, y, ldy);
 }
 
+static void vnni_dot_few(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
+                         float *y, int64_t ldy) {
+    if (types[dtype].unpack && a->tokens > FEW_PACKED) {
+        saf__vnni_dot_quant(dtype, tile, a, rows, y, ldy);
+        return;
+    }
+    panel p = packed_panel(saf__form_of(dtype), tile, a);
+    few[dtype][a->tokens - 1](&p, rows, y, ldy);
+}
+
 void saf__kernels_avx512_vnni(saf__kernels *k) {
     k->name = "avx512-vnni";
     k->dot_quant = saf__vnni_dot_quant;
     k->dot_streams = vnni_dot_streams;
+    k->dot_few = vnni_dot_few;
 }

@@ -44,9 +44,9 @@ typedef struct {
     int wide_offset;
 } quant_type;
 
-/* Defines `name`, the table of wide kernels, and its kernels by the caller's macro
+/* Defines `name`, the table of kernels for so many tokens, and these by the caller's macro
  * kernel(name, tokens, ...). */
-#define SAF__WIDE_KERNELS(kernel, name, ...)                                                  \
+#define SAF__TOKEN_KERNELS(kernel, name, ...)                                                 \
     kernel(name##_1, 1, __VA_ARGS__) kernel(name##_2, 2, __VA_ARGS__)                         \
         kernel(name##_3, 3, __VA_ARGS__) kernel(name##_4, 4, __VA_ARGS__)                     \
             kernel(name##_5, 5, __VA_ARGS__) kernel(                                          \

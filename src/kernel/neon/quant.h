@@ -189,12 +189,12 @@ SAF__INLINE void dot_quads(const int N, const int R, const variant V, panel p, i
         for (int r = 0; r * QUAD < rows; r += together)                                   \
             dot_quads((tokens), together, v, *p, r, rows, y, ldy);                        \
     }
-SAF__WIDE_KERNELS(KERNEL, wide_q8_0, 8, 128, 1, SAF__META_NONE, false)
-SAF__WIDE_KERNELS(KERNEL, wide_plain, 8, 0, 1, SAF__META_NONE, false)
-SAF__WIDE_KERNELS(KERNEL, wide_plain_min, 8, 0, 1, SAF__META_NONE, true)
-SAF__WIDE_KERNELS(KERNEL, wide_nibbles, 8, 0, 8, SAF__META_NIBBLES, true)
-SAF__WIDE_KERNELS(KERNEL, wide_halves, 8, 0, 8, SAF__META_HALVES, false)
-SAF__WIDE_KERNELS(KERNEL, wide_block, 8, 0, 8, SAF__META_BLOCK, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_q8_0, 8, 128, 1, SAF__META_NONE, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_plain, 8, 0, 1, SAF__META_NONE, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_plain_min, 8, 0, 1, SAF__META_NONE, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_nibbles, 8, 0, 8, SAF__META_NIBBLES, true)
+SAF__TOKEN_KERNELS(KERNEL, wide_halves, 8, 0, 8, SAF__META_HALVES, false)
+SAF__TOKEN_KERNELS(KERNEL, wide_block, 8, 0, 8, SAF__META_BLOCK, true)
 
 KERNEL(one_q4_0, 1, 4, 8, 1, SAF__META_NONE, false)
 KERNEL(one_q4_1, 1, 4, 0, 1, SAF__META_NONE, true)

@@ -100,6 +100,7 @@ void saf__kernels_scalar(saf__kernels *k) {
     k->quantise = frame_quantise;
     k->dot_quant = scalar_dot_quant;
     k->dot_streams = NULL;
+    k->dot_few = NULL;
     k->dot_float = scalar_dot_float;
     frame_rows_fill(k);
     frame_attention_fill(k);

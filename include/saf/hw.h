@@ -27,6 +27,9 @@ typedef struct {
     double int8_ops_s;   /* products of bytes summed in 32 bits, from registers: 2 a product */
     /* what saf's own products of Q8_0 weights by a few rows reach of them, weights in the caches */
     double product_ops_s;
+    /* of the shorter of reading and computing, what such products by eight rows hide behind the
+     * longer where their weights come from memory: 0 to 1 */
+    double hidden_share;
     double tile_ops_s; /* the same by tile units (AMX); 0 where there are none */
     double f32_ops_s;  /* fma of f32, from registers: 2 each */
 } saf_hw_rates;

@@ -22,7 +22,9 @@ typedef struct {
     double memory_bytes;  /* of a host */
     double reserve_bytes; /* of these, what ranks leave alone */
     double read_bytes_s, int8_ops_s, f32_ops_s;
+    double core_read_bytes_s; /* of one core while the others rest; 0: its part of read_bytes_s */
     double product_share; /* of int8_ops_s: what products of Q8_0 by few rows reach; 0: unknown */
+    double hidden_share;  /* of the shorter of reading and computing, by few rows; 0: unknown */
     bool tiles;           /* there are tile units (AMX) as well */
     double link_bytes_s;  /* each way */
     double latency_s;     /* of one message from host to host */
@@ -81,7 +83,7 @@ typedef struct {
     bool tiles;
     int32_t threads;
     saf_dtype dtype;
-    double product_share;
+    double product_share, hidden_share;
 } saf_plan_rates;
 typedef struct {
     double weight_bytes, kv_bytes;

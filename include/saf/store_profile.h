@@ -21,7 +21,8 @@ typedef struct {
     int32_t nodes;
     int64_t memory_bytes, available_bytes, memory_limit_bytes; /* -1: no limit */
     char instructions[160], kernels[32], loops[16], power[16], accelerators[256];
-    double read_bytes_s, copy_bytes_s, int8_ops_s, product_share, tile_ops_s, f32_ops_s, f64_ops_s;
+    double read_bytes_s, copy_bytes_s, int8_ops_s, product_share, hidden_share, tile_ops_s,
+        f32_ops_s, f64_ops_s;
     char folder[256], disk_how[256];
     int64_t disk_bytes;
     double disk_bytes_s;

@@ -94,7 +94,7 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out) {
     if (y->loops.tiles) y->tile_rounds = calibrate(y, TILES);
     y->f32_rounds = calibrate(y, F32);
     y->f64_rounds = calibrate(y, F64);
-    SAF_TRY(saf__hw_product_new(y->threads, &y->product));
+    SAF_TRY(saf__hw_product_new(y->threads, y->memory, total, &y->product));
     y->product_rounds = calibrate(y, PRODUCT);
     (void)run_team(y, READ, 0);
     *out = y;
@@ -111,12 +111,21 @@ void saf_hw_yardstick_free(saf_hw_yardstick **y) {
     saf_free(y);
 }
 
+/* Of the shorter of reading and computing, what a pass that does both hides behind the longer. */
+static double hidden_share(const saf__hw_passage *p, double read_bytes_s, double ops_s) {
+    double read = p->bytes / read_bytes_s, compute = p->ops / ops_s;
+    double longer = read > compute ? read : compute, shorter = read > compute ? compute : read;
+    double hidden = 1 - (p->seconds - longer) / shorter;
+    return hidden < 0 ? 0 : hidden > 1 ? 1 : hidden;
+}
+
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
     double team = (double)y->threads;
     double read = run_team(y, READ, 0);
     double int8 = run_team(y, INT8, y->int8_rounds);
     double tiles = y->loops.tiles ? run_team(y, TILES, y->tile_rounds) : 1;
     double product = run_team(y, PRODUCT, y->product_rounds);
+    saf__hw_passage pass = saf__hw_product_pass(y->product);
     double f32 = run_team(y, F32, y->f32_rounds);
     *out = (saf_hw_rates){
         .read_bytes_s = team * (double)y->part_bytes / read,
@@ -125,6 +134,7 @@ void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
         .tile_ops_s = team * (double)y->tile_rounds * (double)y->loops.tile_ops / tiles,
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
     };
+    out->hidden_share = hidden_share(&pass, out->read_bytes_s, out->product_ops_s);
 }
 
 double saf_hw_yardstick_f64(saf_hw_yardstick *y) {

@@ -32,7 +32,8 @@ typedef struct {
     const int32_t *first;      /* [stages + 1] */
     /* of ranks that stand as they stand, each for itself; NULL: all of a stage are alike */
     const saf__plan_split *splits; /* [stages * parts] */
-    const saf_plan_host *places; /* [stages * parts] a rank's part of its host; ranks_per_host 1 */
+    const saf_plan_host *places;   /* [stages * parts] a rank's part of its host, which has `ranks`
+                                      like it; ranks_per_host 1 */
     const bool
         *inside; /* [stages] what leaves a stage (the last: to the first) stays on its host */
     saf_schedule schedule;
@@ -75,9 +76,11 @@ saf__plan_bytes saf__plan_bytes_of(const saf_plan_model *m, const saf_plan_work 
                                    const saf__plan_replica *r, int32_t stage, int32_t i);
 
 /* A flight: rows of sequences that have `context` positions on average (those rows before them in
- * the flight included), of which so many rows want logits. */
+ * the flight included), of which so many rows want logits. Alone: nothing else is on its way, so
+ * that of a replica's stages one works at a time. */
 typedef struct {
     double rows, sequences, context, logits;
+    bool alone;
 } saf__plan_batch;
 /* Seconds that rank i of a stage computes on it. */
 double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,

@@ -15,6 +15,7 @@ saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *
                             .int8_ops_s = host->int8_ops_s * part,
                             .f32_ops_s = host->f32_ops_s * part,
                             .product_share = host->product_share,
+                            .hidden_share = host->hidden_share,
                             .tiles = host->tiles,
                             .threads = threads,
                             .dtype = m->dtype};
@@ -63,6 +64,18 @@ static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, in
     return all + blocks * (meet_s(&g, vocab * rows) + meet_s(&g, 8 * rows));
 }
 
+/* What a rank reads while the other stages of its host rest: what its cores can by themselves, but
+ * with the ranks of its own stage no more than the host. */
+static double alone_bytes_s(const saf__plan_replica *r, const saf_plan_host *host,
+                            const saf_plan_rates *rates) {
+    int32_t ranks = r->places ? host->ranks : r->ranks_per_host;
+    int32_t parts = (int32_t)saf_i64_max(1, r->split->parts / r->hosts_per_stage);
+    if (ranks > r->stages * r->split->parts) return rates->read_bytes_s; /* other replicas' too */
+    double whole = host->read_bytes_s * (r->places ? ranks : 1);
+    double own = fmin(rates->threads * host->core_read_bytes_s, whole / parts);
+    return fmax(rates->read_bytes_s, own);
+}
+
 double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
                         const saf__plan_replica *r, int32_t stage, int32_t i,
                         const saf__plan_batch *f) {
@@ -83,8 +96,9 @@ double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
         x.float_ops += m->head.float_ops * split->head_ops * f->logits;
         x.sampled_values = (double)m->params->vocab * f->logits;
     }
-    saf_plan_rates rates =
-        saf__plan_rates_of(m, work, saf__plan_part_host(r, stage, i), r->ranks_per_host);
+    const saf_plan_host *host = saf__plan_part_host(r, stage, i);
+    saf_plan_rates rates = saf__plan_rates_of(m, work, host, r->ranks_per_host);
+    if (f->alone) rates.read_bytes_s = alone_bytes_s(r, host, &rates);
     return saf_plan_flight_s(&rates, &x);
 }
 
@@ -136,12 +150,12 @@ static double prompts_s(const saf_plan_model *m, const saf_plan_work *work,
     double rows = n * P / pieces, sequences = fmax(1, rows / P);
     bool score = work->completion_tokens < 1;
     double context = rows < P ? P - rows / 2 : P / 2, logits = fmax(1, n / pieces);
-    saf__plan_batch last = {rows, sequences, context, score ? rows : logits};
+    saf__plan_batch last = {rows, sequences, context, score ? rows : logits, pieces < 2};
     double seconds = pass(m, work, r, &last, networks).whole_s;
     if (pieces < 2) return seconds;
     context = fmax(rows / sequences / 2, (pieces * P / 2 - context) / (pieces - 1));
     logits = fmax(0, (n - logits) / (pieces - 1));
-    saf__plan_batch before = {rows, sequences, context, score ? rows : logits};
+    saf__plan_batch before = {rows, sequences, context, score ? rows : logits, false};
     return seconds + (pieces - 1) * pass(m, work, r, &before, networks).slowest_s;
 }
 
@@ -156,7 +170,7 @@ void saf__plan_times_of(const saf_plan_model *m, const saf_plan_work *work,
     /* Groups follow each other through the stages; no more are on their way than there are. */
     double groups = ceil((double)s->sequences / s->micro_batch);
     double each = s->sequences / groups;
-    saf__plan_batch step = {each, each, P + C / 2, each};
+    saf__plan_batch step = {each, each, P + C / 2, each, groups < 2};
     passage decode = pass(m, work, r, &step, networks);
     out->token_s = fmax(decode.whole_s * fmax(1, groups / r->stages), groups * decode.slowest_s);
     out->decode_tokens_s = s->sequences / out->token_s;

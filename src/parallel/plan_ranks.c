@@ -25,7 +25,8 @@ static void place_ranks(standing *s) {
         saf_plan_host *p = &s->places[i];
         *p = r->hosts[r->host[i]];
         p->cores = (int32_t)saf_i64_max(1, p->cores / s->here[r->host[i]]);
-        p->count = p->ranks = 1;
+        p->count = 1;
+        p->ranks = s->here[r->host[i]];
         p->memory_bytes *= part;
         p->reserve_bytes *= part;
         p->read_bytes_s *= part;
@@ -184,7 +185,9 @@ static bool same_place(const standing *s, int32_t a, int32_t b, int32_t n, bool 
                     fabs(x->read_bytes_s - y->read_bytes_s) < 1 &&
                     fabs(x->int8_ops_s - y->int8_ops_s) < 1 &&
                     fabs(x->f32_ops_s - y->f32_ops_s) < 1 &&
+                    fabs(x->core_read_bytes_s - y->core_read_bytes_s) < 1 &&
                     fabs(x->product_share - y->product_share) < 1e-6 &&
+                    fabs(x->hidden_share - y->hidden_share) < 1e-6 && x->ranks == y->ranks &&
                     fabs(x->link_bytes_s - y->link_bytes_s) < 1 &&
                     fabs(x->latency_s - y->latency_s) < 1e-9 &&
                     fabs(s->share[by_memory][a + i] - s->share[by_memory][b + i]) < 1e-12;

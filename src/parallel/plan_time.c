@@ -10,43 +10,54 @@
 enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 
 /* Of the read bandwidth: weights by one thread, by several, and keys and values. */
-#define READ_ONE 0.95
+#define READ_ONE 0.92
 #define READ_MORE 0.90
 #define READ_CACHE 0.80
-/* Of the longer of reading and computing, this much of the shorter hides behind it. */
-#define HIDDEN (1.0 / 3)
-/* Of the int8 peak, products of Q8_0 by few rows: where nobody has measured it, and the constants
- * below; of the same, types with a minimum, and with scales for halves of a block. */
-#define PRODUCTS 0.57
+/* Of the shorter of reading and computing, what hides behind the longer: by tile units; without
+ * them, where nobody has measured it. */
+#define HIDDEN_TILES (1.0 / 3)
+#define HIDDEN 0.80
+/* From so many rows on, weights that are not bytes are unpacked first, which takes as long as
+ * products by so many more rows; for tile units it is done meanwhile. */
+enum { UNPACKING_ROWS = 5, UNPACKED_ROWS = 2 };
+/* Of the int8 peak, products of Q8_0 by few rows with weights in the caches, where nobody has
+ * measured it; of these, those of a pass; of these, types with a minimum, and with scales for
+ * halves of a block. */
+#define PRODUCTS 0.64
+#define PASSES 0.89
 #define WITH_MINIMUM 0.86
 #define BY_HALVES 0.74
 /* Of the f32 peak: products of float weights, and attention of many rows. */
 #define FLOAT_PRODUCTS 0.80
-#define ATTENTION 0.60
+#define ATTENTION 0.65
 /* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
-#define VALUE_OPS 230
+#define VALUE_OPS 80
 /* One thread looks through logits. */
-#define SAMPLED_VALUE_S 2e-9
+#define SAMPLED_VALUE_S 1e-9
 /* Between ranks of one host: a meeting of two, of each more; bytes written and read, over the
  * ranks. */
 #define MEETING_S 0.3e-6
 #define MEETING_RANK_S 0.05e-6
-#define SHARED_BYTES_S 2.4e9
+#define SHARED_BYTES_S 3.0e9
 
 /* Between hosts: a message keeps a processor at each end busy for a part of its latency, but no
  * longer than over TCP. */
 #define OVERHEAD_SHARE 0.125
 #define OVERHEAD_MOST_S 3.2e-6
 
-static double longer_and_rest(double a, double b) {
-    return a > b ? a + (1 - HIDDEN) * b : b + (1 - HIDDEN) * a;
+static double longer_and_rest(double a, double b, double hidden) {
+    return a > b ? a + (1 - hidden) * b : b + (1 - hidden) * a;
+}
+
+static bool by_tiles(const saf_plan_rates *r, double rows) {
+    return r->tiles && rows >= NEARLY_FULL * ceil(rows / TILE_ROWS);
 }
 
 /* Of the int8 peak of vector instructions: without tile units, by nearly full tiles, by many. */
 static double int8_share(const saf_plan_rates *r, double rows) {
-    const double few = r->product_share > 0 ? r->product_share : PRODUCTS;
+    const double few = PASSES * (r->product_share > 0 ? r->product_share : PRODUCTS);
     const bool many = r->tiles && rows >= MANY_ROWS;
-    const bool full = r->tiles && rows >= NEARLY_FULL * ceil(rows / TILE_ROWS);
+    const bool full = by_tiles(r, rows);
     switch (r->dtype) {
         case SAF_DTYPE_Q2_K:
         case SAF_DTYPE_Q3_K:
@@ -62,13 +73,21 @@ static double int8_share(const saf_plan_rates *r, double rows) {
     }
 }
 
+static bool rows_unpacked(const saf_plan_rates *r, double rows) {
+    return rows >= UNPACKING_ROWS && !by_tiles(r, rows) && saf_dtype_is_quantised(r->dtype) &&
+           r->dtype != SAF_DTYPE_Q8_0;
+}
+
 double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
     double read = r->read_bytes_s * (r->threads > 1 ? READ_MORE : READ_ONE);
     double int8 = r->int8_ops_s * int8_share(r, f->rows);
     double products = f->int8_ops / int8 + f->float_ops / (r->f32_ops_s * FLOAT_PRODUCTS);
+    double hidden = r->hidden_share > 0 ? r->hidden_share : HIDDEN;
+    if (by_tiles(r, f->rows)) hidden = HIDDEN_TILES;
     double cache = f->kv_bytes / (r->read_bytes_s * READ_CACHE);
     double attention = f->attention_ops / (r->f32_ops_s * ATTENTION);
-    return longer_and_rest(f->weight_bytes / read, products) +
+    if (rows_unpacked(r, f->rows)) products *= 1 + UNPACKED_ROWS / f->rows;
+    return longer_and_rest(f->weight_bytes / read, products, hidden) +
            (cache > attention ? cache : attention) + f->row_values * VALUE_OPS / r->f32_ops_s +
            f->sampled_values * SAMPLED_VALUE_S;
 }

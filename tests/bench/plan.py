@@ -76,9 +76,9 @@ def measure(folder, path, ranks):
 
 
 def plan(folder, path, ranks, rates):
-    read, int8, f32, products, tiles = rates
-    cluster = job_file(folder, f"hosts = ( {{ memory_gb = 64.0; cores = 2; ranks = {ranks}; bandwidth_gbs = {read * 1e-9}; "
-                       f"int8_gops = {int8 * 1e-9}; gflops = {f32 * 1e-9}; product_share = {min(1.0, products / int8)}; tiles = {'true' if tiles else 'false'}; }} );",
+    read, core, int8, f32, products, hidden, tiles = rates
+    cluster = job_file(folder, f"hosts = ( {{ memory_gb = 64.0; cores = 2; ranks = {ranks}; bandwidth_gbs = {read * 1e-9}; core_bandwidth_gbs = {core * 1e-9}; "
+                       f"int8_gops = {int8 * 1e-9}; gflops = {f32 * 1e-9}; product_share = {min(1.0, products / int8)}; hidden_share = {max(0.01, hidden)}; tiles = {'true' if tiles else 'false'}; }} );",
                        "cluster.cfg")
     p = subprocess.run([SAF, "plan", path, "--cluster", cluster, "--json"], cwd=ROOT, env=ENV, check=True, stdout=subprocess.PIPE)
     best = next(x for x in json.loads(p.stdout)["layouts"] if x["ranks"] == ranks)
@@ -97,7 +97,7 @@ def measure_cases(folder, yard, shape, dtype, job, kept):
             before = yard.sample()
             got = measure(folder, path, LAYOUTS[layout][0])
             after = yard.sample()
-            planned = plan(folder, path, LAYOUTS[layout][0], [(a + b) / 2 for a, b in zip(before[:4], after[:4])] + after[4:])
+            planned = plan(folder, path, LAYOUTS[layout][0], [(a + b) / 2 for a, b in zip(before[:-1], after[:-1])] + after[-1:])
             rows.append({"got": got, "planned": planned, "before": before, "after": after})
             if os.environ.get("KEEP"):
                 with open(os.environ["KEEP"], "w") as f:

@@ -205,8 +205,8 @@ def interleaved(folder):
     if not tap.ok(p.returncode == 0, "this host's profile", p.stderr):
         return
     usual = dict(usable_cores=64, memory_bytes=512 * 10 ** 9, memory_limit_bytes=-1, read_bytes_s=15e9, int8_ops_s=800e9,
-                 f32_ops_s=200e9, tile_ops_s=float("nan"), product_share=0.66)
-    figures = dict(memory_gb=512.0, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, product_share=0.66, cores=64, link_gbit=1.0, latency_us=50.0)
+                 f32_ops_s=200e9, tile_ops_s=float("nan"), product_share=0.66, hidden_share=0.8, core_read_bytes_s=4e9)
+    figures = dict(memory_gb=512.0, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, product_share=0.66, hidden_share=0.8, core_bandwidth_gbs=4.0, cores=64, link_gbit=1.0, latency_us=50.0)
     keys = {"a": dict(figures, ranks=2), "b": dict(figures, ranks=1, bandwidth_gbs=60.0), "c": dict(figures, ranks=2)}
     three = invent(here, os.path.join(folder, "order3.h5"),
                    [dict(usual, host=b"a", ranks=2), dict(usual, host=b"b", ranks=1, read_bytes_s=60e9), dict(usual, host=b"c", ranks=2)])
@@ -230,8 +230,9 @@ def profiles(folder):
     here = plan("this host's profile", text, "--profile", measured)
     tap.ok(here["layouts"][0]["fits"] and not here["measured"], "a plan, with nothing measured anew")
     big = dict(ranks=1, usable_cores=64, memory_bytes=512 * 10 ** 9, memory_limit_bytes=-1, read_bytes_s=15e9,
-               int8_ops_s=800e9, f32_ops_s=200e9, tile_ops_s=float("nan"), product_share=0.66)
-    keys = dict(memory_gb=512.0, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, product_share=0.66, cores=64)
+               int8_ops_s=800e9, f32_ops_s=200e9, tile_ops_s=float("nan"), product_share=0.66, hidden_share=0.8, core_read_bytes_s=4e9)
+    keys = dict(memory_gb=512.0, bandwidth_gbs=15.0, gflops=200.0, int8_gops=800.0, product_share=0.66, hidden_share=0.8,
+                core_bandwidth_gbs=4.0, cores=64)
     for gbit, us, expected in ((0.1, 200.0, [1, 1, 1]), (100.0, 3.0, [1, 1, 2])):
         two = invent(measured, os.path.join(folder, "two.h5"), [dict(big, host=b"a.x"), dict(big, host=b"b.x", read_bytes_s=15.2e9)],
                      [("a.x", "b.x", gbit, us)])

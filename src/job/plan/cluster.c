@@ -27,9 +27,11 @@ static const host_key keys[] = {
     {"memory_gb", NUMBER, AT(memory_bytes), 1e9, 1e-3, 1e6, (double)NAN},
     {"reserve_gb", NUMBER, AT(reserve_bytes), 1e9, 0, 1e6, -1},
     {"bandwidth_gbs", NUMBER, AT(read_bytes_s), 1e9, 1e-3, 1e6, (double)NAN},
+    {"core_bandwidth_gbs", NUMBER, AT(core_read_bytes_s), 1e9, 1e-3, 1e6, 0},
     {"gflops", NUMBER, AT(f32_ops_s), 1e9, 1e-3, 1e9, (double)NAN},
     {"int8_gops", NUMBER, AT(int8_ops_s), 1e9, 1e-3, 1e9, -1},
     {"product_share", NUMBER, AT(product_share), 1, 0.01, 1, 0},
+    {"hidden_share", NUMBER, AT(hidden_share), 1, 0.01, 1, 0},
     {"tiles", FLAG, AT(tiles), 1, 0, 1, 0},
     {"link_gbit", NUMBER, AT(link_bytes_s), 1e9 / 8, 1e-6, 1e6, SAF__LINK_GBIT},
     {"latency_us", NUMBER, AT(latency_s), 1e-6, 0, 1e7, SAF__LATENCY_US},
@@ -96,12 +98,11 @@ static saf_status read_host(const saf__source *source, const config_setting_t *g
         const host_key *k = find_key(config_setting_name(v));
         saf__where here = saf__source_where(source, config_setting_source_line(v));
         if (!k)
-            return saf__fail_at(
-                &here, NULL,
-                "unknown key %s; a host has name, count, cores, ranks, memory_gb, "
-                "reserve_gb, bandwidth_gbs, gflops, int8_gops, product_share, tiles, link_gbit, "
-                "latency_us",
-                saf__quote(config_setting_name(v), quoted));
+            return saf__fail_at(&here, NULL,
+                                "unknown key %s; a host has name, count, cores, ranks, memory_gb, "
+                                "reserve_gb, bandwidth_gbs, core_bandwidth_gbs, gflops, int8_gops, "
+                                "product_share, hidden_share, tiles, link_gbit, latency_us",
+                                saf__quote(config_setting_name(v), quoted));
         saf_status st = set_value(h, k, v, &here);
         if (st != SAF_OK) return st;
         given[k - keys] = true;

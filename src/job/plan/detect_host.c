@@ -128,7 +128,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
     saf_hw_yardstick *y = NULL;
     saf_hw_rates rates;
     double read[SAMPLES_MOST], int8[SAMPLES_MOST], tiles[SAMPLES_MOST], products[SAMPLES_MOST];
-    double f32[SAMPLES_MOST], f64[SAMPLES_MOST];
+    double f32[SAMPLES_MOST], f64[SAMPLES_MOST], hidden[SAMPLES_MOST];
     bool all = out->threads == m->cores;
     SAF_TRY(saf_hw_yardstick_new(all ? 2 * m->block_bytes : 1, &y));
     for (int i = 0; i < SAMPLES_MOST; i++) {
@@ -136,6 +136,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
         read[i] = rates.read_bytes_s;
         int8[i] = rates.int8_ops_s;
         products[i] = rates.product_ops_s / rates.int8_ops_s;
+        hidden[i] = rates.hidden_share;
         tiles[i] = rates.tile_ops_s;
         f32[i] = rates.f32_ops_s;
         f64[i] = saf_hw_yardstick_f64(y);
@@ -151,6 +152,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
     r->copy_bytes_s = out->copy_bytes_s;
     r->int8_ops_s = out->int8_ops_s;
     r->product_share = saf_median(products, SAMPLES_MOST);
+    r->hidden_share = saf_median(hidden, SAMPLES_MOST);
     r->f32_ops_s = out->f32_ops_s;
     r->f64_ops_s = out->f64_ops_s;
     double tile = saf_median(tiles, SAMPLES_MOST);

@@ -106,7 +106,9 @@ static void take_measured(const saf_plan_host *measured, saf_plan_host *h) {
     h->read_bytes_s = measured->read_bytes_s * part;
     h->int8_ops_s = measured->int8_ops_s * part;
     h->f32_ops_s = measured->f32_ops_s * part;
+    h->core_read_bytes_s = measured->core_read_bytes_s;
     h->product_share = measured->product_share;
+    h->hidden_share = measured->hidden_share;
     h->tiles = measured->tiles && h->tiles;
     h->link_bytes_s = measured->link_bytes_s;
     h->latency_s = measured->latency_s;

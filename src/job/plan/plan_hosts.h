@@ -21,7 +21,7 @@
  * the median. Errors: NO_MEMORY. */
 saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out);
 /* Gives hosts that are alike (cores, ranks and tile units the same, memory within a twentieth,
- * rates within a tenth, links within a quarter) the same figures, and class_of[n] their class's
+ * rates within a tenth, links and what one core reads within a quarter) the same figures, and class_of[n] their class's
  * number; where these would be more than SAF_PLAN_CLASSES_MAX, with wider bounds. Returns the
  * number of classes. */
 int32_t saf__hosts_alike(saf_plan_host *hosts, int32_t n, int32_t *class_of);

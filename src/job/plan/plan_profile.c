@@ -68,6 +68,15 @@ out:
 
 /* ---- a host ---- */
 
+/* What one core of a host reads by itself; 0: not known. */
+static double core_read_bytes_s(const saf_hosts_profile *p, const char *host) {
+    int64_t n;
+    const saf_profile_rate *r = saf_profile_rates(p, &n);
+    for (int64_t i = 0; i < n; i++)
+        if (r[i].threads == 1 && strcmp(r[i].host, host) == 0) return fmax(0, r[i].read_bytes_s);
+    return 0;
+}
+
 saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
     int64_t n;
     const saf_profile_host *from = saf_profile_hosts(p, &n);
@@ -82,9 +91,11 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
                             .memory_bytes = memory,
                             .reserve_bytes = SAF__RESERVE_PART * memory,
                             .read_bytes_s = f->read_bytes_s,
+                            .core_read_bytes_s = core_read_bytes_s(p, f->host),
                             .int8_ops_s = f->int8_ops_s,
                             .f32_ops_s = f->f32_ops_s,
                             .product_share = f->product_share > 0 ? f->product_share : 0,
+                            .hidden_share = f->hidden_share > 0 ? f->hidden_share : 0,
                             .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
                             .link_bytes_s = SAF__LINK_BYTES_S,
                             .latency_s = SAF__LATENCY_S};
@@ -118,9 +129,11 @@ static bool alike(const saf_plan_host *a, const saf_plan_host *b, double wider) 
     return a->cores == b->cores && a->ranks == b->ranks && a->tiles == b->tiles &&
            near(a->memory_bytes, b->memory_bytes, 0.05 * wider) &&
            near(a->read_bytes_s, b->read_bytes_s, 0.1 * wider) &&
+           near(a->core_read_bytes_s, b->core_read_bytes_s, 0.25 * wider) &&
            near(a->int8_ops_s, b->int8_ops_s, 0.1 * wider) &&
            near(a->f32_ops_s, b->f32_ops_s, 0.1 * wider) &&
            near(a->product_share, b->product_share, 0.1 * wider) &&
+           fabs(a->hidden_share - b->hidden_share) < 0.25 * wider &&
            near(a->link_bytes_s, b->link_bytes_s, 0.25 * wider);
 }
 
@@ -151,9 +164,11 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
             continue;
         }
         all.read_bytes_s += h->read_bytes_s;
+        all.core_read_bytes_s += h->core_read_bytes_s;
         all.int8_ops_s += h->int8_ops_s;
         all.f32_ops_s += h->f32_ops_s;
         all.product_share += h->product_share;
+        all.hidden_share += h->hidden_share;
         all.cores = h->cores < all.cores ? h->cores : all.cores;
         all.ranks = h->ranks < all.ranks ? h->ranks : all.ranks;
         all.tiles = all.tiles && h->tiles;
@@ -164,9 +179,11 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
     }
     if (count < 2) return;
     all.read_bytes_s /= count;
+    all.core_read_bytes_s /= count;
     all.int8_ops_s /= count;
     all.f32_ops_s /= count;
     all.product_share /= count;
+    all.hidden_share /= count;
     for (int32_t i = 0; i < n; i++)
         if (class_of[i] == class) hosts[i] = all; /* the first one's name */
 }

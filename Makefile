@@ -83,7 +83,7 @@ MAKE_ALL  = $(MAKE) --no-print-directory $(if $(V),,-s) \
         test-signals test-crash test-cluster test-neon test-inject lint check-layers format asan ubsan tsan \
         coverage count fuzz fuzz-targets \
         bench bench-model bench-matmul bench-attention bench-matrix bench-train \
-        bench-ranks bench-link bench-plan bench-sim bench-scaling sim-programs bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
+        bench-ranks bench-link bench-loading bench-choice bench-plan bench-sim bench-scaling sim-programs bench-meet bench-peers bench-peers-comm bench-peers-matrix install uninstall clean help
 .SECONDARY: $(TESTOBJ)
 all: $(BUILD)/saf $(BUILD)/libsaf.a ## build/saf and build/libsaf.a (the default)
 programs: all $(UNIT) $(MPITESTS) $(BUILD)/inject.so $(BUILD)/tests/tools/leaks $(SIM_IF_THERE) # and all that the tests run
@@ -306,6 +306,9 @@ bench-ranks: all $(BUILD)/bench-gaps ## two ranks against one, and against two p
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/ranks.py
 bench-plan: all $(BUILD)/bench-yard ## plans made from yardsticks of the same moment, against what was measured then, by SHAPES, TYPES, LAYOUTS and JOBS
 	@BUILD=$(BUILD) $(PYTHON) tests/bench/plan.py
+bench-choice: all ## what plans choose for two hosts, against what is fastest there, by RATES, JOBS and TYPE
+	@tests/tools/install-packages $(CLUSTER_PACKAGES)
+	@BUILD=$(BUILD) $(PYTHON) tests/bench/choice.py
 bench-loading: all ## a model that one of two hosts has, over a link of 1 Gbit/s: nine tenths of its rate
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@SHARE=90 BUILD=$(BUILD) PYTHON=$(PYTHON) bash tests/cluster/test_loading.sh

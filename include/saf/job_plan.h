@@ -8,10 +8,10 @@
 
 /* A cluster file (libconfig):
  *
- *   hosts = ( { name = "big"; count = 8; memory_gb = 256.0; bandwidth_gbs = 200.0;
- *               core_bandwidth_gbs = 20.0; gflops = 2000.0; int8_gops = 8000.0; product_share =
- * 0.6; hidden_share = 0.8; tiles = false; link_gbit = 25.0; latency_us = 20.0; cores = 32; ranks =
- * 1; reserve_gb = 16.0; }, ... );
+ *   hosts = ( { name = "big"; count = 8; memory_gb = 256.0; bandwidth_gbs = 200.0; gflops = 2000.0;
+ *               int8_gops = 8000.0; link_gbit = 25.0; latency_us = 20.0; cores = 32; ranks = 1;
+ *               core_bandwidth_gbs = 20.0; product_share = 0.6; hidden_share = 0.8; tiles = false;
+ *               reserve_gb = 16.0; }, ... );
  *
  * Needed: memory_gb, bandwidth_gbs, gflops. Others: count 1, int8_gops four times gflops, link_gbit
  * 1, latency_us 50, cores 1, ranks 1, reserve_gb a tenth of the memory, tiles false,

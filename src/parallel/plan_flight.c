@@ -9,9 +9,11 @@ saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *
     int32_t threads = host->cores / ranks_per_host;
     if (work->threads > 0 && work->threads < threads) threads = work->threads;
     if (threads < 1) threads = 1;
-    /* So many of the host's cores: what each of them has of the host's rates. */
+    /* So many of the host's cores: what each of them has of the host's rates; fewer than all may
+     * read as much. */
     double part = fmin((double)threads / host->cores, 1.0 / ranks_per_host);
-    return (saf_plan_rates){.read_bytes_s = host->read_bytes_s * part,
+    double cores = fmin(threads * host->core_read_bytes_s, host->read_bytes_s / ranks_per_host);
+    return (saf_plan_rates){.read_bytes_s = fmax(host->read_bytes_s * part, cores),
                             .int8_ops_s = host->int8_ops_s * part,
                             .f32_ops_s = host->f32_ops_s * part,
                             .product_share = host->product_share,

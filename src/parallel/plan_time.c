@@ -15,30 +15,30 @@ enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 #define READ_CACHE 0.80
 /* Of the shorter of reading and computing, what hides behind the longer: by tile units; without
  * them, where nobody has measured it. */
-#define HIDDEN_TILES (1.0 / 3)
+#define HIDDEN_TILES 0.10
 #define HIDDEN 0.80
 /* From so many rows on, weights that are not bytes are unpacked first, which takes as long as
  * products by so many more rows; for tile units it is done meanwhile. */
-enum { UNPACKING_ROWS = 5, UNPACKED_ROWS = 2 };
+enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 2 };
 /* Of the int8 peak, products of Q8_0 by few rows with weights in the caches, where nobody has
  * measured it; of these, those of a pass; of these, types with a minimum, and with scales for
  * halves of a block. */
 #define PRODUCTS 0.64
 #define PASSES 0.89
-#define WITH_MINIMUM 0.86
+#define WITH_MINIMUM 0.88
 #define BY_HALVES 0.74
 /* Of the f32 peak: products of float weights, and attention of many rows. */
 #define FLOAT_PRODUCTS 0.80
 #define ATTENTION 0.65
 /* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
-#define VALUE_OPS 80
+#define VALUE_OPS 70
 /* One thread looks through logits. */
 #define SAMPLED_VALUE_S 1e-9
 /* Between ranks of one host: a meeting of two, of each more; bytes written and read, over the
  * ranks. */
 #define MEETING_S 0.3e-6
 #define MEETING_RANK_S 0.05e-6
-#define SHARED_BYTES_S 3.0e9
+#define SHARED_BYTES_S 5e9
 
 /* Between hosts: a message keeps a processor at each end busy for a part of its latency, but no
  * longer than over TCP. */
@@ -62,14 +62,14 @@ static double int8_share(const saf_plan_rates *r, double rows) {
         case SAF_DTYPE_Q2_K:
         case SAF_DTYPE_Q3_K:
         case SAF_DTYPE_Q6_K:
-            return many ? 0.60 : full && r->dtype == SAF_DTYPE_Q3_K ? 0.53 : BY_HALVES * few;
+            return many ? 0.44 : full && r->dtype == SAF_DTYPE_Q3_K ? 0.53 : BY_HALVES * few;
         case SAF_DTYPE_Q4_K:
         case SAF_DTYPE_Q5_K:
         case SAF_DTYPE_Q4_1:
         case SAF_DTYPE_Q5_1:
-            return many ? 0.77 : full ? 0.65 : WITH_MINIMUM * few;
+            return many ? 0.56 : full ? 0.65 : WITH_MINIMUM * few;
         default:
-            return many ? 0.95 : full ? 0.77 : few;
+            return many ? 0.70 : full ? 0.77 : few;
     }
 }
 

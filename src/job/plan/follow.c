@@ -103,7 +103,8 @@ out:
 /* What a host can do with so many of its cores at work. */
 static void take_measured(const saf_plan_host *measured, saf_plan_host *h) {
     double part = fmin(1, (double)h->cores / measured->cores);
-    h->read_bytes_s = measured->read_bytes_s * part;
+    h->read_bytes_s = fmin(measured->read_bytes_s, h->cores * measured->core_read_bytes_s);
+    h->read_bytes_s = fmax(h->read_bytes_s, measured->read_bytes_s * part);
     h->int8_ops_s = measured->int8_ops_s * part;
     h->f32_ops_s = measured->f32_ops_s * part;
     h->core_read_bytes_s = measured->core_read_bytes_s;

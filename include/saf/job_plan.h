@@ -17,7 +17,7 @@
  * 1, latency_us 50, cores 1, ranks 1, reserve_gb a tenth of the memory, tiles false,
  * core_bandwidth_gbs (of one core while the others rest) its part of bandwidth_gbs, product_share
  * (of int8_gops, what products of Q8_0 weights by few rows reach, weights in the caches) 0.64,
- * hidden_share (of the shorter of reading weights and computing) 0.8. Errors: NO_INPUT, USAGE
+ * hidden_share (of the shorter of reading weights and computing) 0.6. Errors: NO_INPUT, USAGE
  * with file, line and what was expected. */
 saf_status saf_cluster_read(const char *path, saf_plan_host **out, int32_t *n);
 

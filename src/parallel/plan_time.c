@@ -16,7 +16,7 @@ enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 /* Of the shorter of reading and computing, what hides behind the longer: by tile units; without
  * them, where nobody has measured it. */
 #define HIDDEN_TILES 0.10
-#define HIDDEN 0.80
+#define HIDDEN 0.60
 /* From so many rows on, weights that are not bytes are unpacked first, which takes as long as
  * products by so many more rows; for tile units it is done meanwhile. */
 enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 2 };

@@ -13,7 +13,7 @@ enum { LIMIT_S = 5 };
 /* ---- by hand ---- */
 
 /* 10 GB/s, 100 Gop/s of int8, 20 of f32, one thread, Q8_0: 0.92 of the bandwidth, 0.89 of 0.64 of
- * int8, and 0.70 by tiles from 48 rows on; four fifths of the shorter hide, a tenth by tiles. */
+ * int8, and 0.70 by tiles from 48 rows on; three fifths of the shorter hide, a tenth by tiles. */
 static void test_plan_roofline(void **state) {
     (void)state;
     const double few = 0.89 * 0.64;
@@ -21,13 +21,13 @@ static void test_plan_roofline(void **state) {
     saf_plan_flight read = {.weight_bytes = 0.92e9, .rows = 1};
     assert_float_equal(saf_plan_flight_s(&r, &read), 0.1, 1e-6);
     saf_plan_flight both = {.weight_bytes = 0.92e9, .int8_ops = 57e9, .rows = 64};
-    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / few + 0.1 * 0.2, 1e-6);
+    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / few + 0.1 * 0.4, 1e-6);
     r.tiles = true;
     assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 70.0 + 0.1 * 0.9, 1e-6);
     both.rows = 47; /* three nearly full tiles */
     assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 77.0 + 0.1 * 0.9, 1e-6);
     both.rows = 36;
-    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / few + 0.1 * 0.2, 1e-6);
+    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / few + 0.1 * 0.4, 1e-6);
     r.threads = 2;
     assert_float_equal(saf_plan_flight_s(&r, &read), 0.92 / 9, 1e-6);
     /* the cache at 0.8 of the bandwidth, attention at 0.65 of f32: the longer */

@@ -28,7 +28,7 @@ typedef struct {
     /* what saf's own products of Q8_0 weights by a few rows reach of them, weights in the caches */
     double product_ops_s;
     /* of the shorter of reading and computing, what such products by eight rows hide behind the
-     * longer where their weights come from memory: 0 to 1 */
+     * longer where their weights come from memory: 0.01 to 1 */
     double hidden_share;
     double tile_ops_s; /* the same by tile units (AMX); 0 where there are none */
     double f32_ops_s;  /* fma of f32, from registers: 2 each */
@@ -44,6 +44,8 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures each once: some tens of milliseconds each. By the thread that made it. */
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out);
+/* Bytes a second of one thread that reads memory while the others rest, measured now. */
+double saf_hw_yardstick_read_one(saf_hw_yardstick *y);
 /* Operations a second by fma of f64, from registers, measured now: 2 each. */
 double saf_hw_yardstick_f64(saf_hw_yardstick *y);
 /* The instructions that int8_ops_s and f32_ops_s are of: "avx512-vnni", "avx512", "avx2",

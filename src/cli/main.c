@@ -82,27 +82,25 @@ static int run_command(int argc, char **argv) {
                           argv[1]);
 }
 
-/* What libgomp does between two looks while it waits. */
-static inline void pause_once(void) {
-#if defined __x86_64__
-    __builtin_ia32_pause();
-#else
-    __asm__ volatile("" ::: "memory");
-#endif
-}
-
-/* libgomp counts looks, not time, and a pause takes 25 nanoseconds on one processor and 45 on
- * another. */
+/* How often libgomp looks in so many seconds while it waits. It counts looks, not time, and a pause
+ * takes 25 nanoseconds on one processor and 45 on another. */
 static long looks_in(double seconds) {
-    enum { PAUSES = 400, TRIES = 5 };
-    double least = 1;
-    for (int i = 0; i < TRIES; i++) {
+    enum { FEWEST = 500, MOST = 1000000 };
+    volatile int word = 0;
+    double took = 0;
+    long looks = FEWEST / 2;
+    while (took < seconds / 8 && looks < MOST) { /* long for the clock, short for the user */
+        looks *= 2;
         double start = saf_clock_s();
-        for (int k = 0; k < PAUSES; k++) pause_once();
-        double took = saf_clock_s() - start;
-        if (took > 0 && took < least) least = took;
+        for (long i = 0; i < looks && word == 0; i++) {
+#if defined __x86_64__
+            __builtin_ia32_pause();
+#endif
+        }
+        took = saf_clock_s() - start;
     }
-    return (long)(seconds / least * PAUSES);
+    double n = took > 0 ? seconds / took * (double)looks : FEWEST;
+    return n < FEWEST ? FEWEST : n > MOST ? MOST : (long)n;
 }
 
 /* Threads of a rank meet many times a layer, mostly within microseconds. libgomp by default spins

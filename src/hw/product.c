@@ -10,7 +10,7 @@ struct saf__hw_product {
     int threads;
     saf_weight weight, far; /* in the caches, in memory */
     saf_acts *acts;
-    float *x, *y; /* [ROWS, COLS]; [ROWS, outputs of the one], [FEWER_ROWS, those of the other] */
+    float *x, *y; /* [ROWS, COLS]; [ROWS, outputs of the one] or [FEWER_ROWS, those of the other] */
 };
 
 static saf_status fill_weight(saf_weight *w) {

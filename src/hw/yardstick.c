@@ -116,7 +116,7 @@ static double hidden_share(const saf__hw_passage *p, double read_bytes_s, double
     double read = p->bytes / read_bytes_s, compute = p->ops / ops_s;
     double longer = read > compute ? read : compute, shorter = read > compute ? compute : read;
     double hidden = 1 - (p->seconds - longer) / shorter;
-    return hidden < 0 ? 0 : hidden > 1 ? 1 : hidden;
+    return hidden < 0.01 ? 0.01 : hidden > 1 ? 1 : hidden; /* 0 is what nobody has measured */
 }
 
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
@@ -135,6 +135,15 @@ void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
     };
     out->hidden_share = hidden_share(&pass, out->read_bytes_s, out->product_ops_s);
+}
+
+double saf_hw_yardstick_read_one(saf_hw_yardstick *y) {
+    size_t bytes = y->part_bytes * (size_t)y->threads;
+    if (bytes > LEAST_READ_BYTES) bytes = LEAST_READ_BYTES;
+    double start = saf_clock_s();
+    y->sink += y->loops.read(y->memory, bytes);
+    double took = saf_clock_s() - start;
+    return (double)bytes / (took > 0 ? took : 1e-9);
 }
 
 double saf_hw_yardstick_f64(saf_hw_yardstick *y) {

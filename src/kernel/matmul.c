@@ -37,7 +37,7 @@ static int tile_rows(const product *m, int64_t i) {
 
 static void multiply_quants(const product *m, int64_t first, int64_t end) {
     const saf__kernels *k = m->kernels;
-    const bool few = k->in_order && k->dot_few && m->a->tokens <= m->a->tile;
+    const bool few = k->in_order && k->dot_few && !m->a->by_token && m->a->tokens <= m->a->tile;
     for (int64_t i = first; i < end; i++)
         (few ? k->dot_few : k->dot_quant)(m->p->w->dtype, tile_at(m, i), m->a, tile_rows(m, i),
                                           m->p->y + i * SAF_TILE_ROWS, m->p->ldy);

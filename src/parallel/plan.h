@@ -32,8 +32,9 @@ typedef struct {
     const int32_t *first;      /* [stages + 1] */
     /* of ranks that stand as they stand, each for itself; NULL: all of a stage are alike */
     const saf__plan_split *splits; /* [stages * parts] */
-    const saf_plan_host *places;   /* [stages * parts] a rank's part of its host, which has `ranks`
-                                      like it; ranks_per_host 1 */
+    const saf_plan_host *places; /* [stages * parts] a rank's part of its host; ranks_per_host 1 */
+    const double *alone; /* [stages * parts] bytes/s that the ranks of its stage leave it of the
+                            host's, the others at rest; 0: there are ranks of other replicas */
     const bool
         *inside; /* [stages] what leaves a stage (the last: to the first) stays on its host */
     saf_schedule schedule;

@@ -68,14 +68,15 @@ static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, in
 
 /* What a rank reads while the other stages of its host rest: what its cores can by themselves, but
  * with the ranks of its own stage no more than the host. */
-static double alone_bytes_s(const saf__plan_replica *r, const saf_plan_host *host,
+static double alone_bytes_s(const saf__plan_replica *r, int32_t stage, int32_t i,
                             const saf_plan_rates *rates) {
-    int32_t ranks = r->places ? host->ranks : r->ranks_per_host;
-    int32_t parts = (int32_t)saf_i64_max(1, r->split->parts / r->hosts_per_stage);
-    if (ranks > r->stages * r->split->parts) return rates->read_bytes_s; /* other replicas' too */
-    double whole = host->read_bytes_s * (r->places ? ranks : 1);
-    double own = fmin(rates->threads * host->core_read_bytes_s, whole / parts);
-    return fmax(rates->read_bytes_s, own);
+    const saf_plan_host *host = saf__plan_part_host(r, stage, i);
+    int32_t ranks = r->stages * r->split->parts;
+    int32_t here = (int32_t)saf_i64_max(1, r->split->parts / r->hosts_per_stage);
+    double most = r->alone                     ? r->alone[stage * r->split->parts + i]
+                  : r->ranks_per_host <= ranks ? host->read_bytes_s / here
+                                               : 0;
+    return fmax(rates->read_bytes_s, fmin(rates->threads * host->core_read_bytes_s, most));
 }
 
 double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
@@ -100,7 +101,7 @@ double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
     }
     const saf_plan_host *host = saf__plan_part_host(r, stage, i);
     saf_plan_rates rates = saf__plan_rates_of(m, work, host, r->ranks_per_host);
-    if (f->alone) rates.read_bytes_s = alone_bytes_s(r, host, &rates);
+    if (f->alone) rates.read_bytes_s = alone_bytes_s(r, stage, i, &rates);
     return saf_plan_flight_s(&rates, &x);
 }
 

@@ -26,7 +26,7 @@ static void place_ranks(standing *s) {
         *p = r->hosts[r->host[i]];
         p->cores = (int32_t)saf_i64_max(1, p->cores / s->here[r->host[i]]);
         p->count = 1;
-        p->ranks = s->here[r->host[i]];
+        p->ranks = s->here[r->host[i]]; /* as many are there; same_place asks */
         p->memory_bytes *= part;
         p->reserve_bytes *= part;
         p->read_bytes_s *= part;
@@ -104,6 +104,7 @@ typedef struct {
     saf_plan_host *host;     /* [stages] */
     int32_t *first;          /* [stages + 1] */
     bool *inside;            /* [stages] */
+    double *alone;           /* [stages * parts] */
     int32_t rank0;
 } replica;
 
@@ -112,6 +113,25 @@ static void free_replica(replica *k) {
     saf_free(&k->host);
     saf_free(&k->first);
     saf_free(&k->inside);
+    saf_free(&k->alone);
+}
+
+/* Of ranks [begin, end) those on a host. */
+static int32_t ranks_on(const standing *s, int32_t host, int32_t begin, int32_t end) {
+    int32_t n = 0;
+    for (int32_t i = begin; i < end; i++) n += s->ranks->host[i] == host;
+    return n;
+}
+
+static void find_alone(const standing *s, int32_t rank0, int32_t stages, int32_t tensor,
+                       double *alone) {
+    const saf_plan_ranks *r = s->ranks;
+    for (int32_t i = 0; i < stages * tensor; i++) {
+        int32_t host = r->host[rank0 + i], first = rank0 + i / tensor * tensor;
+        bool own = ranks_on(s, host, rank0, rank0 + stages * tensor) == s->here[host];
+        int32_t at_work = ranks_on(s, host, first, first + tensor);
+        alone[i] = own ? r->hosts[host].read_bytes_s / at_work : 0;
+    }
 }
 
 /* How many hosts a stage's ranks are on; the least of their links is the stage's. */
@@ -151,6 +171,8 @@ static saf_status fill_replica(const standing *s, int32_t rank0, int32_t stages,
     SAF_TRY(saf_alloc((size_t)stages, sizeof *k->host, &k->host));
     SAF_TRY(saf_alloc((size_t)stages, sizeof *k->inside, &k->inside));
     SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *k->first, &k->first));
+    SAF_TRY(saf_alloc((size_t)stages * (size_t)tensor, sizeof *k->alone, &k->alone));
+    find_alone(s, rank0, stages, tensor, k->alone);
     k->r = (saf__plan_replica){.stages = stages,
                                .hosts_per_stage = 1,
                                .ranks_per_host = 1,
@@ -159,6 +181,7 @@ static saf_status fill_replica(const standing *s, int32_t rank0, int32_t stages,
                                .first = k->first,
                                .splits = k->splits,
                                .places = s->places + rank0,
+                               .alone = k->alone,
                                .inside = k->inside};
     k->whole.parts = tensor;
     for (int32_t i = 0; i < stages; i++) {

@@ -18,7 +18,8 @@ enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 #define HIDDEN_TILES 0.10
 #define HIDDEN 0.60
 /* From so many rows on, weights that are not bytes are unpacked first, which takes as long as
- * products by so many more rows; for tile units it is done meanwhile. */
+ * products by so many more rows; for tile units it is done meanwhile. (AVX-512 on AMD unpacks from
+ * five rows on; in passes by two ranks side by side four take as long as if it did.) */
 enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 2 };
 /* Of the int8 peak, products of Q8_0 by few rows with weights in the caches, where nobody has
  * measured it; of these, those of a pass; of these, types with a minimum, and with scales for
@@ -49,20 +50,23 @@ static double longer_and_rest(double a, double b, double hidden) {
     return a > b ? a + (1 - hidden) * b : b + (1 - hidden) * a;
 }
 
+/* What they take: src/kernel/amx. */
 static bool by_tiles(const saf_plan_rates *r, double rows) {
-    return r->tiles && rows >= NEARLY_FULL * ceil(rows / TILE_ROWS);
+    if (!r->tiles || !saf_dtype_is_quantised(r->dtype)) return false;
+    if (rows >= MANY_ROWS) return true;
+    if (r->dtype == SAF_DTYPE_Q6_K || r->dtype == SAF_DTYPE_Q2_K) return false;
+    return rows >= NEARLY_FULL * ceil(rows / TILE_ROWS);
 }
 
 /* Of the int8 peak of vector instructions: without tile units, by nearly full tiles, by many. */
 static double int8_share(const saf_plan_rates *r, double rows) {
     const double few = PASSES * (r->product_share > 0 ? r->product_share : PRODUCTS);
-    const bool many = r->tiles && rows >= MANY_ROWS;
-    const bool full = by_tiles(r, rows);
+    const bool full = by_tiles(r, rows), many = full && rows >= MANY_ROWS;
     switch (r->dtype) {
         case SAF_DTYPE_Q2_K:
         case SAF_DTYPE_Q3_K:
         case SAF_DTYPE_Q6_K:
-            return many ? 0.44 : full && r->dtype == SAF_DTYPE_Q3_K ? 0.53 : BY_HALVES * few;
+            return many ? 0.44 : full ? 0.53 : BY_HALVES * few;
         case SAF_DTYPE_Q4_K:
         case SAF_DTYPE_Q5_K:
         case SAF_DTYPE_Q4_1:
@@ -81,12 +85,13 @@ static bool rows_unpacked(const saf_plan_rates *r, double rows) {
 double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
     double read = r->read_bytes_s * (r->threads > 1 ? READ_MORE : READ_ONE);
     double int8 = r->int8_ops_s * int8_share(r, f->rows);
-    double products = f->int8_ops / int8 + f->float_ops / (r->f32_ops_s * FLOAT_PRODUCTS);
+    double unpacked = rows_unpacked(r, f->rows) ? 1 + UNPACKED_ROWS / f->rows : 1;
+    double products =
+        f->int8_ops / int8 * unpacked + f->float_ops / (r->f32_ops_s * FLOAT_PRODUCTS);
     double hidden = r->hidden_share > 0 ? r->hidden_share : HIDDEN;
     if (by_tiles(r, f->rows)) hidden = HIDDEN_TILES;
     double cache = f->kv_bytes / (r->read_bytes_s * READ_CACHE);
     double attention = f->attention_ops / (r->f32_ops_s * ATTENTION);
-    if (rows_unpacked(r, f->rows)) products *= 1 + UNPACKED_ROWS / f->rows;
     return longer_and_rest(f->weight_bytes / read, products, hidden) +
            (cache > attention ? cache : attention) + f->row_values * VALUE_OPS / r->f32_ops_s +
            f->sampled_values * SAMPLED_VALUE_S;

@@ -13,12 +13,10 @@ enum { SAMPLES = 3 };
 int main(int argc, char **argv) {
     saf_hw_binding host;
     saf_hw_yardstick *y = NULL;
-    saf_hw_memory *one = NULL;
     saf_hw_rates r;
     if (saf_hw_binding_read(&host) != SAF_OK) return 1;
     omp_set_num_threads(argc > 1 ? atoi(argv[1]) : host.cores);
-    if (saf_hw_yardstick_new(0, &y) != SAF_OK ||
-        saf_hw_memory_new(256 << 20, 1, SAF_HW_ANY_NODE, &one) != SAF_OK) {
+    if (saf_hw_yardstick_new(0, &y) != SAF_OK) {
         fprintf(stderr, "%s\n", saf_error_text());
         return 1;
     }
@@ -28,7 +26,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < SAMPLES; i++) {
             saf_hw_yardstick_sample(y, &r);
             v[0][i] = r.read_bytes_s;
-            v[1][i] = (double)saf_hw_memory_bytes(one) / saf_hw_memory_sample(one, SAF_MEMORY_READ);
+            v[1][i] = saf_hw_yardstick_read_one(y);
             v[2][i] = r.int8_ops_s;
             v[3][i] = r.f32_ops_s;
             v[4][i] = r.product_ops_s;
@@ -38,7 +36,6 @@ int main(int argc, char **argv) {
         printf("%d\n", r.tile_ops_s > 0);
         fflush(stdout);
     }
-    saf_hw_memory_free(&one);
     saf_hw_yardstick_free(&y);
     return 0;
 }

@@ -85,7 +85,8 @@ static void test_hw_yardstick_gives_rates(void **state) {
         assert_true(isfinite(r.int8_ops_s) && r.int8_ops_s > 0);
         assert_true(isfinite(r.tile_ops_s) && r.tile_ops_s >= 0);
         assert_true(r.product_ops_s > 0 && r.product_ops_s < 1.1 * r.int8_ops_s);
-        assert_true(r.hidden_share >= 0 && r.hidden_share <= 1);
+        assert_true(r.hidden_share >= 0.01 && r.hidden_share <= 1);
+        assert_true(isfinite(saf_hw_yardstick_read_one(y)) && saf_hw_yardstick_read_one(y) > 0);
         assert_true(isfinite(r.f32_ops_s) && r.f32_ops_s > 0);
         assert_non_null(saf_hw_yardstick_name(y));
         saf_hw_yardstick_free(&y);

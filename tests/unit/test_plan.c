@@ -49,6 +49,15 @@ static void test_plan_roofline(void **state) {
     assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate / 0.88 + 0.92 / 9 * 0.1, 1e-6);
     both.rows = 47;
     assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 65.0 + 0.92 / 9 * 0.9, 1e-6);
+    both.rows = 50; /* four tiles, the last one far from full, but many */
+    assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 56.0 + 0.92 / 9 * 0.9, 1e-6);
+    r.dtype = SAF_DTYPE_Q6_K; /* few of these take no tiles */
+    both.rows = 16;
+    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate / 0.74 * 18 / 16 + 0.92 / 9 * 0.1,
+                       1e-6);
+    r.dtype = SAF_DTYPE_F32; /* 0.8 of 20 Gop/s */
+    saf_plan_flight plain = {.weight_bytes = 0.9e9, .float_ops = 16e9, .rows = 16};
+    assert_float_equal(saf_plan_flight_s(&r, &plain), 1 + 0.1 * 0.1, 1e-6);
 }
 
 static void test_plan_links(void **state) {

@@ -8,6 +8,7 @@ static void test_plan_ranks_as_counted(void **state) {
     (void)state;
     static const int32_t grids[][3] = {{4, 1, 1}, {2, 2, 1}, {1, 4, 1}, {1, 2, 2}, {1, 1, 4}};
     model m;
+    int32_t compared = 0;
     open_model(&small, &m);
     for (int32_t each = 1; each <= 4; each++)
         for (size_t i = 0; i < sizeof grids / sizeof grids[0]; i++) {
@@ -36,6 +37,7 @@ static void test_plan_ranks_as_counted(void **state) {
                 if (counted.choices[c].ranks_per_host == each) b = &counted.choices[c];
             assert_int_equal(plan.n, 1);
             if (b) {
+                compared += each > 1 && i == 2;
                 assert_true(a->fits && b->fits);
                 assert_float_equal(a->job_s / b->job_s, 1, 1e-6);
                 assert_float_equal(a->token_s / b->token_s, 1, 1e-6);
@@ -51,6 +53,7 @@ static void test_plan_ranks_as_counted(void **state) {
             saf_plan_free(&plan);
             saf_plan_free(&counted);
         }
+    assert_true(compared > 0); /* stages that work by turns on one host */
     close_model(&m);
 }
 
@@ -87,6 +90,17 @@ static void test_plan_stages_alone(void **state) {
     assert_float_equal(own_s, shared_s, 1e-12);
     assert_float_equal(two_stages(&m, &many, 40e9).token_s, two_stages(&m, &many, 0).token_s,
                        1e-12);
+    /* two of eight cores, of 10 GB/s each: 20 in place of a quarter of 50 */
+    saf_plan_work few = single;
+    saf_plan_host h = host_of(1, 64, 10);
+    few.threads = 2;
+    saf_plan part = plan_of(&m, &h, 1, &few);
+    h.core_read_bytes_s = 10e9;
+    saf_plan own = plan_of(&m, &h, 1, &few);
+    double gain = own.choices[0].token_s / part.choices[0].token_s;
+    assert_true(gain > 0.62 && gain < 0.72);
+    saf_plan_free(&part);
+    saf_plan_free(&own);
     close_model(&m);
 }
 

@@ -21,9 +21,9 @@
  * the median. Errors: NO_MEMORY. */
 saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out);
 /* Gives hosts that are alike (cores, ranks and tile units the same, memory within a twentieth,
- * rates within a tenth, links and what one core reads within a quarter) the same figures, and class_of[n] their class's
- * number; where these would be more than SAF_PLAN_CLASSES_MAX, with wider bounds. Returns the
- * number of classes. */
+ * rates within a tenth, links, what hides and what one core reads within a quarter) the same
+ * figures, and class_of[n] their class's number; where these would be more than
+ * SAF_PLAN_CLASSES_MAX, with wider bounds. Returns the number of classes. */
 int32_t saf__hosts_alike(saf_plan_host *hosts, int32_t n, int32_t *class_of);
 /* The host of a profile that a hostfile means by a name: the same, or up to the first dot, whatever
  * the case; "user@" is left out. -1: none. */

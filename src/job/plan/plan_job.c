@@ -97,27 +97,15 @@ static saf_status make_work(const saf_job *job, saf__session *s, saf_plan_work *
 
 /* ---- the hosts ---- */
 
-enum { SAMPLES = 5 };
-
-static saf_status measure_core(saf_plan_host *out) {
-    enum { BYTES = 256 << 20 };
-    saf_hw_memory *block = NULL;
-    double read[SAMPLES];
-    saf_status st = saf_hw_memory_new(BYTES, 1, SAF_HW_ANY_NODE, &block);
-    for (int i = 0; st == SAF_OK && i < SAMPLES; i++)
-        read[i] = (double)saf_hw_memory_bytes(block) / saf_hw_memory_sample(block, SAF_MEMORY_READ);
-    if (st == SAF_OK) out->core_read_bytes_s = saf_median(read, SAMPLES);
-    saf_hw_memory_free(&block);
-    return st;
-}
-
 /* The yardsticks of this host, by all cores that this process may use. */
 static saf_status measure_host(saf_plan_host *out) {
+    enum { SAMPLES = 5 };
     saf_status st = SAF_OK;
     saf_hw_binding host;
     saf_hw_yardstick *y = NULL;
     saf_hw_rates rates;
     double read[SAMPLES], int8[SAMPLES], f32[SAMPLES], share[SAMPLES], hidden[SAMPLES];
+    double core[SAMPLES];
     SAF_TRY(saf_hw_binding_read(&host));
     int threads = omp_get_max_threads();
     omp_set_num_threads(host.cores);
@@ -129,11 +117,11 @@ static saf_status measure_host(saf_plan_host *out) {
         f32[i] = rates.f32_ops_s;
         share[i] = rates.product_ops_s / rates.int8_ops_s;
         hidden[i] = rates.hidden_share;
+        core[i] = saf_hw_yardstick_read_one(y);
         out->tiles = rates.tile_ops_s > 0;
     }
     omp_set_num_threads(threads);
     SAF_TRY(st);
-    SAF_TRY(measure_core(out));
     snprintf(out->name, sizeof out->name, "this host");
     out->count = out->ranks = 1;
     out->cores = host.cores;
@@ -144,6 +132,7 @@ static saf_status measure_host(saf_plan_host *out) {
     out->f32_ops_s = saf_median(f32, SAMPLES);
     out->product_share = saf_median(share, SAMPLES);
     out->hidden_share = saf_median(hidden, SAMPLES);
+    out->core_read_bytes_s = saf_median(core, SAMPLES);
 out:
     saf_hw_yardstick_free(&y);
     return st;

@@ -123,40 +123,6 @@ SAF__INLINE void scales_load(const bool has_min, const uint8_t *super, __m512 *d
     }
 }
 
-/* N tokens and 32 rows over all wide blocks of a panel. */
-SAF__INLINE void dot_panel(const int N, const shape S, const int BLOCKS, const panel *in, int rows,
-                           float *y, int64_t ldy) {
-    const bool has_min = shape_has_min(S);
-    panel p = *in;
-    __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
-    __mmask16 live[2] = {live_rows(rows, 0), live_rows(rows, 1)};
-    __m512 acc[2 * SAF__ACT_TOKENS];
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
-        p.first ? _mm512_setzero_ps()
-                : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
-    for (; p.supers > 0; p.supers--) {
-        __m512 d[2], m[2];
-        scales_load(has_min, p.super, d, m);
-        p.super += has_min ? 128 : 64;
-        for (int b = 0; b < BLOCKS; b++) {
-            __m512 s[2 * SAF__ACT_TOKENS];
-            block_meta meta;
-            prefetch_next(&p);
-            meta_load(S, d, m, p.super + WIDE_PLANE, &meta);
-            dot_block(N, 8, S, p.super, &p, correction, &meta, s);
-            SAF__UNROLL for (int t = 0; t < N; t++)
-                add_block(S, &meta, &p, t, s + 2 * t, acc + 2 * t);
-            p.super += WIDE_PLANE + (BLOCKS > 1 ? META_BYTES : 0);
-            p.q += N * SAF_QUANT_BLOCK;
-            p.dx += N;
-            p.sums += N;
-            p.u += N;
-        }
-    }
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++)
-        _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
-}
-
 /* The lines of a block, in their order: prefetchers follow a run of lines best. */
 enum { MAX_LINES = 2 * 7 }; /* of a block's planes; wide codes are read in order anyway */
 SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
@@ -167,15 +133,19 @@ SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
     }
 }
 
-/* N tokens and one tile of 32 rows, straight from the packed planes, in the order of memory. */
-SAF__INLINE void dot_few(const int N, const int BITS, const shape S, const int BLOCKS,
-                         const panel *in, int rows, float *y, int64_t ldy) {
+/* N tokens and 32 rows over all blocks of a panel. PACKED: a whole tile of weights in their packed
+ * planes, in the order of memory; otherwise codes of a byte, while what comes next is asked for. */
+SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const shape S,
+                           const int BLOCKS, const panel *in, int rows, float *y, int64_t ldy) {
     const bool has_min = shape_has_min(S);
     const int block_bytes = BITS * 128 + (BLOCKS > 1 ? META_BYTES : 0);
     panel p = *in;
     __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
+    __mmask16 live[2] = {live_rows(rows, 0), live_rows(rows, 1)};
     __m512 acc[2 * SAF__ACT_TOKENS];
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] = _mm512_setzero_ps();
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
+        PACKED || p.first ? _mm512_setzero_ps()
+                          : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (; p.supers > 0; p.supers--) {
         __m512 d[2], m[2];
         scales_load(has_min, p.super, d, m);
@@ -184,14 +154,17 @@ SAF__INLINE void dot_few(const int N, const int BITS, const shape S, const int B
             __m512 s[2 * SAF__ACT_TOKENS];
             __m512i lines[MAX_LINES];
             block_meta meta;
-            const uint8_t *codes = p.super;
-            prefetch_lines(codes + PREFETCH_STREAM_BYTES, block_bytes);
-            if (BITS < 8) {
-                lines_load(2 * BITS, codes, lines);
-                codes = (const uint8_t *)lines;
+            const uint8_t *planes = p.super;
+            if (PACKED)
+                prefetch_lines(planes + PREFETCH_STREAM_BYTES, block_bytes);
+            else
+                prefetch_next(&p);
+            if (PACKED && BITS < 8) {
+                lines_load(2 * BITS, planes, lines);
+                planes = (const uint8_t *)lines;
             }
             meta_load(S, d, m, p.super + BITS * 128, &meta);
-            dot_block(N, BITS, S, codes, &p, correction, &meta, s);
+            dot_block(N, BITS, S, planes, &p, correction, &meta, s);
             SAF__UNROLL for (int t = 0; t < N; t++)
                 add_block(S, &meta, &p, t, s + 2 * t, acc + 2 * t);
             p.super += block_bytes;
@@ -202,7 +175,7 @@ SAF__INLINE void dot_few(const int N, const int BITS, const shape S, const int B
         }
     }
     SAF__UNROLL for (int i = 0; i < 2 * N; i++)
-        _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live_rows(rows, i % 2), acc[i]);
+        _mm512_mask_storeu_ps(y + i / 2 * ldy + i % 2 * 16, live[i % 2], acc[i]);
 }
 
 /* One token and SAF__STREAMS whole tiles side by side, straight from the packed planes. */
@@ -244,9 +217,9 @@ SAF__INLINE void dot_streams(const int BITS, const shape S, const int BLOCKS, co
 }
 
 typedef void (*streams_kernel)(const panel *p, const uint8_t *const *tiles, float *const *y);
-#define FEW(name, tokens, bits, shape_, blocks)                         \
-    static void name(const panel *p, int rows, float *y, int64_t ldy) { \
-        dot_few((tokens), (bits), (shape_), (blocks), p, rows, y, ldy); \
+#define FEW(name, tokens, bits, shape_, blocks)                                 \
+    static void name(const panel *p, int rows, float *y, int64_t ldy) {         \
+        dot_panel((tokens), true, (bits), (shape_), (blocks), p, rows, y, ldy); \
     }
 #define STREAMS(type, ...)                                                                     \
     static void streams_##type(const panel *p, const uint8_t *const *tiles, float *const *y) { \
@@ -254,12 +227,12 @@ typedef void (*streams_kernel)(const panel *p, const uint8_t *const *tiles, floa
     }
 /* More than these are better off with a panel unpacked once, unless there is nothing to unpack. */
 enum { FEW_PACKED = 4 };
-#define FEW_TOKENS(type, ...)                                                               \
-    FEW(few_##type##_1, 1, __VA_ARGS__)                                                     \
-    FEW(few_##type##_2, 2, __VA_ARGS__) FEW(few_##type##_3, 3, __VA_ARGS__)                 \
-        FEW(few_##type##_4, 4, __VA_ARGS__)                                                 \
-            STREAMS(type, __VA_ARGS__) static const panel_kernel few_##type[FEW_PACKED] = { \
-                few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4};
+#define FEW_TOKENS(type, ...)                                                           \
+    FEW(few_##type##_1, 1, __VA_ARGS__)                                                 \
+    FEW(few_##type##_2, 2, __VA_ARGS__)                                                 \
+    FEW(few_##type##_3, 3, __VA_ARGS__) FEW(few_##type##_4, 4, __VA_ARGS__)             \
+        STREAMS(type, __VA_ARGS__) static const panel_kernel few_##type[FEW_PACKED] = { \
+            few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4};
 SAF__TOKEN_KERNELS(FEW, few_q8_0, 8, PLAIN, 1)
 STREAMS(q8_0, 8, PLAIN, 1)
 FEW_TOKENS(q4_0, 4, PLAIN, 1)
@@ -272,9 +245,9 @@ FEW_TOKENS(q4_k, 4, BLOCK_MIN, 8)
 FEW_TOKENS(q5_k, 5, BLOCK_MIN, 8)
 FEW_TOKENS(q6_k, 6, HALVES, 8)
 
-#define KERNEL(name, tokens, shape_, blocks)                            \
-    static void name(const panel *p, int rows, float *y, int64_t ldy) { \
-        dot_panel((tokens), (shape_), (blocks), p, rows, y, ldy);       \
+#define KERNEL(name, tokens, shape_, blocks)                                \
+    static void name(const panel *p, int rows, float *y, int64_t ldy) {     \
+        dot_panel((tokens), false, 8, (shape_), (blocks), p, rows, y, ldy); \
     }
 /* One to six tokens, from wide supers. */
 SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN, PLAIN, 1)

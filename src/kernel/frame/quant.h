@@ -1,7 +1,8 @@
 /* quant.h: quantised products around an instruction set's kernels (see lanes.h for what a frame
  * is).
  *
- * One token reads the packed planes as they are: it is bound by memory. More tokens first unpack
+ * One token reads the packed planes as they are: it is bound by memory; so do a few where memory
+ * is read in order (dot_few of kernels.h). More tokens first unpack
  * a panel of blocks into codes of a byte (the "wide" form: the same supers with planes of 1024
  * bytes), which stays in the first-level cache while all tokens pass; y holds the sums between
  * panels. Q8_0 is wide already.

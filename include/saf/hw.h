@@ -30,7 +30,7 @@ typedef struct {
     /* of the shorter of reading and computing, what such products by eight rows hide behind the
      * longer where their weights come from memory: 0.01 to 1 */
     double hidden_share;
-    double tile_ops_s; /* the same by tile units (AMX); 0 where there are none */
+    double tile_ops_s; /* as int8_ops_s, by tile units (AMX); 0 where there are none */
     double f32_ops_s;  /* fma of f32, from registers: 2 each */
 } saf_hw_rates;
 

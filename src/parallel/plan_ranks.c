@@ -25,8 +25,7 @@ static void place_ranks(standing *s) {
         saf_plan_host *p = &s->places[i];
         *p = r->hosts[r->host[i]];
         p->cores = (int32_t)saf_i64_max(1, p->cores / s->here[r->host[i]]);
-        p->count = 1;
-        p->ranks = s->here[r->host[i]]; /* as many are there; same_place asks */
+        p->count = p->ranks = 1;
         p->memory_bytes *= part;
         p->reserve_bytes *= part;
         p->read_bytes_s *= part;
@@ -210,10 +209,13 @@ static bool same_place(const standing *s, int32_t a, int32_t b, int32_t n, bool 
                     fabs(x->f32_ops_s - y->f32_ops_s) < 1 &&
                     fabs(x->core_read_bytes_s - y->core_read_bytes_s) < 1 &&
                     fabs(x->product_share - y->product_share) < 1e-6 &&
-                    fabs(x->hidden_share - y->hidden_share) < 1e-6 && x->ranks == y->ranks &&
+                    fabs(x->hidden_share - y->hidden_share) < 1e-6 &&
                     fabs(x->link_bytes_s - y->link_bytes_s) < 1 &&
                     fabs(x->latency_s - y->latency_s) < 1e-9 &&
                     fabs(s->share[by_memory][a + i] - s->share[by_memory][b + i]) < 1e-12;
+        int32_t x_host = r->host[a + i], y_host = r->host[b + i];
+        same = same && s->here[x_host] == s->here[y_host] &&
+               ranks_on(s, x_host, a, a + n) == ranks_on(s, y_host, b, b + n);
         if (i > 0)
             same = same &&
                    (r->host[a + i] == r->host[a + i - 1]) == (r->host[b + i] == r->host[b + i - 1]);

@@ -33,7 +33,7 @@ static const saf__column host_columns[] = {
     HOST(int8_ops_s, F64, "operations/s", "products of bytes, two each, by all usable cores"),
     HOST(product_share, F64, "1", "of int8_ops_s, what saf's products of Q8_0 weights by few rows reach"),
     HOST(hidden_share, F64, "1", "of the shorter of reading weights and computing, what eight rows hide behind the longer"),
-    HOST(tile_ops_s, F64, "operations/s", "the same by tile units; NaN: none"),
+    HOST(tile_ops_s, F64, "operations/s", "as int8_ops_s, by tile units; NaN: none"),
     HOST(f32_ops_s, F64, "operations/s", "fma of f32, two each, by all usable cores"),
     HOST(f64_ops_s, F64, "operations/s", "fma of f64, two each, by all usable cores"),
     HOST(folder, CHARS, "text", "the folder whose disk was read"),

@@ -5,11 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import h5py
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
-from saftest import PATIENCE, Tap, saf, scratch  # noqa: E402
+from saftest import ENV, PATIENCE, SAF, Tap, saf, scratch  # noqa: E402
 
 tap = Tap()
 
@@ -180,4 +181,25 @@ with scratch() as folder:
         errors(folder, path)
     p = saf("detect", "--help")
     tap.ok(p.returncode == 0 and "--if-stale" in p.stdout, "help")
+
+
+def spins(folder, **given):
+    """GOMP_SPINCOUNT of a saf at work, as the kernel has it; None: it has none."""
+    env = {k: v for k, v in ENV.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    p = subprocess.Popen([SAF, "detect", "--output", os.path.join(folder, "spins.h5"), "--folder", folder, "--quiet"],
+                         env=dict(env, **given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found, until = None, time.monotonic() + PATIENCE
+    while found is None and time.monotonic() < until and p.poll() is None:
+        found = re.search(r"(?:^|\0)GOMP_SPINCOUNT=([0-9]+)\0", read(f"/proc/{p.pid}/environ"))
+        time.sleep(0.02)
+    p.kill()
+    p.wait()
+    return found and int(found.group(1))
+
+
+with scratch() as place:
+    count = spins(place)
+    tap.ok(count and 500 <= count <= 1000000, "threads spin as long as saf has measured", str(count))
+    tap.equal(spins(place, GOMP_SPINCOUNT="7"), 7, "or as the user says")
+    tap.equal(spins(place, OMP_WAIT_POLICY="passive"), None, "in either way")
 tap.exit()

@@ -25,8 +25,9 @@ saf_status saf_hw_binding_read(saf_hw_binding *out);
 typedef struct {
     double read_bytes_s; /* memory read once, in order, each thread its own part */
     double int8_ops_s;   /* products of bytes summed in 32 bits, from registers: 2 a product */
-    /* what saf's own products of Q8_0 weights by a few rows reach of them, weights in the caches */
-    double product_ops_s;
+    /* of them, what saf's own products of Q8_0 weights by a few rows reach, weights in the caches:
+     * 0.01 to 1 (two moments are compared: on a disturbed machine more would come out) */
+    double product_share;
     /* of the shorter of reading and computing, what such products by eight rows hide behind the
      * longer where their weights come from memory: 0.01 to 1 */
     double hidden_share;

@@ -111,12 +111,17 @@ void saf_hw_yardstick_free(saf_hw_yardstick **y) {
     saf_free(y);
 }
 
+/* 0 is what nobody has measured. */
+static double share(double measured) {
+    return measured < 0.01 ? 0.01 : measured > 1 ? 1 : measured;
+}
+
 /* Of the shorter of reading and computing, what a pass that does both hides behind the longer. */
 static double hidden_share(const saf__hw_passage *p, double read_bytes_s, double ops_s) {
     double read = p->bytes / read_bytes_s, compute = p->ops / ops_s;
     double longer = read > compute ? read : compute, shorter = read > compute ? compute : read;
     double hidden = 1 - (p->seconds - longer) / shorter;
-    return hidden < 0.01 ? 0.01 : hidden > 1 ? 1 : hidden; /* 0 is what nobody has measured */
+    return share(hidden);
 }
 
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
@@ -130,11 +135,12 @@ void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
     *out = (saf_hw_rates){
         .read_bytes_s = team * (double)y->part_bytes / read,
         .int8_ops_s = team * (double)y->int8_rounds * (double)y->loops.int8_ops / int8,
-        .product_ops_s = (double)y->product_rounds * saf__hw_product_ops(y->product) / product,
         .tile_ops_s = team * (double)y->tile_rounds * (double)y->loops.tile_ops / tiles,
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,
     };
-    out->hidden_share = hidden_share(&pass, out->read_bytes_s, out->product_ops_s);
+    double products = (double)y->product_rounds * saf__hw_product_ops(y->product) / product;
+    out->product_share = share(products / out->int8_ops_s);
+    out->hidden_share = hidden_share(&pass, out->read_bytes_s, products);
 }
 
 double saf_hw_yardstick_read_one(saf_hw_yardstick *y) {

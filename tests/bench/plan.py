@@ -78,7 +78,7 @@ def measure(folder, path, ranks):
 def plan(folder, path, ranks, rates):
     read, core, int8, f32, products, hidden, tiles = rates
     cluster = job_file(folder, f"hosts = ( {{ memory_gb = 64.0; cores = 2; ranks = {ranks}; bandwidth_gbs = {read * 1e-9}; core_bandwidth_gbs = {core * 1e-9}; "
-                       f"int8_gops = {int8 * 1e-9}; gflops = {f32 * 1e-9}; product_share = {min(1.0, products / int8)}; hidden_share = {max(0.01, hidden)}; tiles = {'true' if tiles else 'false'}; }} );",
+                       f"int8_gops = {int8 * 1e-9}; gflops = {f32 * 1e-9}; product_share = {products}; hidden_share = {hidden}; tiles = {'true' if tiles else 'false'}; }} );",
                        "cluster.cfg")
     p = subprocess.run([SAF, "plan", path, "--cluster", cluster, "--json"], cwd=ROOT, env=ENV, check=True, stdout=subprocess.PIPE)
     best = next(x for x in json.loads(p.stdout)["layouts"] if x["ranks"] == ranks)

@@ -1,7 +1,7 @@
 /* Yardsticks whenever somebody asks: `build/bench-yard [THREADS]`. For every line of standard input
  * it measures the host, by so many threads (all cores), and prints medians of three: read
- * bandwidth, that of one core alone, int8, f32, saf's products of bytes, each a second, the share
- * of reading and computing that hides, and 1 or 0: whether there are tile units. */
+ * bandwidth, that of one core alone, int8, f32, each a second, the share of int8 that saf's products
+ * reach, that of reading and computing that hides, and 1 or 0: whether there are tile units. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
             v[1][i] = saf_hw_yardstick_read_one(y);
             v[2][i] = r.int8_ops_s;
             v[3][i] = r.f32_ops_s;
-            v[4][i] = r.product_ops_s;
+            v[4][i] = r.product_share;
             v[5][i] = r.hidden_share;
         }
         for (int k = 0; k < 6; k++) printf("%.6g ", saf_median(v[k], SAMPLES));

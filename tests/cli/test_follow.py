@@ -76,6 +76,22 @@ def follows(folder, here, name):
     tap.ok(p.returncode == 0 and "is stale" in p.stderr, "a stale one is said to be, and taken", p.stderr)
 
 
+def fewer_cores(folder, here, name):
+    """A rank of fewer cores than were measured has its part of the rates, and reads what so many cores can."""
+    text = job(folder, STORIES, 1, 40, 40, "cores")
+    usual = dict(host=name, ranks=1, memory_limit_bytes=-1, memory_bytes=8 * 10 ** 9, tile_ops_s=float("nan"))
+    for what, all_read, core_read, read in (("as much as two cores can", 30e7, 11e7, 22e7), ("no less than their part", 30e7, 4e7, 15e7)):
+        times = []
+        for cores, read_bytes_s in ((4, all_read), (2, read)):
+            figures = dict(usual, usable_cores=cores, read_bytes_s=read_bytes_s, int8_ops_s=cores * 1e9, f32_ops_s=cores * 2e8,
+                           core_read_bytes_s=core_read)
+            got = run(text, "layout.threads=2", "run.profile=" + invent(here, os.path.join(folder, f"cores{cores}.h5"), [figures]), ranks=1)
+            times.append(got["plan_run_s"] if got else 0)
+        tap.ok(times[1] > 0 and abs(times[0] / times[1] - 1) < 1e-9, f"two of four cores read {what}", str(times))
+    disturbed = dict(usual, usable_cores=2, product_share=1.3, hidden_share=1.1)
+    run(text, "run.profile=" + invent(here, os.path.join(folder, "disturbed.h5"), [disturbed]), ranks=1)
+
+
 def usual_place(folder, here, name):
     """The profile that saf detect keeps of these hosts is found, unless it is stale."""
     place = os.path.join(folder, "place")
@@ -129,6 +145,7 @@ with scratch() as folder:
         with h5py.File(here) as f:
             name = f["hosts"]["host"][0]
         follows(folder, here, name)
+        fewer_cores(folder, here, name)
         usual_place(folder, here, name)
     memory(folder)
 tap.exit()

@@ -84,7 +84,7 @@ static void test_hw_yardstick_gives_rates(void **state) {
         assert_true(isfinite(r.read_bytes_s) && r.read_bytes_s > 0);
         assert_true(isfinite(r.int8_ops_s) && r.int8_ops_s > 0);
         assert_true(isfinite(r.tile_ops_s) && r.tile_ops_s >= 0);
-        assert_true(r.product_ops_s > 0 && r.product_ops_s < 1.1 * r.int8_ops_s);
+        assert_true(r.product_share >= 0.01 && r.product_share <= 1);
         assert_true(r.hidden_share >= 0.01 && r.hidden_share <= 1);
         assert_true(isfinite(saf_hw_yardstick_read_one(y)) && saf_hw_yardstick_read_one(y) > 0);
         assert_true(isfinite(r.f32_ops_s) && r.f32_ops_s > 0);

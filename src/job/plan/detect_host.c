@@ -135,7 +135,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
         saf_hw_yardstick_sample(y, &rates);
         read[i] = rates.read_bytes_s;
         int8[i] = rates.int8_ops_s;
-        products[i] = rates.product_ops_s / rates.int8_ops_s;
+        products[i] = rates.product_share;
         hidden[i] = rates.hidden_share;
         tiles[i] = rates.tile_ops_s;
         f32[i] = rates.f32_ops_s;

@@ -115,7 +115,7 @@ static saf_status measure_host(saf_plan_host *out) {
         read[i] = rates.read_bytes_s;
         int8[i] = rates.int8_ops_s;
         f32[i] = rates.f32_ops_s;
-        share[i] = rates.product_ops_s / rates.int8_ops_s;
+        share[i] = rates.product_share;
         hidden[i] = rates.hidden_share;
         core[i] = saf_hw_yardstick_read_one(y);
         out->tiles = rates.tile_ops_s > 0;

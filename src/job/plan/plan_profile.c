@@ -94,8 +94,8 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
                             .core_read_bytes_s = core_read_bytes_s(p, f->host),
                             .int8_ops_s = f->int8_ops_s,
                             .f32_ops_s = f->f32_ops_s,
-                            .product_share = f->product_share > 0 ? f->product_share : 0,
-                            .hidden_share = f->hidden_share > 0 ? f->hidden_share : 0,
+                            .product_share = f->product_share > 0 ? fmin(1, f->product_share) : 0,
+                            .hidden_share = f->hidden_share > 0 ? fmin(1, f->hidden_share) : 0,
                             .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
                             .link_bytes_s = SAF__LINK_BYTES_S,
                             .latency_s = SAF__LATENCY_S};

@@ -9,8 +9,6 @@ void saf__call_multiply(const saf_blas *blas, const saf_product_plan *plan, int6
         k = (int)saf__tile_depth(plan, panel);
     bool wide = plan->shape.dtype == SAF_DTYPE_F64, column = plan->shape.n == 1;
     double beta = first ? 0 : 1;
-    /* gemv may multiply what is there by 0. */
-    if (first) memset(acc, 0, (size_t)m * (size_t)n * saf__element_bytes(plan));
     if (!column && plan->shape.m != 1) {
         if (wide)
             blas->dgemm(SAF_BLAS_ROW_MAJOR, SAF_BLAS_NO_TRANS, SAF_BLAS_NO_TRANS, m, n, k, 1, a, k,
@@ -20,6 +18,8 @@ void saf__call_multiply(const saf_blas *blas, const saf_product_plan *plan, int6
                         b, n, (float)beta, acc, n);
         return;
     }
+    /* gemv may multiply what is there by 0. */
+    if (first) memset(acc, 0, (size_t)m * (size_t)n * saf__element_bytes(plan));
     const void *matrix = column ? a : b, *vector = column ? b : a;
     int trans = column ? SAF_BLAS_NO_TRANS : SAF_BLAS_TRANS, rows = column ? m : k,
         cols = column ? k : n;

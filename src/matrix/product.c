@@ -31,19 +31,18 @@ static int64_t tiles_of_step(size_t bytes) {
     return saf_i64_max(1, step_bytes / (int64_t)(bytes > 0 ? bytes : 1));
 }
 
-/* By the rank with the most threads and tiles, so that all have as many steps. */
+/* By the rank with the most threads and tiles, so that all have as many steps. A tile of C goes
+ * through as many panels at a time as there are: it stays in the caches, and what its segments are
+ * summed in is free for the next tile. */
 static void cut_steps(saf_product *p, int64_t threads) {
     const saf_product_tiles *t = &p->plan->tiles;
-    int64_t tiles = most_tiles(p->plan);
+    int64_t tiles = most_tiles(p->plan), batch = saf_i64_max(1, p->plan->batch);
     double call = 2.0 * (double)t->tile_m * (double)t->tile_n * (double)t->tile_k;
-    double budget = step_operations * (double)threads / call; /* calls */
+    int64_t calls = step_operations < call ? 1 : (int64_t)(step_operations / call); /* a thread's */
     saf__slices *s = &p->slices;
-    s->panels = saf_i64_max(1, saf_i64_min(p->plan->batch, (int64_t)(budget / (double)tiles)));
-    s->tiles = tiles;
-    if (budget < (double)tiles)
-        s->tiles = saf_i64_min(tiles, saf_round_up(saf_i64_max(1, (int64_t)budget), 4 * threads));
-    s->count =
-        saf_ceil_div(saf_i64_max(1, p->plan->batch), s->panels) * saf_ceil_div(tiles, s->tiles);
+    s->panels = saf_ceil_div(batch, saf_ceil_div(batch, calls));
+    s->tiles = saf_i64_min(tiles, threads * saf_i64_max(1, calls / s->panels));
+    s->count = saf_ceil_div(batch, s->panels) * saf_ceil_div(tiles, s->tiles);
     s->write_tiles = tiles_of_step(p->buffers.bytes);
     p->most_tiles = tiles;
 }
@@ -104,8 +103,9 @@ static saf_status take_memory(saf_product *p) {
         tiles = saf_i64_min(p->plan->round_m, s.line[SAF__A].end - s.line[SAF__A].begin) *
                 saf_i64_min(p->plan->round_n, s.line[SAF__B].end - s.line[SAF__B].begin);
     size_t bytes = (size_t)(t->tile_m * t->tile_n) * saf__element_bytes(p->plan);
-    SAF_TRY(saf__buffers_new(&p->buffers, bytes,
-                             saf__multiplies(p) ? tiles * saf__sums_at_once(s.segments) : 0));
+    int64_t sums = saf__sums_at_once(s.segments);
+    SAF_TRY(saf__buffers_new(&p->buffers, bytes, saf__multiplies(p) ? tiles * sums : 0));
+    saf__buffers_touch(&p->buffers, tiles + p->threads * (sums - 1), p->threads);
     SAF_TRY(saf_alloc((size_t)tiles, sizeof *p->tiles, &p->tiles));
     SAF_TRY(saf_alloc((size_t)(tiles * segments), sizeof *p->sums, &p->sums));
     SAF_TRY(saf_alloc(p->buffers.bytes, 1, &p->scratch));

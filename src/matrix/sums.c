@@ -21,6 +21,11 @@ out:
     return st;
 }
 
+void saf__buffers_touch(saf__buffers *b, int64_t n, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t i = saf_i64_max(0, b->n - n); i < b->n; i++) memset(b->free_list[i], 0, b->bytes);
+}
+
 void saf__buffers_free(saf__buffers *b) {
     for (int64_t i = 0; i < b->n_others; i++) saf_free(&b->others[i]);
     saf_free(&b->others);

@@ -15,6 +15,9 @@ typedef struct {
 } saf__buffers;
 
 saf_status saf__buffers_new(saf__buffers *b, size_t bytes, int64_t count);
+/* Has pages put under the n that are taken next, by so many threads, before the first product is
+ * summed there. */
+void saf__buffers_touch(saf__buffers *b, int64_t n, int threads);
 void saf__buffers_free(saf__buffers *b);
 /* By any thread. */
 saf_status saf__buffers_take(saf__buffers *b, char **out);

@@ -142,8 +142,9 @@ saf_status saf_comm_bcast(saf_comm *comm, int root, const saf_tensor *t);
 saf_status saf_comm_bcast_buf(saf_comm *comm, int root, saf_buf *buf);
 
 typedef enum { SAF_OP_SUM, SAF_OP_MIN, SAF_OP_MAX } saf_op;
-/* In place, element by element. dtypes F32, F64, I32, I64, U8. The order of a float sum is the
- * library's own: use it for metrics, not for values that must be the same on any layout. */
+/* In place, element by element. dtypes F32, F64, I32, I64, U8. The order of a float sum depends
+ * on how many ranks there are, and all have the same bits: use it for metrics, not for values that
+ * must be the same on any layout. */
 saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t);
 /* The same element by element of all[P n] of every rank, of which rank r gets elements [r n, r n +
  * n) in mine[n]: n and dtype are the same on every rank. Errors: DEFECT (another dtype, lengths

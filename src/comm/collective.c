@@ -19,20 +19,60 @@ static size_t piece_of(size_t left) {
     return left < piece_bytes ? left : piece_bytes;
 }
 
+enum { BCAST_SHORT_BYTES = 2048 };
+
 /* ---- barrier, broadcast ---------------------------------------------------------------------- */
+
+/* Source: Hensgen, Finkel and Manber, Two algorithms for barrier synchronization (1988): who has
+ * heard of 2^i ranks before it hears of as many more. */
+saf_status saf__barrier(saf_comm *comm) {
+    saf_status st = SAF_OK;
+    for (int away = 1; away < comm->size; away *= 2) {
+        saf__op ops[2] = {{0}};
+        char said = 0, heard;
+        SAF_TRY(comm->transport->irecv(comm, (comm->rank - away + comm->size) % comm->size,
+                                       SAF__TAG_BARRIER, &heard, 1, &ops[0]));
+        SAF_TRY(comm->transport->isend(comm, (comm->rank + away) % comm->size, SAF__TAG_BARRIER,
+                                       &said, 1, &ops[1]));
+        SAF_TRY(saf__wait_ops(comm, ops, 2));
+    }
+out:
+    return st;
+}
 
 saf_status saf_comm_barrier(saf_comm *comm) {
     double t0 = saf_clock_s();
-    saf__op op = {0};
-    saf_status st = comm->transport->ibarrier(comm, &op);
-    if (st == SAF_OK) st = saf__wait_ops(comm, &op, 1);
+    saf_status st = saf__barrier(comm);
     saf__count(SAF_COUNT_BARRIER, 1, 0, saf_clock_s() - t0);
+    return st;
+}
+
+/* Down a binomial tree, in messages of their own: the library's non-blocking call takes twice as
+ * long for them. Each rank hears from the one without its lowest bit, counted from the root. */
+static saf_status bcast_short(saf_comm *comm, int root, void *bytes, size_t len) {
+    saf_status st = SAF_OK;
+    saf__op ops[32] = {{0}};
+    int size = comm->size, me = (comm->rank - root + size) % size, bit = 1, n = 0;
+    while (bit < size && !(me & bit)) bit *= 2;
+    if (me > 0) {
+        SAF_TRY(comm->transport->irecv(comm, (me - bit + root) % size, SAF__TAG_BCAST, bytes, len,
+                                       &ops[0]));
+        SAF_TRY(saf__wait_ops(comm, ops, 1));
+    }
+    for (bit /= 2; bit > 0; bit /= 2)
+        if (me + bit < size)
+            SAF_TRY(comm->transport->isend(comm, (me + bit + root) % size, SAF__TAG_BCAST, bytes,
+                                           len, &ops[n++]));
+    if (n > 0) SAF_TRY(saf__wait_ops(comm, ops, n));
+out:
     return st;
 }
 
 static saf_status bcast_bytes(saf_comm *comm, int root, void *bytes, size_t len) {
     saf_status st = SAF_OK;
     char *p = bytes;
+    if (len > 0 && len <= BCAST_SHORT_BYTES && len <= piece_bytes)
+        return bcast_short(comm, root, bytes, len);
     while (len > 0) {
         saf__op op = {0};
         size_t n = piece_of(len);
@@ -78,24 +118,6 @@ out:
 
 /* ---- all-reduce, agreement ------------------------------------------------------------------- */
 
-static saf_status reduce_bytes(saf_comm *comm, saf_op op, saf_dtype dtype, void *data,
-                               size_t bytes) {
-    saf_status st = SAF_OK;
-    size_t width = (size_t)saf_dtype_block_bytes(dtype);
-    char *p = data;
-    while (bytes > 0) {
-        saf__op pending = {0};
-        size_t n = piece_of(bytes) / width * width;
-        if (n == 0) n = width;
-        SAF_TRY(comm->transport->iallreduce(comm, op, dtype, p, (int)(n / width), &pending));
-        SAF_TRY(saf__wait_ops(comm, &pending, 1));
-        p += n;
-        bytes -= n;
-    }
-out:
-    return st;
-}
-
 static saf_status check_reduced(saf_comm *comm, const char *what, saf_dtype dtype) {
     if (dtype == SAF_DTYPE_F32 || dtype == SAF_DTYPE_F64 || dtype == SAF_DTYPE_I32 ||
         dtype == SAF_DTYPE_I64 || dtype == SAF_DTYPE_U8)
@@ -110,7 +132,7 @@ saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t) {
     double t0 = saf_clock_s();
     SAF_TRY(saf_tensor_bytes(t, &bytes));
     SAF_TRY(check_reduced(comm, "an all-reduce", t->dtype));
-    SAF_TRY(reduce_bytes(comm, op, t->dtype, t->data, bytes));
+    SAF_TRY(saf__allreduce(comm, op, t->dtype, t->data, bytes));
 out:
     saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
     return st;
@@ -134,7 +156,7 @@ saf_status saf__agree(saf_comm *comm, saf_status mine) {
     saf_status st = SAF_OK;
     if (comm->size == 1) return mine;
     int64_t lowest = mine == SAF_OK ? INT64_MAX : (int64_t)comm->rank << 32 | (int64_t)mine;
-    SAF_TRY(reduce_bytes(comm, SAF_OP_MIN, SAF_DTYPE_I64, &lowest, sizeof lowest));
+    SAF_TRY(saf__allreduce(comm, SAF_OP_MIN, SAF_DTYPE_I64, &lowest, sizeof lowest));
     if (lowest == INT64_MAX) goto out;
     int rank = (int)(lowest >> 32);
     char text[AGREED_BYTES] = "";
@@ -156,29 +178,6 @@ saf_status saf_comm_agree(saf_comm *comm, saf_status mine) {
 
 /* ---- reduce-scatter ---------------------------------------------------------------------------*/
 
-/* Parts of `bytes`: a piece of each at a time, side by side where one is not the whole. */
-static saf_status scatter_bytes(saf_comm *comm, saf_op op, saf_dtype dtype, const char *all,
-                                char *mine, size_t bytes) {
-    saf_status st = SAF_OK;
-    size_t width = (size_t)saf_dtype_block_bytes(dtype), ranks = (size_t)comm->size;
-    size_t step = piece_of(bytes * ranks) / ranks / width * width;
-    char *packed = NULL;
-    if (step == 0) step = width;
-    if (step < bytes) SAF_TRY(saf__agree(comm, saf_alloc(step * ranks, 1, &packed)));
-    for (size_t at = 0; at < bytes; at += step) {
-        saf__op pending = {0};
-        size_t n = bytes - at < step ? bytes - at : step;
-        for (size_t r = 0; packed && r < ranks; r++)
-            memcpy(packed + r * n, all + r * bytes + at, n);
-        SAF_TRY(comm->transport->ireduce_scatter(comm, op, dtype, packed ? packed : all, mine + at,
-                                                 (int)(n / width), &pending));
-        SAF_TRY(saf__wait_ops(comm, &pending, 1));
-    }
-out:
-    saf_free(&packed);
-    return st;
-}
-
 saf_status saf_comm_reduce_scatter(saf_comm *comm, saf_op op, const saf_tensor *all,
                                    const saf_tensor *mine) {
     saf_status st = SAF_OK;
@@ -192,7 +191,7 @@ saf_status saf_comm_reduce_scatter(saf_comm *comm, saf_op op, const saf_tensor *
         SAF_TRY(saf__comm_fail(comm, SAF_DEFECT,
                                "a reduce-scatter of %zu bytes to %d ranks of %zu bytes each", bytes,
                                comm->size, part));
-    SAF_TRY(scatter_bytes(comm, op, all->dtype, all->data, mine->data, part));
+    SAF_TRY(saf__reduce_scatter(comm, op, all->dtype, all->data, mine->data, part));
 out:
     saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
     return st;
@@ -245,8 +244,8 @@ out:
     return st;
 }
 
-static saf_status allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all,
-                            size_t bytes) {
+saf_status saf__allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all,
+                          size_t bytes) {
     saf_status st = SAF_OK;
     exchange x = {.ops = NULL};
     const saf_tensor *own = &all[comm->rank];
@@ -283,7 +282,7 @@ saf_status saf_comm_allgather(saf_comm *comm, const saf_tensor *mine, const saf_
     double t0 = saf_clock_s();
     size_t bytes = 0;
     saf_status st = saf_tensor_bytes(mine, &bytes);
-    if (st == SAF_OK) st = allgather(comm, mine, all, bytes);
+    if (st == SAF_OK) st = saf__allgather(comm, mine, all, bytes);
     saf__count(SAF_COUNT_ALLGATHER, 1, bytes, saf_clock_s() - t0);
     return st;
 }

@@ -31,6 +31,7 @@ saf_status saf__comm_fail(const saf_comm *comm, saf_status status, const char *f
 
 static void comm_free(saf_comm **comm) {
     if (*comm) saf_free(&(*comm)->places);
+    if (*comm) saf_free(&(*comm)->room);
     saf_free(comm);
 }
 

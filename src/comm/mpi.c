@@ -98,44 +98,10 @@ static bool mpi_cancel(saf_comm *comm, saf__op *op, size_t *got) {
     return false;
 }
 
-static saf_status mpi_ibarrier(saf_comm *comm, saf__op *out) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Ibarrier(saf__mpi_comm(comm), &request);
-    return started(comm, "MPI_Ibarrier", code, request, false, out);
-}
-
 static saf_status mpi_ibcast(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out) {
     MPI_Request request = MPI_REQUEST_NULL;
     int code = MPI_Ibcast(bytes, (int)len, MPI_BYTE, root, saf__mpi_comm(comm), &request);
     return started(comm, "MPI_Ibcast", code, request, false, out);
-}
-
-static MPI_Datatype type_of(saf_dtype dtype) {
-    return dtype == SAF_DTYPE_F32   ? MPI_FLOAT
-           : dtype == SAF_DTYPE_F64 ? MPI_DOUBLE
-           : dtype == SAF_DTYPE_I32 ? MPI_INT32_T
-           : dtype == SAF_DTYPE_I64 ? MPI_INT64_T
-                                    : MPI_UINT8_T;
-}
-
-static MPI_Op op_of(saf_op op) {
-    return op == SAF_OP_SUM ? MPI_SUM : op == SAF_OP_MIN ? MPI_MIN : MPI_MAX;
-}
-
-static saf_status mpi_iallreduce(saf_comm *comm, saf_op op, saf_dtype dtype, void *data, int count,
-                                 saf__op *out) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Iallreduce(MPI_IN_PLACE, data, count, type_of(dtype), op_of(op),
-                              saf__mpi_comm(comm), &request);
-    return started(comm, "MPI_Iallreduce", code, request, false, out);
-}
-
-static saf_status mpi_ireduce_scatter(saf_comm *comm, saf_op op, saf_dtype dtype, const void *all,
-                                      void *mine, int count, saf__op *out) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Ireduce_scatter_block(all, mine, count, type_of(dtype), op_of(op),
-                                         saf__mpi_comm(comm), &request);
-    return started(comm, "MPI_Ireduce_scatter_block", code, request, false, out);
 }
 
 /* Where its ranks are in the world. */
@@ -217,10 +183,7 @@ static const saf__transport mpi_transport = {
     .irecv = mpi_irecv,
     .test = mpi_test,
     .cancel = mpi_cancel,
-    .ibarrier = mpi_ibarrier,
     .ibcast = mpi_ibcast,
-    .iallreduce = mpi_iallreduce,
-    .ireduce_scatter = mpi_ireduce_scatter,
     .split = mpi_split,
     .dup = mpi_dup,
     .free = mpi_free,

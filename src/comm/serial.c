@@ -117,28 +117,10 @@ static bool serial_cancel(saf_comm *comm, saf__op *op, size_t *got) {
     return !done;
 }
 
-static saf_status serial_ibarrier(saf_comm *comm, saf__op *out) {
-    (void)comm;
+static saf_status serial_ibcast(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out) {
+    (void)comm, (void)root, (void)bytes, (void)len;
     *out = (saf__op){0};
     return SAF_OK;
-}
-
-static saf_status serial_ibcast(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out) {
-    (void)root, (void)bytes, (void)len;
-    return serial_ibarrier(comm, out);
-}
-
-static saf_status serial_iallreduce(saf_comm *comm, saf_op op, saf_dtype dtype, void *data,
-                                    int count, saf__op *out) {
-    (void)op, (void)dtype, (void)data, (void)count;
-    return serial_ibarrier(comm, out);
-}
-
-static saf_status serial_ireduce_scatter(saf_comm *comm, saf_op op, saf_dtype dtype,
-                                         const void *all, void *mine, int count, saf__op *out) {
-    (void)op;
-    if (count > 0) memmove(mine, all, (size_t)count * (size_t)saf_dtype_block_bytes(dtype));
-    return serial_ibarrier(comm, out);
 }
 
 static saf_status serial_dup(saf_comm *comm, saf_comm *out) {
@@ -181,10 +163,7 @@ static const saf__transport serial_transport = {
     .irecv = serial_irecv,
     .test = serial_test,
     .cancel = serial_cancel,
-    .ibarrier = serial_ibarrier,
     .ibcast = serial_ibcast,
-    .iallreduce = serial_iallreduce,
-    .ireduce_scatter = serial_ireduce_scatter,
     .split = serial_split,
     .dup = serial_dup,
     .free = serial_free,

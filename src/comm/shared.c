@@ -157,9 +157,7 @@ void saf_shared_free(saf_shared **shared) {
         saf__exchange_free(&s->exchange);
         if (s->window.base) {
             /* The end of a window waits for all ranks and spins: meet them politely first. */
-            saf__op op = {0};
-            if (s->host->transport->ibarrier(s->host, &op) == SAF_OK)
-                (void)saf__wait_ops(s->host, &op, 1);
+            (void)saf__barrier(s->host);
             saf__watch_inside("MPI_Win_free");
             s->host->transport->unshare(&s->window);
             saf__watch_inside(NULL);

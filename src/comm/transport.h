@@ -21,6 +21,9 @@ enum {
     SAF__TAG_ALLGATHER = 101,
     SAF__TAG_GATHER,
     SAF__TAG_MEET,
+    SAF__TAG_REDUCE,
+    SAF__TAG_BARRIER,
+    SAF__TAG_BCAST,
     SAF__TAG_WATCH,
     SAF__TAG_PIECES = 1024,
     SAF__TAG_PIECES_END = 16384
@@ -51,13 +54,7 @@ typedef struct {
     bool (*cancel)(saf_comm *comm, saf__op *op, size_t *got);
 
     /* Collective on comm. */
-    saf_status (*ibarrier)(saf_comm *comm, saf__op *out);
     saf_status (*ibcast)(saf_comm *comm, int root, void *bytes, size_t len, saf__op *out);
-    saf_status (*iallreduce)(saf_comm *comm, saf_op op, saf_dtype dtype, void *data, int count,
-                             saf__op *out);
-    /* all: of every rank `count` elements; mine: those of this rank. */
-    saf_status (*ireduce_scatter)(saf_comm *comm, saf_op op, saf_dtype dtype, const void *all,
-                                  void *mine, int count, saf__op *out);
     /* These may wait. `out` has its transport and host already; state, rank and size are set. */
     saf_status (*split)(saf_comm *comm, int color, int key, saf_comm *out, bool *member);
     saf_status (*dup)(saf_comm *comm, saf_comm *out);
@@ -82,6 +79,8 @@ struct saf_comm {
     bool crowded; /* other ranks run on this rank's cores */
     unsigned sequence;
     int *places; /* [size] ranks of the world; NULL: the same */
+    char *room;  /* [room_bytes] of long reductions (reduce.c) */
+    size_t room_bytes;
     char host[256];
 };
 
@@ -144,7 +143,14 @@ void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s)
 saf_status saf__comm_fail(const saf_comm *comm, saf_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* saf_comm_agree without counting. */
+/* Without counting, what saf_comm_agree, _barrier, _allreduce, _reduce_scatter and _allgather do; `bytes` are
+ * of whole elements: all of them, and one rank's part. */
 saf_status saf__agree(saf_comm *comm, saf_status mine);
+saf_status saf__barrier(saf_comm *comm);
+saf_status saf__allreduce(saf_comm *comm, saf_op op, saf_dtype dtype, void *data, size_t bytes);
+saf_status saf__reduce_scatter(saf_comm *comm, saf_op op, saf_dtype dtype, const void *all,
+                               void *mine, size_t bytes);
+saf_status saf__allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all,
+                          size_t bytes);
 
 #endif

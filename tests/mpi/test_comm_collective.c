@@ -131,15 +131,35 @@ static void check_allreduce(saf_comm *world, saf_dtype dtype, int64_t n) {
 static void test_collective_allreduce(saf_comm *world) {
     static const saf_dtype dtypes[] = {SAF_DTYPE_F32, SAF_DTYPE_F64, SAF_DTYPE_I32, SAF_DTYPE_I64,
                                        SAF_DTYPE_U8};
-    static const int64_t lengths[] = {0, 1, 17, 4096, 100003};
+    static const int64_t lengths[] = {0, 1, 17, 300, 4096, 100003, 700001};
     for (int d = 0; d < 5; d++)
-        for (int k = 0; k < 5; k++) check_allreduce(world, dtypes[d], lengths[k]);
+        for (int k = 0; k < 7; k++) check_allreduce(world, dtypes[d], lengths[k]);
     int64_t extreme = saf_comm_rank(world) % 2 ? INT64_MIN : INT64_MAX;
     saf_tensor t = {.dtype = SAF_DTYPE_I64, .ndim = 0, .data = &extreme};
     CHECK_OK(saf_comm_allreduce(world, SAF_OP_MIN, &t));
     CHECK(extreme == (saf_comm_size(world) > 1 ? INT64_MIN : INT64_MAX));
     t = saf_tensor_1d(SAF_DTYPE_F16, &extreme, 1);
     CHECK_STATUS(saf_comm_allreduce(world, SAF_OP_SUM, &t), SAF_DEFECT);
+}
+
+/* Sums that no float holds: rounded the same way on every rank. */
+static void test_collective_same_bits(saf_comm *world) {
+    enum { N = 300001 };
+    float *x = NULL, *first = NULL;
+    CHECK_OK(saf_alloc(N, sizeof *x, &x));
+    CHECK_OK(saf_alloc(N, sizeof *first, &first));
+    for (int n = 7; n <= N; n += 99998) {
+        for (int64_t i = 0; i < n; i++)
+            x[i] = 1.0f / (float)(1 + (i * 7919 + saf_comm_rank(world) * 104729) % 1000003);
+        saf_tensor t = saf_tensor_1d(SAF_DTYPE_F32, x, n);
+        CHECK_OK(saf_comm_allreduce(world, SAF_OP_SUM, &t));
+        memcpy(first, x, (size_t)n * sizeof *x);
+        t.data = first;
+        CHECK_OK(saf_comm_bcast(world, 0, &t));
+        CHECK(memcmp(first, x, (size_t)n * sizeof *x) == 0);
+    }
+    saf_free(&x);
+    saf_free(&first);
 }
 
 /* Part r of every rank's, n elements, to rank r. */
@@ -414,6 +434,7 @@ int main(int argc, char **argv) {
         MPI_CASE(test_collective_bcast_from_every_root),
         MPI_CASE(test_collective_bcast_buf),
         MPI_CASE(test_collective_allreduce),
+        MPI_CASE(test_collective_same_bits),
         MPI_CASE(test_collective_reduce_scatter),
         MPI_CASE(test_collective_allgather),
         MPI_CASE(test_collective_gather_buf),

@@ -18,7 +18,7 @@ typedef struct {
                   int);
     void (*dgemv)(int, int, int, int, double, const double *, int, const double *, int, double,
                   double *, int);
-    void (*set_threads)(int); /* of the process: whoever calls a product sets them before */
+    void (*set_threads)(int); /* of the process; saf_blas_single sets one */
     const char *core;         /* "SkylakeX": whose kernels run; results of other cores have other
                                  last bits */
 } saf_blas;
@@ -26,5 +26,10 @@ typedef struct {
 /* The same table every time; by one thread at a time. It stays loaded: its threads cannot be taken
  * back. Errors: NO_INPUT (there is no OpenBLAS, or one without these functions). */
 saf_status saf_blas_load(const saf_blas **out);
+
+/* From now on a product is worked out by the thread that asks for it, of which at most `callers` do
+ * so at a time. Errors: NO_MEMORY (OpenBLAS takes 128 MiB of address space for each, most of which
+ * is never touched, and where there is none asks again for ever). */
+saf_status saf_blas_single(const saf_blas *blas, int callers);
 
 #endif

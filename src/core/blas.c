@@ -1,5 +1,6 @@
 /* OpenBLAS, found when somebody first multiplies. */
 #include <dlfcn.h>
+#include <stdlib.h>
 
 #include "saf/core_blas.h"
 
@@ -27,6 +28,10 @@ saf_status saf_blas_load(const saf_blas **out) {
     static saf_blas blas;
     static bool loaded;
     if (!loaded) {
+        /* It starts threads when it is loaded, which spin before they sleep. set_threads starts
+         * those that are wanted. */
+        if (setenv("OPENBLAS_NUM_THREADS", "1", 1) != 0)
+            return saf_fail(SAF_NO_MEMORY, "cannot set OPENBLAS_NUM_THREADS");
         void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
         if (!library) return saf_fail(SAF_NO_INPUT, "no OpenBLAS: %s", dlerror());
         if (!fill(library, &blas))
@@ -34,5 +39,18 @@ saf_status saf_blas_load(const saf_blas **out) {
         loaded = true;
     }
     *out = &blas;
+    return SAF_OK;
+}
+
+saf_status saf_blas_single(const saf_blas *blas, int callers) {
+    enum { CALLER_BYTES = 128 << 20 };
+    static int most; /* callers that there was room for, and who have taken it since */
+    if (callers > most) {
+        size_t bytes = (size_t)(callers - most) * CALLER_BYTES;
+        saf_status st = saf_memory_spare(bytes, "OpenBLAS");
+        if (st != SAF_OK) return st;
+        most = callers;
+    }
+    blas->set_threads(1);
     return SAF_OK;
 }

@@ -15,6 +15,7 @@ saf_status saf_hw_sgemm_sample(int threads, int64_t m, int64_t n, int64_t k, dou
         SAF_TRY(saf_alloc((size_t)size[i], sizeof *x[i], &x[i]));
         for (int64_t j = 0; j < size[i]; j++) x[i][j] = (float)(j % 7) - 3;
     }
+    SAF_TRY(saf_blas_single(b, threads));
     b->set_threads(threads);
     double best = 0;
     for (int repeat = 0; repeat < 3; repeat++) { /* the first one starts the threads */

@@ -125,7 +125,7 @@ static saf_status prepare(saf_product *p) {
     p->pool.share = saf__share_of(p->plan, p->pool.place);
     SAF_TRY(saf_blas_load(&p->blas));
     SAF_TRY(take_memory(p));
-    p->blas->set_threads(1);
+    SAF_TRY(saf_blas_single(p->blas, p->threads));
     core = p->blas->core;
 out:
     return st;

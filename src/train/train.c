@@ -52,10 +52,8 @@ size_t saf_train_memory_bytes(const saf_train_shape *shape, const saf_train_sett
 
 static saf_status load_blas(saf_train *t) {
     saf_status st = saf_blas_load(&t->team.blas);
-    if (st != SAF_OK) return st;
-    t->team.blas->set_threads(1);
-    core_name = t->team.blas->core;
-    return SAF_OK;
+    if (st == SAF_OK) core_name = t->team.blas->core;
+    return st;
 }
 
 /* Other cores have other last bits. The lowest rank that has another one than rank 0 says so. */
@@ -107,6 +105,7 @@ static saf_status make(saf_train *t) {
     SAF_TRY(saf_alloc((size_t)t->settings.batch, sizeof *t->losses, &t->losses));
     SAF_TRY(saf__pass_new(&t->d, &t->shape, t->settings.threads, &t->pass));
     SAF_TRY(saf__reduction_new(t->comm, &t->d, t->settings.micro_batches, &t->reduction));
+    SAF_TRY(saf_blas_single(t->team.blas, t->settings.threads));
 out:
     return st;
 }

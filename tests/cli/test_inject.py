@@ -8,8 +8,8 @@ from cases import all_cases  # noqa: E402
 from inject import Campaign, where  # noqa: E402
 from saftest import Tap, watched  # noqa: E402
 
-EVERY = {"resume": 300, "stop": 300, "generate": 80, "score": 400, "report": 60, "json": 300, "info": 25, "tokens": 25, "make": 10,
-         "vocab": 150, "train": 4000}
+EVERY = {"resume": 800, "stop": 800, "generate": 200, "score": 1000, "report": 150, "json": 600, "info": 25, "tokens": 50,
+         "make": 20, "vocab": 300, "train": 8000}
 
 tap = Tap()
 

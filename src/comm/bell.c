@@ -68,6 +68,11 @@ void saf__bell_ring(const saf_comm *comm, int rank) {
 void saf__bell_ring_all(const saf_comm *comm) {
     if (!bells) return;
     atomic_thread_fence(memory_order_seq_cst);
+    saf__bell_nudge_all(comm);
+}
+
+void saf__bell_nudge_all(const saf_comm *comm) {
+    if (!bells) return;
     for (int r = 0; r < comm->size; r++)
         if (r != comm->rank) ring(bell_of(comm, r));
 }

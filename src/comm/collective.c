@@ -41,9 +41,9 @@ out:
 }
 
 saf_status saf_comm_barrier(saf_comm *comm) {
-    double t0 = saf_clock_s();
+    saf__stopwatch watch = saf__stopwatch_start(0);
     saf_status st = saf__barrier(comm);
-    saf__count(SAF_COUNT_BARRIER, 1, 0, saf_clock_s() - t0);
+    saf__count(SAF_COUNT_BARRIER, 1, 0, saf__stopwatch_s(&watch));
     return st;
 }
 
@@ -91,14 +91,12 @@ static saf_status check_root(const saf_comm *comm, int root) {
 }
 
 saf_status saf_comm_bcast(saf_comm *comm, int root, const saf_tensor *t) {
-    saf_status st = SAF_OK;
     size_t bytes = 0;
-    double t0 = saf_clock_s();
-    SAF_TRY(check_root(comm, root));
-    SAF_TRY(saf_tensor_bytes(t, &bytes));
-    SAF_TRY(bcast_bytes(comm, root, t->data, bytes));
-out:
-    saf__count(SAF_COUNT_BCAST, 1, bytes, saf_clock_s() - t0);
+    saf_status st = saf_tensor_bytes(t, &bytes);
+    saf__stopwatch watch = saf__stopwatch_start(bytes);
+    if (st == SAF_OK) st = check_root(comm, root);
+    if (st == SAF_OK) st = bcast_bytes(comm, root, t->data, bytes);
+    saf__count(SAF_COUNT_BCAST, 1, bytes, saf__stopwatch_s(&watch));
     return st;
 }
 
@@ -127,14 +125,12 @@ static saf_status check_reduced(saf_comm *comm, const char *what, saf_dtype dtyp
 }
 
 saf_status saf_comm_allreduce(saf_comm *comm, saf_op op, const saf_tensor *t) {
-    saf_status st = SAF_OK;
     size_t bytes = 0;
-    double t0 = saf_clock_s();
-    SAF_TRY(saf_tensor_bytes(t, &bytes));
-    SAF_TRY(check_reduced(comm, "an all-reduce", t->dtype));
-    SAF_TRY(saf__allreduce(comm, op, t->dtype, t->data, bytes));
-out:
-    saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
+    saf_status st = saf_tensor_bytes(t, &bytes);
+    saf__stopwatch watch = saf__stopwatch_start(bytes);
+    if (st == SAF_OK) st = check_reduced(comm, "an all-reduce", t->dtype);
+    if (st == SAF_OK) st = saf__allreduce(comm, op, t->dtype, t->data, bytes);
+    saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf__stopwatch_s(&watch));
     return st;
 }
 
@@ -170,9 +166,9 @@ out:
 }
 
 saf_status saf_comm_agree(saf_comm *comm, saf_status mine) {
-    double t0 = saf_clock_s();
+    saf__stopwatch watch = saf__stopwatch_start(sizeof(int64_t));
     saf_status st = saf__agree(comm, mine);
-    saf__count(SAF_COUNT_ALLREDUCE, 1, sizeof(int64_t), saf_clock_s() - t0);
+    saf__count(SAF_COUNT_ALLREDUCE, 1, sizeof(int64_t), saf__stopwatch_s(&watch));
     return st;
 }
 
@@ -181,10 +177,11 @@ saf_status saf_comm_agree(saf_comm *comm, saf_status mine) {
 saf_status saf_comm_reduce_scatter(saf_comm *comm, saf_op op, const saf_tensor *all,
                                    const saf_tensor *mine) {
     saf_status st = SAF_OK;
+    saf__stopwatch watch = saf__stopwatch_start(0);
     size_t bytes = 0, part = 0;
-    double t0 = saf_clock_s();
     SAF_TRY(saf_tensor_bytes(all, &bytes));
     SAF_TRY(saf_tensor_bytes(mine, &part));
+    watch = saf__stopwatch_start(bytes);
     SAF_TRY(check_reduced(comm, "a reduce-scatter", all->dtype));
     if (mine->dtype != all->dtype || bytes / (size_t)comm->size != part ||
         bytes % (size_t)comm->size != 0)
@@ -193,7 +190,7 @@ saf_status saf_comm_reduce_scatter(saf_comm *comm, saf_op op, const saf_tensor *
                                comm->size, part));
     SAF_TRY(saf__reduce_scatter(comm, op, all->dtype, all->data, mine->data, part));
 out:
-    saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf_clock_s() - t0);
+    saf__count(SAF_COUNT_ALLREDUCE, 1, bytes, saf__stopwatch_s(&watch));
     return st;
 }
 
@@ -211,7 +208,8 @@ static size_t message_of(size_t left) {
 }
 
 static int64_t pieces_of(size_t bytes) {
-    return bytes == 0 ? 0 : saf_ceil_div((int64_t)bytes, (int64_t)message_of(bytes));
+    size_t most = saf__eager_piece_bytes();
+    return bytes <= most ? bytes > 0 : saf_ceil_div((int64_t)bytes, (int64_t)most);
 }
 
 static saf_status exchange_room(exchange *x, int64_t ops) {
@@ -279,11 +277,11 @@ out:
 }
 
 saf_status saf_comm_allgather(saf_comm *comm, const saf_tensor *mine, const saf_tensor *all) {
-    double t0 = saf_clock_s();
     size_t bytes = 0;
     saf_status st = saf_tensor_bytes(mine, &bytes);
+    saf__stopwatch watch = saf__stopwatch_start(bytes);
     if (st == SAF_OK) st = saf__allgather(comm, mine, all, bytes);
-    saf__count(SAF_COUNT_ALLGATHER, 1, bytes, saf_clock_s() - t0);
+    saf__count(SAF_COUNT_ALLGATHER, 1, bytes, saf__stopwatch_s(&watch));
     return st;
 }
 

@@ -8,6 +8,17 @@ void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s)
     counters[kind].wait_s += wait_s;
 }
 
+enum { SHORT_BYTES = 2048 };
+
+saf__stopwatch saf__stopwatch_start(size_t bytes) {
+    bool by_clock = bytes > SHORT_BYTES;
+    return (saf__stopwatch){by_clock, by_clock ? saf_clock_s() : saf__waited_s()};
+}
+
+double saf__stopwatch_s(const saf__stopwatch *watch) {
+    return (watch->by_clock ? saf_clock_s() : saf__waited_s()) - watch->start;
+}
+
 const char *saf_count_kind_name(saf_count_kind kind) {
     static const char *const names[SAF_COUNT_KINDS] = {
         "send", "recv", "bcast", "allreduce", "allgather", "gather", "barrier", "meet",

@@ -13,6 +13,11 @@
  * tensor that is refused can be used up without meeting the receives of the next one. */
 #include "comm/message.h"
 
+enum { /* another byte order or another program reads differently */
+       MAGIC = 0x31464153,
+       SHORT_MAGIC = 0x32464153
+};
+
 static const char *tag_name(saf_tag tag) {
     static const char *const names[SAF_TAG_COUNT] = {
         [SAF_TAG_TEST] = "test",
@@ -38,8 +43,8 @@ static size_t in_pieces(const saf__header *h) {
 
 void saf__message_give_up(saf_comm_request *r) {
     size_t got;
-    for (int i = 0; i < SAF__WINDOW; i++)
-        (void)r->comm->transport->cancel(r->comm, &r->pieces[i], &got);
+    for (; r->moved < r->posted; r->moved++)
+        (void)r->comm->transport->cancel(r->comm, &r->pieces[r->moved % SAF__WINDOW], &got);
     (void)r->comm->transport->cancel(r->comm, &r->header_op, &got);
 }
 
@@ -71,23 +76,40 @@ static void set_pieces(saf_comm_request *r) {
     r->n_pieces = saf_ceil_div((int64_t)in_pieces(&r->header), (int64_t)message_piece());
 }
 
+/* The header, and how long it is. */
+static size_t put_header(saf_comm_request *r) {
+    const saf__header *h = &r->header;
+    saf__short_header brief = {.magic = SHORT_MAGIC,
+                               .dtype = (uint8_t)h->dtype,
+                               .ndim = (uint8_t)h->ndim,
+                               .bytes = (uint16_t)h->bytes};
+    bool fits = h->bytes <= SAF__INLINE_BYTES;
+    for (int i = 0; i < h->ndim; i++) {
+        fits = fits && h->shape[i] <= UINT16_MAX;
+        brief.shape[i] = (uint16_t)h->shape[i];
+    }
+    if (!fits) memcpy(r->wire, h, sizeof *h);
+    if (fits) memcpy(r->wire, &brief, sizeof brief);
+    return fits ? sizeof brief : sizeof *h;
+}
+
 saf_status saf__message_send(saf_comm_request *r, const saf_tensor *t, size_t bytes) {
     saf_status st = SAF_OK;
     saf_comm *comm = r->comm;
     saf__header *h = &r->header;
     const unsigned tags = SAF__TAG_PIECES_END - SAF__TAG_PIECES;
-    h->magic = SAF__WIRE_MAGIC;
+    h->magic = MAGIC;
     h->dtype = (int32_t)t->dtype;
     h->ndim = t->ndim;
     h->bytes = bytes;
     h->piece_bytes = message_piece();
     h->piece_tag = SAF__TAG_PIECES + (int)(comm->sequence++ % tags);
     for (int i = 0; i < t->ndim; i++) h->shape[i] = t->shape[i];
-    size_t small = bytes <= SAF__INLINE_BYTES ? bytes : 0;
-    if (small > 0) memcpy(h->contents, t->data, small);
+    size_t length = put_header(r), small = bytes - in_pieces(h);
+    if (small > 0) memcpy(r->wire + length, t->data, small);
     r->from = t->data;
-    SAF_TRY(comm->transport->isend(comm, r->peer, (int)r->tag, h, SAF__HEADER_BYTES + small,
-                                   &r->header_op));
+    SAF_TRY(
+        comm->transport->isend(comm, r->peer, (int)r->tag, r->wire, length + small, &r->header_op));
     set_pieces(r);
     SAF_TRY(post_pieces(r));
 out:
@@ -97,24 +119,40 @@ out:
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 saf_status saf__message_recv(saf_comm_request *r) {
-    return r->comm->transport->irecv(r->comm, r->peer, (int)r->tag, &r->header, sizeof r->header,
+    return r->comm->transport->irecv(r->comm, r->peer, (int)r->tag, r->wire, sizeof r->wire,
                                      &r->header_op);
 }
 
+/* The header of `got` bytes, and how long it is; 0: there is none. */
+static size_t take_header(saf_comm_request *r, size_t got) {
+    saf__header *h = &r->header;
+    saf__short_header brief;
+    uint32_t magic = 0;
+    if (got >= sizeof brief) memcpy(&magic, r->wire, sizeof magic);
+    if (magic == SHORT_MAGIC) {
+        memcpy(&brief, r->wire, sizeof brief);
+        *h = (saf__header){.dtype = brief.dtype, .ndim = brief.ndim, .bytes = brief.bytes};
+        for (int i = 0; i < SAF_MAX_DIMS; i++) h->shape[i] = brief.shape[i];
+        return brief.bytes <= SAF__INLINE_BYTES ? sizeof brief : 0;
+    }
+    if (magic != MAGIC || got < sizeof *h) return 0;
+    memcpy(h, r->wire, sizeof *h);
+    bool right = h->piece_bytes == message_piece() && h->piece_tag >= SAF__TAG_PIECES &&
+                 h->piece_tag < SAF__TAG_PIECES_END;
+    return right ? sizeof *h : 0;
+}
+
 /* What another rank says is checked like a file. */
-static saf__fault judge(const saf_comm_request *r, size_t got) {
+static saf__fault judge(const saf_comm_request *r, size_t got, size_t length) {
     const saf__header *h = &r->header;
     saf_tensor t = {.dtype = (saf_dtype)h->dtype, .ndim = h->ndim};
     size_t bytes;
-    if (got < SAF__HEADER_BYTES || got > sizeof *h || h->magic != SAF__WIRE_MAGIC)
-        return SAF__FAULT_FOREIGN;
+    if (length == 0 || got > sizeof r->wire) return SAF__FAULT_FOREIGN;
     if (h->dtype < 0 || h->dtype >= SAF_DTYPE_COUNT || h->ndim < 0 || h->ndim > SAF_MAX_DIMS)
         return SAF__FAULT_FOREIGN;
     memcpy(t.shape, h->shape, sizeof t.shape);
     if (saf_tensor_bytes(&t, &bytes) != SAF_OK || bytes != h->bytes) return SAF__FAULT_FOREIGN;
-    if (got - SAF__HEADER_BYTES != bytes - in_pieces(h) || h->piece_bytes != message_piece() ||
-        h->piece_tag < SAF__TAG_PIECES || h->piece_tag >= SAF__TAG_PIECES_END)
-        return SAF__FAULT_FOREIGN;
+    if (got - length != bytes - in_pieces(h)) return SAF__FAULT_FOREIGN;
     if (t.dtype != r->t->dtype) return SAF__FAULT_DTYPE;
     return bytes > r->capacity ? SAF__FAULT_TOO_LARGE : SAF__FAULT_NONE;
 }
@@ -124,14 +162,15 @@ static saf__fault judge(const saf_comm_request *r, size_t got) {
 saf_status saf__message_take_header(saf_comm_request *r, size_t got) {
     saf_status st = SAF_OK;
     const saf__header *h = &r->header;
-    r->fault = judge(r, got);
+    size_t length = take_header(r, got);
+    r->fault = judge(r, got, length);
     if (r->fault == SAF__FAULT_FOREIGN) {
         r->header.bytes = 0;
         goto out;
     }
     bool wanted = r->fault == SAF__FAULT_NONE && !r->drop;
     if (in_pieces(h) == 0) {
-        if (wanted && h->bytes > 0) memcpy(r->t->data, h->contents, h->bytes);
+        if (wanted && h->bytes > 0) memcpy(r->t->data, r->wire + length, h->bytes);
         goto out;
     }
     set_pieces(r);

@@ -6,21 +6,29 @@
 #include "comm/transport.h"
 
 enum {
-    SAF__WIRE_MAGIC = 0x31464153, /* another byte order or another program reads differently */
-    SAF__HEADER_BYTES = 64,
-    SAF__INLINE_BYTES = 2048 - SAF__HEADER_BYTES, /* together one eager message */
-    SAF__WINDOW = 16                              /* pieces under way at a time */
+    SAF__MESSAGE_BYTES = 2048,                   /* of the first message: always an eager one */
+    SAF__INLINE_BYTES = SAF__MESSAGE_BYTES - 64, /* of contents that travel inside it */
+    SAF__WINDOW = 16                             /* pieces under way at a time */
 };
 
+/* What the first message says: at its beginning for a long tensor, or else with the contents behind
+ * it, as a saf__short_header where the shape fits into one. */
 typedef struct {
     uint32_t magic;
     int32_t dtype, ndim, piece_tag;
     int64_t shape[SAF_MAX_DIMS];
     uint64_t bytes, piece_bytes;
-    char contents[SAF__INLINE_BYTES]; /* all of them, when they fit */
 } saf__header;
 
-_Static_assert(offsetof(saf__header, contents) == SAF__HEADER_BYTES, "the header has no padding");
+/* With a few bytes of contents one line of the caches, which is what a small message takes. */
+typedef struct {
+    uint32_t magic;
+    uint8_t dtype, ndim;
+    uint16_t bytes;
+    uint16_t shape[SAF_MAX_DIMS];
+} saf__short_header;
+
+_Static_assert(sizeof(saf__header) == 64 && sizeof(saf__short_header) == 16, "no padding");
 
 typedef enum {
     SAF__FAULT_NONE,
@@ -37,9 +45,8 @@ struct saf_comm_request {
     bool receive, header_done, complete;
     saf_comm_request *next, *before; /* of all that nobody has finished yet */
     saf__op header_op;
-    saf__op pieces[SAF__WINDOW]; /* piece i is in pieces[i % SAF__WINDOW] */
-    int64_t n_pieces, posted, moved;
-    saf_status failed; /* its end, with the text of the error */
+    int64_t n_pieces, posted, moved; /* pieces: of all, those asked for, and those that are there */
+    saf_status failed;               /* its end, with the text of the error */
     char *error;
     const char *from; /* send: the tensor's data */
     /* receive */
@@ -49,6 +56,9 @@ struct saf_comm_request {
     size_t capacity;
     char *scratch; /* where a tensor goes that is not wanted */
     saf__header header;
+    /* From here on nothing is cleared for a new message. */
+    char wire[SAF__MESSAGE_BYTES] __attribute__((aligned(16)));
+    saf__op pieces[SAF__WINDOW]; /* piece i, of moved to posted, is in pieces[i % SAF__WINDOW] */
 };
 
 /* Starts a message that has its communicator, tag and peer. After an error give it up. */

@@ -8,7 +8,7 @@
 static saf_comm_request *oldest, *newest;
 static uint64_t events;
 
-/* Requests that are over, to be used again: most of one is room for a header, which need not be
+/* Requests that are over, to be used again: most of one is room for contents, which need not be
  * cleared for every message. */
 enum { SPARE_MOST = 64 };
 static saf_comm_request *spare;
@@ -19,7 +19,7 @@ static saf_status request_new(saf_comm_request **out) {
     if (!r) return saf_alloc(1, sizeof *r, out);
     spare = r->next;
     n_spare--;
-    memset(r, 0, offsetof(saf_comm_request, header) + SAF__HEADER_BYTES);
+    memset(r, 0, offsetof(saf_comm_request, wire));
     *out = r;
     return SAF_OK;
 }
@@ -76,11 +76,9 @@ static saf_status check_peer(const saf_comm *comm, int peer, saf_tag tag) {
 }
 
 static saf_status start_send(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t,
-                             saf_comm_request **out) {
+                             size_t bytes, saf_comm_request **out) {
     saf_status st = SAF_OK;
     saf_comm_request *r = NULL;
-    size_t bytes;
-    SAF_TRY(saf_tensor_bytes(t, &bytes));
     SAF_TRY(check_peer(comm, dest, tag));
     if (bytes > 0 && !t->data) {
         st = saf__comm_fail(comm, SAF_DEFECT, "sends a tensor without data");
@@ -91,12 +89,15 @@ static saf_status start_send(saf_comm *comm, int dest, saf_tag tag, const saf_te
     r->tag = tag;
     r->peer = dest;
     st = saf__message_send(r, t, bytes);
+    if (st == SAF_OK && r->n_pieces == 0) st = saf__message_step(r, &events, &r->complete);
     if (st != SAF_OK) {
         saf__message_give_up(r);
         goto out;
     }
-    enlist(r);
+    if (!r->complete) enlist(r);
     saf__bell_ring(comm, dest);
+    saf__watch_moved();
+    saf__watch_answer();
     saf__count(SAF_COUNT_SEND, 1, bytes, 0);
     *out = r;
     r = NULL;
@@ -148,7 +149,8 @@ uint64_t saf__progress(void) {
         uint64_t before = events;
         if (r->complete) continue;
         saf_status st = saf__message_step(r, &events, &done);
-        if (events != before) saf__bell_ring(r->comm, r->peer); /* may go on with its part */
+        /* The peer may go on with its part of a long one. */
+        if (events != before && r->n_pieces > 0) saf__bell_ring(r->comm, r->peer);
         if (st != SAF_OK)
             set_failed(r, st);
         else if (done)
@@ -221,44 +223,48 @@ static saf_count_kind kind_of(const saf_comm_request *r) {
 
 saf_status saf_comm_isend(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t,
                           saf_comm_request **out) {
-    double t0 = saf_clock_s();
-    saf_status st = start_send(comm, dest, tag, t, out);
-    saf__count(SAF_COUNT_SEND, 0, 0, saf_clock_s() - t0);
+    size_t bytes;
+    saf_status st = saf_tensor_bytes(t, &bytes);
+    if (st != SAF_OK) return st;
+    saf__stopwatch watch = saf__stopwatch_start(bytes);
+    st = start_send(comm, dest, tag, t, bytes, out);
+    saf__count(SAF_COUNT_SEND, 0, 0, saf__stopwatch_s(&watch));
     return st;
 }
 
 saf_status saf_comm_irecv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
                           saf_tensor *t, saf_comm_request **out) {
-    double t0 = saf_clock_s();
-    saf_status st = start_recv(comm, source, tag, capacity_bytes, t, out);
-    saf__count(SAF_COUNT_RECV, 0, 0, saf_clock_s() - t0);
-    return st;
+    return start_recv(comm, source, tag, capacity_bytes, t, out);
 }
 
-/* Started and waited for under one look at the clock. */
-static saf_status finish_started(saf_comm_request **request, saf_count_kind kind, double t0) {
+/* Started and waited for under one stopwatch. */
+static saf_status finish_started(saf_comm_request **request, const saf__stopwatch *watch) {
     saf_comm_request *r = *request;
     assert(r);
+    saf_count_kind kind = kind_of(r);
     saf_status st = r->complete ? SAF_OK : saf__wait_until(r->comm, is_complete, r);
     if (st != SAF_OK) set_failed(r, st); /* it can never complete */
     st = finish(request);
-    saf__count(kind, 0, 0, saf_clock_s() - t0);
+    saf__count(kind, 0, 0, saf__stopwatch_s(watch));
     return st;
 }
 
 saf_status saf_comm_send(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t) {
     saf_comm_request *r = NULL;
-    double t0 = saf_clock_s();
-    saf_status st = start_send(comm, dest, tag, t, &r);
-    return st != SAF_OK ? st : finish_started(&r, SAF_COUNT_SEND, t0);
+    size_t bytes;
+    saf_status st = saf_tensor_bytes(t, &bytes);
+    if (st != SAF_OK) return st;
+    saf__stopwatch watch = saf__stopwatch_start(bytes);
+    st = start_send(comm, dest, tag, t, bytes, &r);
+    return st != SAF_OK ? st : finish_started(&r, &watch);
 }
 
 saf_status saf_comm_recv(saf_comm *comm, int source, saf_tag tag, size_t capacity_bytes,
                          saf_tensor *t) {
     saf_comm_request *r = NULL;
-    double t0 = saf_clock_s();
+    saf__stopwatch watch = saf__stopwatch_start(capacity_bytes);
     saf_status st = start_recv(comm, source, tag, capacity_bytes, t, &r);
-    return st != SAF_OK ? st : finish_started(&r, SAF_COUNT_RECV, t0);
+    return st != SAF_OK ? st : finish_started(&r, &watch);
 }
 
 saf_status saf_comm_test(saf_comm_request **request, bool *done) {
@@ -270,7 +276,10 @@ saf_status saf_comm_test(saf_comm_request **request, bool *done) {
 }
 
 saf_status saf_comm_wait(saf_comm_request **request) {
-    return *request ? finish_started(request, kind_of(*request), saf_clock_s()) : SAF_OK;
+    if (!*request) return SAF_OK;
+    const saf_comm_request *r = *request;
+    saf__stopwatch watch = saf__stopwatch_start(r->receive ? r->capacity : r->header.bytes);
+    return finish_started(request, &watch);
 }
 
 typedef struct {

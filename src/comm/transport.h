@@ -118,6 +118,9 @@ saf_status saf__bells_hang(saf_comm *world);
 void saf__bells_take_down(void);
 void saf__bell_ring(const saf_comm *comm, int rank);
 void saf__bell_ring_all(const saf_comm *comm);
+/* Without a fence, which waits for all stores to arrive: one who goes to sleep in that moment is
+ * missed. For what somebody may wait for, but hardly does. */
+void saf__bell_nudge_all(const saf_comm *comm);
 uint32_t saf__bell_listen(void);
 bool saf__bell_sleep(uint32_t heard, double seconds); /* less than a second */
 void saf__bell_ignore(void);
@@ -138,13 +141,23 @@ void saf__watch_leave(void);
 void saf__watch_stop(void);
 
 void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s);
+/* What a call takes that moves so many bytes: by the clock, or of a short one what it waits,
+ * because looking at the clock twice takes a third as long as the message. */
+typedef struct {
+    bool by_clock;
+    double start;
+} saf__stopwatch;
+saf__stopwatch saf__stopwatch_start(size_t bytes);
+double saf__stopwatch_s(const saf__stopwatch *watch);
+/* Seconds in saf__wait_until so far, after the first look that found nothing. */
+double saf__waited_s(void);
 
 /* An error of this rank: the text is prefixed with rank and host. */
 saf_status saf__comm_fail(const saf_comm *comm, saf_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Without counting, what saf_comm_agree, _barrier, _allreduce, _reduce_scatter and _allgather do; `bytes` are
- * of whole elements: all of them, and one rank's part. */
+/* Without counting, what saf_comm_agree, _barrier, _allreduce, _reduce_scatter and _allgather do;
+ * `bytes` are of whole elements: all of them, and one rank's part. */
 saf_status saf__agree(saf_comm *comm, saf_status mine);
 saf_status saf__barrier(saf_comm *comm);
 saf_status saf__allreduce(saf_comm *comm, saf_op op, saf_dtype dtype, void *data, size_t bytes);

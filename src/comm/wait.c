@@ -92,6 +92,12 @@ static void stop_turns(turns *t) {
     t->begun = false;
 }
 
+static double waited_s;
+
+double saf__waited_s(void) {
+    return waited_s;
+}
+
 static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, void *what) {
     double start = 0, now = 0, busy_until = 0, allowed_s = 0;
     uint64_t moved = 0;
@@ -102,10 +108,13 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
         saf__serve();
         saf_status st = poll(what, &done);
         if (st != SAF_OK || done) {
-            if (allowed_s > 0)
-                spend(fmin(saf_clock_s() - start, allowed_s));
-            else
+            if (allowed_s > 0) {
+                now = saf_clock_s();
+                spend(fmin(now - start, allowed_s));
+            } else {
                 spend_briefly(now - start);
+            }
+            waited_s += now - start;
             return st;
         }
         if (comm->transport->alone) {
@@ -170,6 +179,6 @@ saf_status saf__wait_ops(saf_comm *comm, saf__op *ops, int64_t n) {
     /* What has been started waits for somebody perhaps, and so may what is passed on at the end. */
     saf__bell_ring_all(comm);
     saf_status st = saf__wait_until(comm, poll_ops, &list);
-    saf__bell_ring_all(comm);
+    saf__bell_nudge_all(comm);
     return st != SAF_OK ? st : list.failed;
 }

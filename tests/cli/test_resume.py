@@ -179,8 +179,19 @@ def fresh(folder):
     job = Job(folder)
     code, _ = stop(job, checkpoints=2)
     kept = job.checkpoints()
-    code, said = stop(job, 0, ["--fresh", "checkpoint.every_seconds=0"], after=0, sent=signal.SIGTERM)
-    tap.ok(code != 0 and job.checkpoints() == kept, "a mistaken --fresh that is ended at once costs nothing", said)
+    spare = {}
+    for name in kept:
+        with open(name, "rb") as f:
+            spare[name] = f.read()
+    for _ in range(10):  # on a busy machine it may have got somewhere before it hears of it
+        code, said = stop(job, 0, ["--fresh", "checkpoint.every_seconds=0"], after=0, sent=signal.SIGTERM)
+        if "before there was anything to keep" in said:
+            break
+        job.clear()
+        for name, data in spare.items():
+            with open(name, "wb") as f:
+                f.write(data)
+    tap.ok(code == 1 and job.checkpoints() == kept, "a mistaken --fresh that is ended at once costs nothing", said)
     code, said = stop(job, 0, ["--fresh"], checkpoints=2)
     tap.ok(code == 75 and not set(kept) & set(job.checkpoints()), "its own checkpoints take their place", said)
     shutil.rmtree(folder + "/none", ignore_errors=True)

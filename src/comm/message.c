@@ -13,11 +13,6 @@
  * tensor that is refused can be used up without meeting the receives of the next one. */
 #include "comm/message.h"
 
-enum { /* another byte order or another program reads differently */
-       MAGIC = 0x31464153,
-       SHORT_MAGIC = 0x32464153
-};
-
 static const char *tag_name(saf_tag tag) {
     static const char *const names[SAF_TAG_COUNT] = {
         [SAF_TAG_TEST] = "test",
@@ -79,7 +74,7 @@ static void set_pieces(saf_comm_request *r) {
 /* The header, and how long it is. */
 static size_t put_header(saf_comm_request *r) {
     const saf__header *h = &r->header;
-    saf__short_header brief = {.magic = SHORT_MAGIC,
+    saf__short_header brief = {.magic = SAF__SHORT_MAGIC,
                                .dtype = (uint8_t)h->dtype,
                                .ndim = (uint8_t)h->ndim,
                                .bytes = (uint16_t)h->bytes};
@@ -98,7 +93,7 @@ saf_status saf__message_send(saf_comm_request *r, const saf_tensor *t, size_t by
     saf_comm *comm = r->comm;
     saf__header *h = &r->header;
     const unsigned tags = SAF__TAG_PIECES_END - SAF__TAG_PIECES;
-    h->magic = MAGIC;
+    h->magic = SAF__WIRE_MAGIC;
     h->dtype = (int32_t)t->dtype;
     h->ndim = t->ndim;
     h->bytes = bytes;
@@ -129,13 +124,13 @@ static size_t take_header(saf_comm_request *r, size_t got) {
     saf__short_header brief;
     uint32_t magic = 0;
     if (got >= sizeof brief) memcpy(&magic, r->wire, sizeof magic);
-    if (magic == SHORT_MAGIC) {
+    if (magic == SAF__SHORT_MAGIC) {
         memcpy(&brief, r->wire, sizeof brief);
         *h = (saf__header){.dtype = brief.dtype, .ndim = brief.ndim, .bytes = brief.bytes};
         for (int i = 0; i < SAF_MAX_DIMS; i++) h->shape[i] = brief.shape[i];
         return brief.bytes <= SAF__INLINE_BYTES ? sizeof brief : 0;
     }
-    if (magic != MAGIC || got < sizeof *h) return 0;
+    if (magic != SAF__WIRE_MAGIC || got < sizeof *h) return 0;
     memcpy(h, r->wire, sizeof *h);
     bool right = h->piece_bytes == message_piece() && h->piece_tag >= SAF__TAG_PIECES &&
                  h->piece_tag < SAF__TAG_PIECES_END;

@@ -6,6 +6,8 @@
 #include "comm/transport.h"
 
 enum {
+    SAF__WIRE_MAGIC = 0x31464153, /* another byte order or another program reads differently */
+    SAF__SHORT_MAGIC = 0x32464153,
     SAF__MESSAGE_BYTES = 2048,                   /* of the first message: always an eager one */
     SAF__INLINE_BYTES = SAF__MESSAGE_BYTES - 64, /* of contents that travel inside it */
     SAF__WINDOW = 16                             /* pieces under way at a time */

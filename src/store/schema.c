@@ -112,7 +112,9 @@ static const saf__column call_columns[] = {
     CALL("kind", call.kind, CHARS, "text", "kind of communication"),
     CALL("calls", call.calls, I64, "calls", "how often"),
     CALL("bytes", call.bytes, I64, "bytes", "payload of this rank in these calls"),
-    CALL("wait_s", call.wait_s, F64, "s", "time spent inside the calls or waiting for them"),
+    CALL("wait_s", call.wait_s, F64, "s",
+         "time spent inside the calls or waiting for them; of calls of up to 2 KiB only the "
+         "waiting"),
 };
 const saf__table saf__calls_table =
     TABLE("/calls", saf__call_row, "one row per rank and kind of communication", call_columns);

@@ -126,16 +126,16 @@ $(BUILD)/saf: $(CLI_OBJ) $(BUILD)/libsaf.a
 # The flags of one source, for its object and for clang-tidy.
 COMPILE = $(CFLAGS) $(SAF_CFLAGS) $(ISA) $(PC_FLAGS) $(EXTRA)
 $(BUILD)/obj/kernel/avx512/% $(BUILD)/tidy/kernel/avx512/%: ISA := $(AVX512)
-$(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni: ISA := $(VNNI)
-$(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512: ISA := $(AVX512)
-$(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni: ISA := $(VNNI)
-$(BUILD)/obj/hw/loops_amx.o $(BUILD)/tidy/hw/loops_amx: ISA := $(AMX)
-$(BUILD)/obj/hw/loops_dotprod.o $(BUILD)/tidy/hw/loops_dotprod: ISA := $(DOTPROD)
+$(BUILD)/obj/kernel/avx512/vnni.o $(BUILD)/tidy/kernel/avx512/vnni.ok: ISA := $(VNNI)
+$(BUILD)/obj/hw/loops_avx512.o $(BUILD)/tidy/hw/loops_avx512.ok: ISA := $(AVX512)
+$(BUILD)/obj/hw/loops_vnni.o $(BUILD)/tidy/hw/loops_vnni.ok: ISA := $(VNNI)
+$(BUILD)/obj/hw/loops_amx.o $(BUILD)/tidy/hw/loops_amx.ok: ISA := $(AMX)
+$(BUILD)/obj/hw/loops_dotprod.o $(BUILD)/tidy/hw/loops_dotprod.ok: ISA := $(DOTPROD)
 $(BUILD)/obj/kernel/amx/% $(BUILD)/tidy/kernel/amx/%: ISA := $(AMX)
 $(BUILD)/obj/kernel/neon/% $(BUILD)/tidy/kernel/neon/%: ISA := $(NEON)
-$(BUILD)/obj/kernel/neon/dotprod.o $(BUILD)/tidy/kernel/neon/dotprod: ISA := $(DOTPROD)
+$(BUILD)/obj/kernel/neon/dotprod.o $(BUILD)/tidy/kernel/neon/dotprod.ok: ISA := $(DOTPROD)
 $(BUILD)/obj/comm/% $(BUILD)/tidy/comm/%: EXTRA = $(MPI_FLAGS)
-$(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
+$(BUILD)/obj/job/finish.o $(BUILD)/tidy/job/finish.ok: EXTRA = -DSAF_COMMIT='"$(COMMIT)"'
 $(BUILD)/obj/job/finish.o: $(BUILD)/commit
 $(BUILD)/obj/tests/% $(BUILD)/tidy/tests/%: EXTRA = -Itests
 $(BUILD)/obj/kernel/%: EXTRA = $(KERNEL_FLAGS)
@@ -226,14 +226,14 @@ check-layers: ## who may include whom
 lint: deps deps-lint check-layers ## formatting, warnings of gcc and clang, clang-tidy, shellcheck: all errors
 	@BUILD=$(BUILD)/lint tests/tools/lint
 # What clang-tidy finds in every source. It is given one at a time: it mixes up some checks otherwise.
-tidy: $(patsubst $(BUILD)/obj/%.o,$(BUILD)/tidy/%,$(OBJ))
+tidy: $(patsubst $(BUILD)/obj/%.o,$(BUILD)/tidy/%.ok,$(OBJ))
 define clang-tidy
 	@mkdir -p $(@D)
 	$(SAY) TIDY $<
 	$(Q)clang-tidy --quiet $< -- $(COMPILE) 2>$@.log || { cat $@.log; exit 1; }
 	@touch $@
 endef
-$(BUILD)/tidy/%: src/%.c $(BUILD)/obj/%.o .clang-tidy
+$(BUILD)/tidy/%.ok: src/%.c $(BUILD)/obj/%.o .clang-tidy
 	$(clang-tidy)
 
 SANITIZED = $(MAKE_ALL) NP="1 2 4" OPT="-O1 -g1"

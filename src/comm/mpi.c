@@ -225,8 +225,8 @@ out:
 
 /* Open MPI over TCP asks the receiver before it sends more than 64 KiB, and hears the answer only
  * in a call of MPI: a rank that computes after a send would keep the next one waiting until it is
- * done (30 ms instead of 0.2 in a measurement). Inside a host it asks from 4 KiB on, and 4 to 16 KiB
- * take three times as long as without. A limit of the user's own stays. */
+ * done (30 ms instead of 0.2 in a measurement). Inside a host it asks from 4 KiB on, and 4 to 16
+ * KiB take three times as long as without. A limit of the user's own stays. */
 static void allow_eager_pieces(void) {
     char text[32];
     snprintf(text, sizeof text, "%zu", SAF__EAGER_BYTES + 4096);

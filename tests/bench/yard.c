@@ -1,7 +1,8 @@
 /* Yardsticks whenever somebody asks: `build/bench-yard [THREADS]`. For every line of standard input
  * it measures the host, by so many threads (all cores), and prints medians of three: read
- * bandwidth, that of one core alone, int8, f32, each a second, the share of int8 that saf's products
- * reach, that of reading and computing that hides, and 1 or 0: whether there are tile units. */
+ * bandwidth, that of one core alone, int8, f32, each a second, the share of int8 that saf's
+ * products reach, that of reading and computing that hides, and 1 or 0: whether there are tile
+ * units. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -230,9 +230,11 @@ enum { FEW_PACKED = 4 };
 #define FEW_TOKENS(type, ...)                                                           \
     FEW(few_##type##_1, 1, __VA_ARGS__)                                                 \
     FEW(few_##type##_2, 2, __VA_ARGS__)                                                 \
-    FEW(few_##type##_3, 3, __VA_ARGS__) FEW(few_##type##_4, 4, __VA_ARGS__)             \
-        STREAMS(type, __VA_ARGS__) static const panel_kernel few_##type[FEW_PACKED] = { \
-            few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4};
+    FEW(few_##type##_3, 3, __VA_ARGS__)                                                 \
+    FEW(few_##type##_4, 4, __VA_ARGS__)                                                 \
+    STREAMS(type, __VA_ARGS__)                                                          \
+    static const panel_kernel few_##type[FEW_PACKED] = {few_##type##_1, few_##type##_2, \
+                                                        few_##type##_3, few_##type##_4};
 SAF__TOKEN_KERNELS(FEW, few_q8_0, 8, PLAIN, 1)
 STREAMS(q8_0, 8, PLAIN, 1)
 FEW_TOKENS(q4_0, 4, PLAIN, 1)

@@ -28,8 +28,8 @@ typedef struct {
 saf_status saf_blas_load(const saf_blas **out);
 
 /* From now on a product is worked out by the thread that asks for it, of which at most `callers` do
- * so at a time. Errors: NO_MEMORY (OpenBLAS takes 128 MiB of address space for each, most of which
- * is never touched, and where there is none asks again for ever). */
+ * so at a time. Errors: NO_MEMORY (OpenBLAS takes up to 128 MiB of address space for each, most of
+ * which is never touched, and where there is none asks again for ever). */
 saf_status saf_blas_single(const saf_blas *blas, int callers);
 
 #endif

@@ -49,23 +49,12 @@ typedef struct {
 } kind;
 
 static void join(const kind *k, void *out, const void *a, const void *b, size_t bytes) {
-    size_t n = bytes / k->width;
-    switch (k->dtype) {
-        case SAF_DTYPE_F32:
-            reduce_f32(k->op, out, a, b, n);
-            break;
-        case SAF_DTYPE_F64:
-            reduce_f64(k->op, out, a, b, n);
-            break;
-        case SAF_DTYPE_I32:
-            reduce_i32(k->op, out, a, b, n);
-            break;
-        case SAF_DTYPE_I64:
-            reduce_i64(k->op, out, a, b, n);
-            break;
-        default:
-            reduce_u8(k->op, out, a, b, n);
-    }
+    static void (*const reduce[SAF_DTYPE_COUNT])(saf_op, void *, const void *, const void *,
+                                                 size_t) = {
+        [SAF_DTYPE_F32] = reduce_f32, [SAF_DTYPE_F64] = reduce_f64, [SAF_DTYPE_I32] = reduce_i32,
+        [SAF_DTYPE_I64] = reduce_i64, [SAF_DTYPE_U8] = reduce_u8,
+    };
+    reduce[k->dtype](k->op, out, a, b, bytes / k->width);
 }
 
 /* ---- short ones -------------------------------------------------------------------------------*/

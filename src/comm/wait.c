@@ -92,14 +92,14 @@ static void stop_turns(turns *t) {
     t->begun = false;
 }
 
-static double waited_s;
+static double waited_s; /* a wait inside of another is a part of it */
 
 double saf__waited_s(void) {
     return waited_s;
 }
 
 static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, void *what) {
-    double start = 0, now = 0, busy_until = 0, allowed_s = 0;
+    double start = 0, now = 0, busy_until = 0, allowed_s = 0, before_s = waited_s;
     uint64_t moved = 0;
     for (;;) {
         bool done = false;
@@ -114,7 +114,7 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
             } else {
                 spend_briefly(now - start);
             }
-            waited_s += now - start;
+            waited_s = before_s + (now - start);
             return st;
         }
         if (comm->transport->alone) {

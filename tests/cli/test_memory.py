@@ -1,6 +1,6 @@
 """Models over ranks: in each replica the weight bytes add up to the file's, and no rank takes more memory
 than its slice, its cache and 64 MiB, memory shared by the ranks of a host included. Pipelines of a model
-of more than 600 MB, and every kind of grid of a smaller one."""
+of more than 600 MB, and every kind of grid of a smaller one. Products where there is little address space."""
 import json
 import os
 import subprocess
@@ -99,7 +99,30 @@ def grids(folder):
     check(folder, job, file_bytes, 4, tensor=2, replicas=2)
 
 
-for part in pipelines, grids:
+def address_space(folder):
+    """OpenBLAS asks for its buffers for ever where there is no room: it may not come to that."""
+    if watched():
+        tap.skip("products in little address space", "the address sanitizer takes it itself")
+        return
+    job = job_file(folder, 'job = "matmul"; matmul: { m = 300; n = 300; k = 300; type = "f32"; seed = 1; };\n'
+                   f'layout: {{ threads = 2; }}; output: {{ file = "{folder}/product.h5"; }};')
+    codes, refused = [], 0
+    for mib in range(100, 4000, 60):
+        try:
+            p = subprocess.run(["prlimit", f"--as={mib << 20}", SAF, "run", job, "--fresh", "--quiet"], env=ENV, text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
+        except subprocess.TimeoutExpired:
+            tap.ok(False, "products in little address space", f"hangs in {mib} MiB, after {codes}")
+            return
+        codes.append(p.returncode)
+        refused += p.returncode == 1 and "bytes for OpenBLAS" in p.stderr
+        if p.returncode == 0:
+            break
+    tap.ok(codes[-1] == 0 and refused > 0 and set(codes) <= {0, 1, 66},
+           f"products in little address space are refused until they fit: {codes}")
+
+
+for part in pipelines, grids, address_space:
     with scratch() as scratch_folder:
         part(scratch_folder)
 tap.exit()

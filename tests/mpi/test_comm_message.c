@@ -596,8 +596,7 @@ static void test_message_counters_add_up(saf_comm *world) {
     CHECK_EQ(c[SAF_COUNT_ALLREDUCE].bytes, 16);
 }
 
-/* Everybody sends late: the wait for it is counted, and a message that is there is not waited for.
- */
+/* Rank 0 sends late: the wait for it is counted, and a message that is there is not waited for. */
 static void test_message_counters_of_waits(saf_comm *world) {
     saf_comm_counter c[SAF_COUNT_KINDS];
     int32_t x = 1, y = 0;
@@ -606,23 +605,23 @@ static void test_message_counters_of_waits(saf_comm *world) {
     CHECK_OK(saf_comm_barrier(world));
     saf_comm_counters_reset();
     if (saf_comm_rank(world) == 0) {
-        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
         CHECK_OK(saf_comm_send(world, next_of(world), SAF_TAG_TEST, &t));
     }
     CHECK_OK(saf_comm_recv(world, before_of(world), SAF_TAG_TEST, sizeof y, &got));
     if (saf_comm_rank(world) != 0) CHECK_OK(saf_comm_send(world, next_of(world), SAF_TAG_TEST, &t));
     saf_comm_counters(c);
     if (saf_comm_rank(world) != 0)
-        CHECK(c[SAF_COUNT_RECV].wait_s > 0.04 && c[SAF_COUNT_RECV].wait_s < 60);
-    CHECK(c[SAF_COUNT_SEND].wait_s < 0.04);
+        CHECK(c[SAF_COUNT_RECV].wait_s > 0.1 && c[SAF_COUNT_RECV].wait_s < 60);
+    CHECK(c[SAF_COUNT_SEND].wait_s < 0.1);
     CHECK_OK(saf_comm_irecv(world, before_of(world), SAF_TAG_TEST, sizeof y, &got, &recv));
     CHECK_OK(saf_comm_send(world, next_of(world), SAF_TAG_TEST, &t));
     CHECK_OK(saf_comm_barrier(world));
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
     saf_comm_counters_reset();
     CHECK_OK(saf_comm_wait(&recv));
     saf_comm_counters(c);
-    CHECK(c[SAF_COUNT_RECV].wait_s < 0.04);
+    CHECK(c[SAF_COUNT_RECV].wait_s < 0.1);
 }
 
 static double cpu_s(void) {

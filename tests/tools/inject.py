@@ -172,7 +172,9 @@ class Worker:
             middle = (low + high) // 2
             done = self.start_in(middle, words, 60)
             self.restore()
-            if done is not None and done.returncode == 0:
+            if done is None:
+                raise RuntimeError(f"saf {' '.join(words)} hangs in {middle} MiB of address space")
+            if done.returncode == 0:
                 high = middle
             else:
                 low = middle + 1

@@ -12,6 +12,7 @@
 
 enum {
     HEADER_BYTES = 64,
+    SHORT_HEADER_BYTES = 16, /* as src/comm/message.h has them */
     INLINE_BYTES = 2048 - HEADER_BYTES,
     REST_TAGS = 1024, /* of what follows a header */
     MEET_TAG = 512,
@@ -172,6 +173,13 @@ static letter *take(const saf_comm *comm, int source, int tag) {
     return l;
 }
 
+/* Of contents that travel in it a header is short where the shape fits. */
+static size_t header_bytes(const saf_tensor *t, size_t bytes) {
+    bool fits = bytes <= INLINE_BYTES;
+    for (int i = 0; i < t->ndim; i++) fits = fits && t->shape[i] <= UINT16_MAX;
+    return fits ? SHORT_HEADER_BYTES : HEADER_BYTES;
+}
+
 /* They leave at once, whether or not anybody waits for them (see sim_run). */
 saf_status saf_comm_isend(saf_comm *comm, int dest, saf_tag tag, const saf_tensor *t,
                           saf_comm_request **out) {
@@ -180,7 +188,8 @@ saf_status saf_comm_isend(saf_comm *comm, int dest, saf_tag tag, const saf_tenso
     sim_check(saf_tensor_bytes(t, &bytes));
     size_t small = bytes <= INLINE_BYTES ? bytes : 0;
     post(comm, dest, tag, t, bytes);
-    MPI_Isend(hollow, units(HEADER_BYTES + small), MPI_BYTE, dest, r->tag, comm->mpi, &r->op);
+    MPI_Isend(hollow, units(header_bytes(t, bytes) + small), MPI_BYTE, dest, r->tag, comm->mpi,
+              &r->op);
     MPI_Wait(&r->op, MPI_STATUS_IGNORE);
     if (bytes > small)
         MPI_Isend(hollow, units(bytes), MPI_BYTE, dest, REST_TAGS + r->tag, comm->mpi, &r->op);

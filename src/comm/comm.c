@@ -51,6 +51,7 @@ saf_status saf_comm_start(int *argc, char ***argv, saf_comm **world) {
         SAF_TRY(saf__serial_start(w));
     }
     started = true;
+    SAF_TRY(saf__near_start(w));
     SAF_TRY(saf__watch_launched(w));
     SAF_TRY(saf__bells_hang(w));
     *world = w;
@@ -69,6 +70,7 @@ void saf_comm_stop(saf_comm **world) {
     (void)saf_comm_barrier(*world);
     saf__watch_leave();
     saf__bells_take_down();
+    saf__near_stop(*world);
     saf__watch_inside("MPI_Finalize");
     (*world)->transport->stop(*world);
     saf__watch_stop();

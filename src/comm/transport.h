@@ -10,6 +10,7 @@
 /* One operation under way. Starts as {0}; complete when `pending` is false. */
 typedef struct {
     bool pending, receive;
+    bool near;        /* through memory of this host (near.c) */
     uintptr_t handle; /* the transport's own */
 } saf__op;
 
@@ -77,6 +78,7 @@ struct saf_comm {
     int rank, size;
     bool world;
     bool crowded; /* other ranks run on this rank's cores */
+    uint32_t name; /* the same on all of its ranks, if short messages go past MPI (near.c) */
     unsigned sequence;
     int *places; /* [size] ranks of the world; NULL: the same */
     char *room;  /* [room_bytes] of long reductions (reduce.c) */
@@ -86,6 +88,13 @@ struct saf_comm {
 
 saf_status saf__mpi_start(int *argc, char ***argv, saf_comm *world);
 saf_status saf__serial_start(saf_comm *world);
+
+/* Short messages inside a host go through shared memory, from here on (near.c). Collective on the
+ * world, its end as well. */
+saf_status saf__near_start(saf_comm *world);
+void saf__near_stop(saf_comm *world);
+/* Takes what has come that nobody has asked for, so that its sender gets on. */
+void saf__near_absorb(void);
 
 /* The longest single transfer. Lower in tests only, and then the same on all ranks. */
 size_t saf__piece_bytes(void);

@@ -136,6 +136,7 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
         }
         /* MPI moves data only inside its calls: while a large message flows, keep calling. */
         if (moved_data(t)) busy_until = now + POLL_S;
+        if (allowed_s > 0) saf__near_absorb();
         if (now <= busy_until) {
             stop_turns(t);
             if (comm->crowded) sched_yield();

@@ -19,7 +19,7 @@ static size_t piece_of(size_t left) {
     return left < piece_bytes ? left : piece_bytes;
 }
 
-enum { BCAST_SHORT_BYTES = 2048 };
+enum { BCAST_SHORT_BYTES = 65535 };
 
 /* ---- barrier, broadcast ---------------------------------------------------------------------- */
 

@@ -1,56 +1,23 @@
-/* Short messages between ranks of a host, beside MPI: through memory that they share, where one
- * takes half of the time that it takes through MPI. The rest, and all that goes to other hosts, is
- * MPI's as before: this is a transport on top of its transport.
+/* Short messages between ranks of a host, beside MPI: through memory that they share (ring.c), in
+ * half of the time that they take through MPI and less. Everything else, and all that goes to other
+ * hosts, is MPI's as before: this is a transport on top of its transport.
  *
- * Each rank has a ring of slots for every other one, which only these two use: one fills, one
- * takes. What a slot holds is told by the number of its message in the slot itself, so that a
- * message of a few bytes moves one line of the caches and nothing else; how far the receiver has
- * come is looked up only by a sender that has gone round. Source: Giacomoni, Moseley and
- * Vachharajani, FastForward for efficient pipeline parallelism (2008).
+ * Who asks for a message takes from its sender's ring what has come, in its order: to those that
+ * wait for it, or aside, until somebody asks. A sender that finds no room keeps the message in a
+ * queue and tries again whenever it looks for messages; and whoever waits empties all of its rings,
+ * so that no sender depends on what its receiver waits for.
  *
- *   slot     number of its message, communicator, tag, length, and contents of up to 48 bytes
- *   data     a ring of bytes beside the slots, for longer contents: each in one piece
- *
- * Who is asked for a message takes from the ring what has come, in its order: to those that wait
- * for it, or aside, until somebody asks. A sender that finds no room keeps the message in a queue
- * and tries again whenever it looks for messages, and whoever waits empties all of its rings, so
- * that no sender depends on what its receiver waits for.
- *
- * Which messages are short is told by the room of their receives, which is the length of what is
+ * Which messages go this way is told by the room of their receives, which is the length of what is
  * sent or that of a first message (message.h): so both sides know without asking. */
-#include <stdatomic.h>
-
 #include "comm/message.h"
+#include "comm/ring.h"
 
 enum {
-    SHORT_BYTES = SAF__MESSAGE_BYTES, /* the longest that goes this way */
-    LINE_BYTES = 64,
-    SLOTS = 32,
-    SLOT_DATA_BYTES = 48,
-    RING_DATA_BYTES = 3 * SHORT_BYTES - 128,
-    HOST_RANKS_MOST = 64 /* with more, rings would take more than 32 MiB of a host */
+    /* Beyond, one copy by the kernel, as MPI makes it, may be faster than two from core to core. */
+    SHORT_MOST = 8192,
+    MESSAGES_IN_DATA = 4,
+    RINGS_BYTES = 32 << 20 /* all of a host together */
 };
-
-/* The number of messages is what the receiver waits for: message n fills slot n % SLOTS, and says
- * n + 1. */
-typedef struct {
-    _Atomic uint64_t filled;
-    uint32_t comm;
-    uint16_t tag, bytes;
-    char data[SLOT_DATA_BYTES];
-} slot;
-
-typedef struct {
-    _Atomic uint64_t slots, bytes; /* taken out so far, written by the receiver */
-    char pad[SAF__WINDOW_ALIGN - 2 * sizeof(uint64_t)];
-    slot slot[SLOTS];
-    char data[RING_DATA_BYTES];
-} ring;
-
-_Static_assert(sizeof(slot) == LINE_BYTES, "a slot is a line of the caches");
-_Static_assert(sizeof(ring) == 8192, "rings begin with lines");
-_Static_assert((int)SHORT_BYTES <= UINT16_MAX && (int)SAF__TAG_PIECES_END <= UINT16_MAX, "fits");
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "locks are of one process, rings of two");
 
 /* A receive that waits, a message that nobody has asked for yet, or a send that found no room. */
 typedef struct letter letter;
@@ -60,10 +27,7 @@ typedef struct {
 
 /* Another rank of this host. */
 typedef struct {
-    ring *in, *out;
-    uint64_t taken, taken_bytes;         /* of `in` */
-    uint64_t sent, sent_bytes;           /* to `out` */
-    uint64_t free_from, free_bytes_from; /* taken out of it, as last looked up */
+    saf__ring_end in, out;
     letters receives, unexpected, unsent;
 } mate;
 
@@ -71,7 +35,7 @@ struct letter {
     letter *next;
     mate *mate;
     uint32_t comm;
-    int tag;
+    uint16_t tag;
     bool done;
     char *bytes;
     size_t len, got; /* len: of a receive its room */
@@ -82,8 +46,9 @@ static struct {
     saf__transport table;        /* this one */
     saf_comm *host;
     saf__window window;
-    mate *mates;      /* [n_mates], this rank as well */
-    int32_t *mate_of; /* [world->size], -1: no such */
+    size_t short_bytes; /* the longest message that goes this way */
+    mate *mates;        /* [n_mates], by rank on this host; its own has no rings */
+    int32_t *mate_of;   /* [world->size], -1: no such */
     int n_mates;
     int64_t unsent, names; /* messages that wait for room; communicators named so far */
     letter *spare;
@@ -91,14 +56,14 @@ static struct {
 
 /* ---- letters --------------------------------------------------------------------------------- */
 
-static saf_status letter_new(mate *m, const saf_comm *comm, int tag, letter **out) {
+static saf_status letter_new(mate *m, uint32_t comm, int tag, letter **out) {
     saf_status st = SAF_OK;
     letter *l = near.spare;
     if (l)
         near.spare = l->next;
     else
         st = saf_alloc(1, sizeof *l, &l);
-    if (st == SAF_OK) *l = (letter){.mate = m, .comm = comm->name, .tag = tag};
+    if (st == SAF_OK) *l = (letter){.mate = m, .comm = comm, .tag = (uint16_t)tag};
     *out = l;
     return st;
 }
@@ -136,89 +101,53 @@ static bool drop(letters *list, const letter *l) {
     return false;
 }
 
-/* ---- rings ----------------------------------------------------------------------------------- */
-
-/* Where contents lie that come after `bytes` others: in one piece, on lines of their own. Those of
- * a slot take none. */
-static uint64_t place_data(uint64_t bytes, size_t len, uint64_t *after) {
-    uint64_t at = bytes % RING_DATA_BYTES;
-    if (len <= SLOT_DATA_BYTES) {
-        *after = bytes;
-        return 0;
-    }
-    if (at + len > RING_DATA_BYTES) {
-        bytes += RING_DATA_BYTES - at;
-        at = 0;
-    }
-    *after = bytes + (len + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
-    return at;
+static void fill(letter *l, const char *bytes, size_t len) {
+    size_t n = len < l->len ? len : l->len;
+    if (n > 0) memcpy(l->bytes, bytes, n);
+    l->got = len;
+    l->done = true;
 }
 
-static bool has_room(const mate *m, uint64_t bytes_after) {
-    return m->sent - m->free_from < SLOTS && bytes_after - m->free_bytes_from <= RING_DATA_BYTES;
-}
-
-static bool put(mate *m, uint32_t comm, int tag, const void *bytes, size_t len) {
-    ring *r = m->out;
-    uint64_t after, at = place_data(m->sent_bytes, len, &after);
-    if (!has_room(m, after)) {
-        m->free_from = atomic_load_explicit(&r->slots, memory_order_acquire);
-        m->free_bytes_from = atomic_load_explicit(&r->bytes, memory_order_acquire);
-        if (!has_room(m, after)) return false;
-    }
-    slot *s = &r->slot[m->sent % SLOTS];
-    s->comm = comm;
-    s->tag = (uint16_t)tag;
-    s->bytes = (uint16_t)len;
-    if (len > 0) memcpy(len <= SLOT_DATA_BYTES ? s->data : r->data + at, bytes, len);
-    m->sent++;
-    m->sent_bytes = after;
-    atomic_store_explicit(&s->filled, m->sent, memory_order_release);
-    return true;
-}
+/* ---- taking what has come, sending what waits ------------------------------------------------ */
 
 /* To the receive that waits for it, or aside. */
-static saf_status deliver(mate *m, const slot *s, const char *bytes) {
+static saf_status deliver(mate *m, const saf__ring_message *in) {
     saf_status st = SAF_OK;
-    letter **at = find(&m->receives, s->comm, s->tag), *l = *at;
+    letter **at = find(&m->receives, in->comm, in->tag), *l = *at;
     if (l) {
         unlink_at(&m->receives, at);
-        if (s->bytes > 0) memcpy(l->bytes, bytes, s->bytes < l->len ? s->bytes : l->len);
-        l->got = s->bytes;
-        l->done = true;
+        fill(l, in->bytes, in->len);
         return SAF_OK;
     }
-    const saf_comm of = {.name = s->comm};
-    SAF_TRY(letter_new(m, &of, s->tag, &l));
-    if (s->bytes > 0) st = saf_alloc(s->bytes, 1, &l->bytes);
+    SAF_TRY(letter_new(m, in->comm, in->tag, &l));
+    st = saf_alloc(in->len + (size_t)1, 1, &l->bytes);
     if (st != SAF_OK) {
         letter_free(l);
         goto out;
     }
-    if (s->bytes > 0) memcpy(l->bytes, bytes, s->bytes);
-    l->len = s->bytes;
+    l->len = in->len;
+    fill(l, in->bytes, in->len);
     append(&m->unexpected, l);
 out:
     return st;
 }
 
-/* The next message of a ring; *one is false when there is none. */
-static saf_status take(mate *m, bool *one) {
+/* Until `wanted` has come (NULL: all), or nothing is left. */
+static saf_status take(mate *m, const letter *wanted) {
     saf_status st = SAF_OK;
-    ring *r = m->in;
-    const slot *s = &r->slot[m->taken % SLOTS];
-    uint64_t after;
-    *one = false;
-    if (atomic_load_explicit(&s->filled, memory_order_acquire) != m->taken + 1) goto out;
-    uint64_t at = place_data(m->taken_bytes, s->bytes, &after);
-    SAF_TRY(deliver(m, s, s->bytes <= SLOT_DATA_BYTES ? s->data : r->data + at));
-    m->taken++;
-    m->taken_bytes = after;
-    atomic_store_explicit(&r->bytes, after, memory_order_release);
-    atomic_store_explicit(&r->slots, m->taken, memory_order_release);
-    *one = true;
+    saf__ring_message in;
+    while (!(wanted && wanted->done) && saf__ring_look(&m->in, &in)) {
+        SAF_TRY(deliver(m, &in));
+        saf__ring_take(&m->in);
+    }
 out:
     return st;
+}
+
+static bool put(mate *m, uint32_t comm, int tag, const char *bytes, size_t len) {
+    saf__ring_message out = {
+        .comm = comm, .tag = (uint16_t)tag, .len = (uint16_t)len, .bytes = bytes};
+    return saf__ring_put(&m->out, &out);
 }
 
 static void send_queued(mate *m) {
@@ -233,10 +162,9 @@ static void send_queued(mate *m) {
 void saf__near_absorb(void) {
     for (int i = 0; i < near.n_mates; i++) {
         mate *m = &near.mates[i];
-        bool one = m->in;
-        while (one && take(m, &one) == SAF_OK) {
-        } /* without memory: the next time */
-        if (m->unsent.first) send_queued(m);
+        if (!m->in.ring) continue;
+        (void)take(m, NULL); /* without memory the next time */
+        send_queued(m);
     }
 }
 
@@ -244,7 +172,7 @@ void saf__near_absorb(void) {
 
 /* NULL: by MPI. */
 static mate *mate_for(const saf_comm *comm, int rank, size_t len) {
-    if (len > SHORT_BYTES) return NULL;
+    if (len > near.short_bytes) return NULL;
     int32_t i = near.mate_of[comm->places[rank]];
     return i < 0 ? NULL : &near.mates[i];
 }
@@ -265,7 +193,7 @@ static saf_status near_isend(saf_comm *comm, int dest, int tag, const void *byte
     if (!m) return near.under->isend(comm, dest, tag, bytes, len, out);
     *out = (saf__op){0};
     if (!m->unsent.first && put(m, comm->name, tag, bytes, len)) return SAF_OK;
-    SAF_TRY(letter_new(m, comm, tag, &l));
+    SAF_TRY(letter_new(m, comm->name, tag, &l));
     l->bytes = (char *)(uintptr_t)bytes; /* only read */
     l->len = len;
     append(&m->unsent, l);
@@ -286,12 +214,14 @@ static saf_status near_irecv(saf_comm *comm, int source, int tag, void *bytes, s
     if (*at) {
         l = *at;
         unlink_at(&m->unexpected, at);
-        l->got = l->len;
-        l->done = true;
-        if (l->got > 0) memcpy(bytes, l->bytes, l->got < len ? l->got : len);
-        saf_free(&l->bytes);
+        char *aside = l->bytes;
+        size_t got = l->got;
+        l->bytes = bytes;
+        l->len = len;
+        fill(l, aside, got);
+        saf_free(&aside);
     } else {
-        SAF_TRY(letter_new(m, comm, tag, &l));
+        SAF_TRY(letter_new(m, comm->name, tag, &l));
         append(&m->receives, l);
     }
     l->bytes = bytes;
@@ -301,22 +231,13 @@ out:
     return st;
 }
 
-static saf_status look_for(letter *l) {
-    saf_status st = SAF_OK;
-    for (bool one = true; st == SAF_OK && one && !l->done;) st = take(l->mate, &one);
-    return st;
-}
-
 static saf_status near_test(saf_comm *comm, saf__op *op, bool *done, size_t *got) {
     saf_status st = SAF_OK;
     if (!op->near) return near.under->test(comm, op, done, got);
     letter *l = letter_of(op);
     *got = SAF__GOT_NONE;
-    if (op->receive) {
-        SAF_TRY(look_for(l));
-    } else {
-        send_queued(l->mate);
-    }
+    if (op->receive) SAF_TRY(take(l->mate, l));
+    if (!op->receive) send_queued(l->mate);
     *done = l->done;
     if (!l->done) goto out;
     if (op->receive) *got = l->got;
@@ -334,7 +255,7 @@ static bool near_cancel(saf_comm *comm, saf__op *op, size_t *got) {
     letter *l = letter_of(op);
     bool receive = op->receive;
     *got = SAF__GOT_NONE;
-    if (receive) (void)look_for(l);
+    if (receive) (void)take(l->mate, l);
     bool came = receive && l->done;
     if (came) *got = l->got;
     if (receive && !came) (void)drop(&l->mate->receives, l);
@@ -415,25 +336,32 @@ static saf_status near_share(saf_comm *comm, size_t bytes, saf__window *out) {
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
 
-/* Whom this rank shares memory with; with nobody where there is none to be had. */
+/* As long as memory for all rings allows; 0: not even a first message. */
+static size_t short_bytes(size_t ranks) {
+    size_t ring = RINGS_BYTES / (ranks * ranks), rest = saf__ring_bytes(0);
+    size_t most = ring > rest ? (ring - rest) / MESSAGES_IN_DATA : 0;
+    if (most < SAF__MESSAGE_BYTES) return 0;
+    return most < SHORT_MOST ? most / SAF__WINDOW_ALIGN * SAF__WINDOW_ALIGN : SHORT_MOST;
+}
+
+/* Whom this rank shares memory with; nobody where there is none to be had. */
 static saf_status take_memory(saf_comm *host) {
     saf_status st = SAF_OK;
-    size_t n = (size_t)host->size;
+    size_t n = (size_t)host->size, me = (size_t)host->rank;
+    size_t data_bytes = MESSAGES_IN_DATA * near.short_bytes, step = saf__ring_bytes(data_bytes);
     SAF_TRY(saf__agree(host, saf_alloc(n, sizeof *near.mates, &near.mates)));
     saf__watch_inside("MPI_Win_allocate_shared");
-    st = near.under->share(host, n * n * sizeof(ring), &near.window);
+    st = near.under->share(host, n * n * step, &near.window);
     saf__watch_inside(NULL);
-    if (st == SAF_NO_MEMORY) {
-        st = SAF_OK;
-        goto out;
-    }
+    if (st == SAF_NO_MEMORY) return SAF_OK; /* for all of this host */
     SAF_TRY(st);
-    ring *rings = (ring *)(void *)near.window.base; /* [to][from] */
-    for (int i = 0; i < host->size; i++) {
-        if (i == host->rank) continue;
-        near.mates[i].in = &rings[(size_t)host->rank * n + (size_t)i];
-        near.mates[i].out = &rings[(size_t)i * n + (size_t)host->rank];
-        near.mate_of[host->places[i]] = i;
+    for (size_t i = 0; i < n; i++) {
+        if (i == me) continue;
+        char *in = near.window.base + (me * n + i) * step;
+        char *out = near.window.base + (i * n + me) * step;
+        near.mates[i].in = (saf__ring_end){.ring = (void *)in, .data_bytes = data_bytes};
+        near.mates[i].out = (saf__ring_end){.ring = (void *)out, .data_bytes = data_bytes};
+        near.mate_of[host->places[i]] = (int32_t)i;
     }
     near.n_mates = host->size;
 out:
@@ -448,7 +376,8 @@ static saf_status find_mates(saf_comm *world) {
     saf__watch_inside(NULL);
     SAF_TRY(saf__agree(world, st));
     SAF_TRY(saf__agree(world, saf_comm_split(world, lowest, world->rank, &near.host)));
-    if (near.host->size > 1 && near.host->size <= HOST_RANKS_MOST) st = take_memory(near.host);
+    near.short_bytes = short_bytes((size_t)near.host->size);
+    if (near.host->size > 1 && near.short_bytes > 0) st = take_memory(near.host);
     SAF_TRY(saf__agree(world, st));
 out:
     return st;

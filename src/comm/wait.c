@@ -13,7 +13,7 @@
 static const double POLL_S = 1e-3;       /* before the first sleep */
 static const double EARNED_SHARE = 2;    /* or for this much of what it has worked, */
 static const double EARNED_MOST_S = 0.1; /* up to this */
-static const double FREE_S = 5e-6;   /* shorter waits ask for no processor time: that takes long */
+static const double FREE_S = 50e-6;  /* shorter waits ask for no processor time: that takes long */
 static const double RUNG_S = 100e-6; /* and after somebody rang */
 static const double MOVED_S = 50e-6; /* a poll that computes for longer has moved data */
 static const double SLEEP_SHARE = 0.01, SLEEP_LEAST_S = 20e-6, SLEEP_MOST_S = 5e-3;

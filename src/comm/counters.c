@@ -8,7 +8,7 @@ void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s)
     counters[kind].wait_s += wait_s;
 }
 
-enum { SHORT_BYTES = 2048 };
+enum { SHORT_BYTES = 32768 };
 
 saf__stopwatch saf__stopwatch_start(size_t bytes) {
     bool by_clock = bytes > SHORT_BYTES;

@@ -149,8 +149,10 @@ uint64_t saf__progress(void) {
         uint64_t before = events;
         if (r->complete) continue;
         saf_status st = saf__message_step(r, &events, &done);
-        /* The peer may go on with its part of a long one. */
-        if (events != before && r->n_pieces > 0) saf__bell_ring(r->comm, r->peer);
+        /* The peer may go on with its part of a long one, or is done with it once all is received.
+         */
+        if (events != before && r->n_pieces > 0 && (r->receive || !done))
+            saf__bell_ring(r->comm, r->peer);
         if (st != SAF_OK)
             set_failed(r, st);
         else if (done)

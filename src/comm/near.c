@@ -5,7 +5,8 @@
  * Who asks for a message takes from its sender's ring what has come, in its order: to those that
  * wait for it, or aside, until somebody asks. A sender that finds no room keeps the message in a
  * queue and tries again whenever it looks for messages; and whoever waits empties all of its rings,
- * so that no sender depends on what its receiver waits for.
+ * so that no sender depends on what its receiver waits for. (MPI's own waiting, which knows nothing
+ * of queues, always comes after an agreement: by then nobody has anything else to wait for.)
  *
  * Which messages go this way is told by the room of their receives, which is the length of what is
  * sent or that of a first message (message.h): so both sides know without asking. */
@@ -50,7 +51,7 @@ static struct {
     mate *mates;        /* [n_mates], by rank on this host; its own has no rings */
     int32_t *mate_of;   /* [world->size], -1: no such */
     int n_mates;
-    int64_t unsent, names; /* messages that wait for room; communicators named so far */
+    int64_t names; /* communicators named so far */
     letter *spare;
 } near;
 
@@ -154,7 +155,6 @@ static void send_queued(mate *m) {
     letter *l = m->unsent.first;
     for (; l && put(m, l->comm, l->tag, l->bytes, l->len); l = m->unsent.first) {
         unlink_at(&m->unsent, &m->unsent.first);
-        near.unsent--;
         l->done = true;
     }
 }
@@ -197,7 +197,6 @@ static saf_status near_isend(saf_comm *comm, int dest, int tag, const void *byte
     l->bytes = (char *)(uintptr_t)bytes; /* only read */
     l->len = len;
     append(&m->unsent, l);
-    near.unsent++;
     *out = op_of(l, false);
 out:
     return st;
@@ -259,25 +258,13 @@ static bool near_cancel(saf_comm *comm, saf__op *op, size_t *got) {
     bool came = receive && l->done;
     if (came) *got = l->got;
     if (receive && !came) (void)drop(&l->mate->receives, l);
-    if (!receive && drop(&l->mate->unsent, l)) near.unsent--;
+    if (!receive) (void)drop(&l->mate->unsent, l);
     letter_free(l);
     *op = (saf__op){0};
     return !came;
 }
 
 /* ---- communicators --------------------------------------------------------------------------- */
-
-static saf_status poll_sent(void *what, bool *done) {
-    (void)what;
-    saf__near_absorb();
-    *done = near.unsent == 0;
-    return SAF_OK;
-}
-
-/* Before this rank waits inside MPI, which does not know of the queues. */
-static saf_status send_all(saf_comm *comm) {
-    return near.unsent == 0 ? SAF_OK : saf__wait_until(comm, poll_sent, NULL);
-}
 
 /* A number that no other communicator has of which two of its ranks are members. */
 static saf_status name(saf_comm *comm) {
@@ -291,24 +278,22 @@ static saf_status name(saf_comm *comm) {
 }
 
 static saf_status near_split(saf_comm *comm, int color, int key, saf_comm *out, bool *member) {
-    saf_status st = send_all(comm);
-    if (st == SAF_OK) st = near.under->split(comm, color, key, out, member);
+    saf_status st = near.under->split(comm, color, key, out, member);
     return st == SAF_OK && *member ? name(out) : st;
 }
 
 static saf_status near_dup(saf_comm *comm, saf_comm *out) {
-    saf_status st = send_all(comm);
-    if (st == SAF_OK) st = near.under->dup(comm, out);
+    saf_status st = near.under->dup(comm, out);
     return st == SAF_OK ? name(out) : st;
 }
 
-/* What was sent on a communicator and never asked for. */
+/* What was sent on a communicator (NULL: on any) and never asked for. */
 static void forget(const saf_comm *comm) {
     for (int i = 0; i < near.n_mates; i++) {
         letters *list = &near.mates[i].unexpected;
         for (letter **at = &list->first; *at;) {
             letter *l = *at;
-            if (l->comm != comm->name) {
+            if (comm && l->comm != comm->name) {
                 at = &l->next;
                 continue;
             }
@@ -322,16 +307,6 @@ static void forget(const saf_comm *comm) {
 static void near_free(saf_comm *comm) {
     forget(comm);
     near.under->free(comm);
-}
-
-static saf_status near_find_host(saf_comm *comm, int *lowest) {
-    saf_status st = send_all(comm);
-    return st == SAF_OK ? near.under->find_host(comm, lowest) : st;
-}
-
-static saf_status near_share(saf_comm *comm, size_t bytes, saf__window *out) {
-    saf_status st = send_all(comm);
-    return st == SAF_OK ? near.under->share(comm, bytes, out) : st;
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
@@ -399,8 +374,6 @@ saf_status saf__near_start(saf_comm *world) {
     near.table.split = near_split;
     near.table.dup = near_dup;
     near.table.free = near_free;
-    near.table.find_host = near_find_host;
-    near.table.share = near_share;
     world->name = 0; /* and no other has that */
     world->transport = &near.table;
 out:
@@ -410,7 +383,7 @@ out:
 
 void saf__near_stop(saf_comm *world) {
     if (!near.under) return;
-    if (near.table.isend) forget(world);
+    forget(NULL);
     world->transport = near.under;
     near.n_mates = 0;
     if (near.window.base) {

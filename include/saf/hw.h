@@ -8,12 +8,12 @@
 typedef struct {
     int32_t cores;  /* physical cores this process may run on */
     char cpus[256]; /* the processing units it may run on, as a list "0-3,8" (cut if longer) */
-    int64_t memory_bytes; /* of the host */
+    int64_t memory_bytes; /* of the host, or what control groups let this process have of it */
     int64_t cache_bytes;  /* of the host: its largest caches, added up; 0: not known */
 } saf_hw_binding;
 
 /* Where this process is bound to run (hwloc; without a binding, the whole host).
- * Errors: FAILED (hwloc cannot read the machine). */
+ * Errors: FAILED (hwloc cannot read the machine), NO_MEMORY. */
 saf_status saf_hw_binding_read(saf_hw_binding *out);
 
 /* ---- yardsticks --------------------------------------------------------------------------------
@@ -38,9 +38,10 @@ typedef struct {
 typedef struct saf_hw_yardstick saf_hw_yardstick;
 
 /* Takes `read_bytes` of memory (rounded up to huge pages; 0: four times the host's caches, at least
- * 256 MiB, and at most an eighth of its memory), first touched by the threads that will read it.
- * The team is the one that a parallel region gets now. Errors: NO_MEMORY (more than half of what
- * the host has as well), FAILED (hwloc), USAGE (SAF_KERNELS, where no kernels were chosen yet). */
+ * 256 MiB, and at most an eighth of memory_bytes above), first touched by the threads that will
+ * read it. The team is the one that a parallel region gets now. Errors: NO_MEMORY (more than half
+ * of what the host has as well), FAILED (hwloc), USAGE (SAF_KERNELS, where no kernels were chosen
+ * yet). */
 saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures each once: some tens of milliseconds each. By the thread that made it. */
@@ -78,7 +79,8 @@ int saf_memory_kind_traffic(saf_memory_kind kind);
 
 /* NUMA nodes of the host that have memory, 1 at least. Errors: FAILED (hwloc). */
 saf_status saf_hw_memory_nodes(int32_t *out);
-/* What could be had now without swapping, as the system estimates it; 0: not known. */
+/* What could be had now without swapping, as the system estimates it, and no more than control
+ * groups let this process have in all; 0: not known. */
 int64_t saf_hw_memory_available(void);
 
 typedef struct saf_hw_memory saf_hw_memory;

@@ -55,6 +55,10 @@ typedef struct {
     int64_t memory_bytes;
 } saf_hw_limits;
 saf_status saf_hw_limits_read(const char *root, saf_hw_limits *out);
+/* A text that all hosts have which are one machine (network namespaces, containers), and no other
+ * host; "": not known. */
+enum { SAF_HW_BOOT_BYTES = 64 };
+void saf_hw_boot_read(const char *root, char out[SAF_HW_BOOT_BYTES]);
 /* "mains", "battery", or "not known", as where there is no battery. */
 const char *saf_hw_power(const char *root);
 

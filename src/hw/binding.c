@@ -1,5 +1,6 @@
 #include "hw/topology.h"
 #include "saf/hw.h"
+#include "saf/hw_host.h"
 
 /* The caches of the highest level that there is, all of them added up. */
 static int64_t largest_caches(hwloc_topology_t topology) {
@@ -21,6 +22,8 @@ saf_status saf_hw_binding_read(saf_hw_binding *out) {
     saf_status st = SAF_OK;
     hwloc_topology_t topology = NULL;
     hwloc_bitmap_t set = NULL;
+    saf_hw_limits limits;
+    SAF_TRY(saf_hw_limits_read("", &limits));
     SAF_TRY(saf__hw_topology(false, &topology));
     set = hwloc_bitmap_alloc();
     if (!set) {
@@ -33,6 +36,8 @@ saf_status saf_hw_binding_read(saf_hw_binding *out) {
     out->cores = saf__hw_cores_within(topology, set);
     hwloc_bitmap_list_snprintf(out->cpus, sizeof out->cpus, set);
     out->memory_bytes = saf__hw_memory_total(topology);
+    if (limits.memory_bytes > 0)
+        out->memory_bytes = saf_i64_min(out->memory_bytes, limits.memory_bytes);
     out->cache_bytes = largest_caches(topology);
 out:
     hwloc_bitmap_free(set);

@@ -1,4 +1,5 @@
-/* What the kernel's files say of this process and its host: control groups, power supplies. */
+/* What the kernel's files say of this process and its host: control groups, the start of the
+ * system, power supplies. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,14 @@ saf_status saf_hw_limits_read(const char *root, saf_hw_limits *out) {
     saf_buf_free(&text);
     *out = (saf_hw_limits){cpus, (int64_t)memory};
     return st;
+}
+
+/* ---- the start of the system ---- */
+
+void saf_hw_boot_read(const char *root, char out[SAF_HW_BOOT_BYTES]) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/proc/sys/kernel/random/boot_id", root);
+    read_line(path, out, SAF_HW_BOOT_BYTES);
 }
 
 /* ---- power ---- */

@@ -5,6 +5,7 @@
 #include "hw/loops.h"
 #include "hw/topology.h"
 #include "saf/hw.h"
+#include "saf/hw_host.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -168,7 +169,10 @@ static int64_t meminfo(const char *name) {
 }
 
 int64_t saf_hw_memory_available(void) {
-    return meminfo("MemAvailable:");
+    int64_t there = meminfo("MemAvailable:");
+    saf_hw_limits limits;
+    bool limited = saf_hw_limits_read("", &limits) == SAF_OK && limits.memory_bytes > 0;
+    return limited ? saf_i64_min(there, limits.memory_bytes) : there;
 }
 
 /* hwloc adds up the nodes of /sys, which on some virtual machines lack what was plugged in later.

@@ -36,6 +36,40 @@ between() { # between LOW VALUE HIGH
     awk -v a="$1" -v x="$2" -v b="$3" 'BEGIN { exit !(a <= x && x <= b) }' || { echo "$2"; return 1; }
 }
 
+none_there() { # none_there PATH...
+    local path left=0
+    for path in "$@"; do [ ! -e "$path" ] || { echo "left over: $path" && left=1; }; done
+    return "$left"
+}
+
+# Hosts whose memory control groups limit.
+limited_hosts() {
+    local hosts=(tests/cluster/hosts 2 --memory "300M,200M") said groups
+    if ! said=$("${hosts[@]}" -- true 2>&1); then
+        skip "hosts with memory of their own" "$said"
+        return
+    fi
+    # shellcheck disable=SC2016
+    said=$("${hosts[@]}" -- sh -c 'echo "$MEMORY_GROUP"
+        for host in h1 h2; do
+            $RSH $host "$0" -c "\"bytearray(230 << 20)\"" 2>/dev/null
+            echo $?
+        done' "$PYTHON" 2>/dev/null)
+    mapfile -t groups <<<"$said"
+    equal "230 MiB on a host of 300 MiB, and on one of 200" "${groups[*]:1}" "0 137"
+    ok "nothing is left of their groups" none_there "${groups[0]}-h1" "${groups[0]}-h2"
+    said=$(mktemp)
+    # shellcheck disable=SC2016
+    "${hosts[@]}" -- sh -c 'echo "$MEMORY_GROUP" >"$0" && exec "$@"' "$said" "${sleeping[@]}" 2>/dev/null &
+    ok "they start" within 10 sleeps
+    groups=("$(<"$said")-h1" "$(<"$said")-h2")
+    ok "each has a group" test -d "${groups[0]}" -a -d "${groups[1]}"
+    kill -KILL $!
+    wait $! 2>/dev/null
+    ok "nor when the hosts are killed" within 5 none_there "${groups[@]}"
+    rm -f "$said"
+}
+
 if [ "${1:-}" != inside ]; then
     if tests/cluster/hosts 1 -- true 2>/dev/null; then
         # shellcheck disable=SC2016
@@ -49,6 +83,7 @@ if [ "${1:-}" != inside ]; then
         # shellcheck disable=SC2016
         seconds=$(tests/cluster/hosts 2 --rate 100mbit -- bash "$0" inside transfer)
         ok "4 MB at 100 Mbit/s take 0.32 s" between 0.29 "$seconds" 3
+        limited_hosts
     fi
     enter "hosts on this machine" tests/cluster/hosts 2
 fi

@@ -92,6 +92,17 @@ static void test_host_limits_none(void **state) {
     assert_true(limits().memory_bytes == 0 && limits().cpus <= 0);
 }
 
+static void test_host_boot(void **state) {
+    (void)state;
+    char boot[SAF_HW_BOOT_BYTES] = "?";
+    clear();
+    saf_hw_boot_read(folder, boot);
+    assert_string_equal(boot, "");
+    put("proc/sys/kernel/random/boot_id", "0c2a7a58-50a3-4e4f-a55c-54ac6f33f51c\n");
+    saf_hw_boot_read(folder, boot);
+    assert_string_equal(boot, "0c2a7a58-50a3-4e4f-a55c-54ac6f33f51c");
+}
+
 static void test_host_power(void **state) {
     (void)state;
     clear();
@@ -259,6 +270,7 @@ int main(void) {
         cmocka_unit_test(test_host_limits_second_version),
         cmocka_unit_test(test_host_limits_first_version),
         cmocka_unit_test(test_host_limits_none),
+        cmocka_unit_test(test_host_boot),
         cmocka_unit_test(test_host_power),
         cmocka_unit_test(test_host_two_kinds),
         cmocka_unit_test(test_host_here),

@@ -41,6 +41,19 @@ static void test_profile_rounds(void **state) {
     }
 }
 
+/* Twice the caches, at least 128 MiB, at most a sixteenth of the memory; hosts that are one machine
+ * together no more than one of them alone would, but for the least. */
+static void test_profile_blocks(void **state) {
+    (void)state;
+    const int64_t mib = 1 << 20;
+    assert_int_equal(saf__detect_block_bytes(480 * mib, 24576 * mib, 1), 960 * mib);
+    assert_int_equal(saf__detect_block_bytes(480 * mib, 24576 * mib, 4), 240 * mib);
+    assert_int_equal(saf__detect_block_bytes(480 * mib, 24576 * mib, 8), 128 * mib);
+    assert_int_equal(saf__detect_block_bytes(0, 24576 * mib, 1), 128 * mib);
+    assert_int_equal(saf__detect_block_bytes(480 * mib, 1024 * mib, 1), 64 * mib);
+    assert_int_equal(saf__detect_block_bytes(480 * mib, 0, 1), SAF_HUGE_PAGE);
+}
+
 /* SHA-256 of "a\0b\0", by another program. */
 static void test_profile_key(void **state) {
     (void)state;
@@ -218,9 +231,9 @@ static int remove_folder(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_profile_rounds), cmocka_unit_test(test_profile_key),
-        cmocka_unit_test(test_profile_file),   cmocka_unit_test(test_profile_wrong),
-        cmocka_unit_test(test_profile_place),
+        cmocka_unit_test(test_profile_rounds), cmocka_unit_test(test_profile_blocks),
+        cmocka_unit_test(test_profile_key),    cmocka_unit_test(test_profile_file),
+        cmocka_unit_test(test_profile_wrong),  cmocka_unit_test(test_profile_place),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -13,6 +13,7 @@ typedef struct {
     char *folder;
     uint8_t *cpus;                       /* [SAF_HW_CPUS_MAX] */
     char (*names)[SAF_SUITE_HOST_BYTES]; /* [hosts], first ranks */
+    int32_t sharers;                     /* hosts that are one machine with this one */
     saf_buf tables[SAF_PROFILE_TABLES];  /* this rank's rows */
 } detecting;
 
@@ -48,22 +49,39 @@ out:
     return st;
 }
 
-/* First ranks learn each other's names. */
-static saf_status share_names(detecting *d) {
+/* A text of every first rank, for all of them. Collective over these. */
+static saf_status share_texts(const detecting *d, const char *text,
+                              char (**out)[SAF_SUITE_HOST_BYTES]) {
     saf_status st = SAF_OK;
     char mine[SAF_SUITE_HOST_BYTES] = "";
     saf_tensor *all = NULL;
     size_t n = (size_t)saf_comm_size(d->firsts);
-    st = saf_alloc(n, sizeof *d->names, &d->names);
+    st = saf_alloc(n, sizeof **out, out);
     if (st == SAF_OK) st = saf_alloc(n, sizeof *all, &all);
     SAF_TRY(saf_comm_agree(d->firsts, st));
-    assert(all && d->names); /* or all would have failed */
-    snprintf(mine, sizeof mine, "%s", saf_comm_host(d->world));
-    for (size_t i = 0; i < n; i++) all[i] = saf_tensor_1d(SAF_DTYPE_U8, d->names[i], sizeof mine);
+    assert(all && *out); /* or all would have failed */
+    snprintf(mine, sizeof mine, "%s", text);
+    for (size_t i = 0; i < n; i++) all[i] = saf_tensor_1d(SAF_DTYPE_U8, (*out)[i], sizeof mine);
     saf_tensor own = saf_tensor_1d(SAF_DTYPE_U8, mine, sizeof mine);
     SAF_TRY(saf_comm_allgather(d->firsts, &own, all));
 out:
     saf_free(&all);
+    return st;
+}
+
+/* First ranks learn each other's names, and with how many they share a machine. */
+static saf_status meet_hosts(detecting *d) {
+    saf_status st = SAF_OK;
+    char boot[SAF_HW_BOOT_BYTES];
+    char(*boots)[SAF_SUITE_HOST_BYTES] = NULL;
+    saf_hw_boot_read("", boot);
+    SAF_TRY(share_texts(d, saf_comm_host(d->world), &d->names));
+    SAF_TRY(share_texts(d, boot, &boots));
+    d->sharers = boot[0] ? 0 : 1;
+    for (int i = 0; boot[0] && i < saf_comm_size(d->firsts); i++)
+        d->sharers += strcmp(boots[i], boot) == 0;
+out:
+    saf_free(&boots);
     return st;
 }
 
@@ -150,11 +168,12 @@ static void say(const detecting *d, const saf_detect_options *o, const char *wha
 static saf_status measure(detecting *d, const saf_detect_options *o) {
     saf_status st = SAF_OK;
     bool first = d->firsts != NULL, root = saf_comm_rank(d->world) == 0;
-    SAF_TRY(saf_comm_agree(d->world, first ? share_names(d) : SAF_OK));
+    SAF_TRY(saf_comm_agree(d->world, first ? meet_hosts(d) : SAF_OK));
     say(d, o, "measuring hosts");
     saf_comm_watch_phase("measuring hosts");
     if (first) {
-        saf__detect_host h = {saf_comm_host(d->world), d->folder, saf_comm_size(d->here), d->cpus};
+        saf__detect_host h = {saf_comm_host(d->world), d->folder, saf_comm_size(d->here),
+                              d->sharers, d->cpus};
         st = saf__detect_host_measure(&h, root, d->tables);
     }
     SAF_TRY(saf_comm_agree(d->world, st));

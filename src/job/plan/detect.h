@@ -9,6 +9,7 @@
 typedef struct {
     const char *host, *folder;
     int32_t ranks;
+    int32_t sharers;     /* hosts that are one machine with it, itself included */
     const uint8_t *cpus; /* [SAF_HW_CPUS_MAX] that the host's ranks may use together */
 } saf__detect_host;
 
@@ -16,6 +17,10 @@ typedef struct {
  * FAILED, NO_MEMORY, and where `strict` those of reading the folder. */
 saf_status saf__detect_host_measure(const saf__detect_host *h, bool strict,
                                     saf_buf tables[SAF_PROFILE_TABLES]);
+
+/* Bytes of each of the two blocks that a host's threads read and copy: past the caches, which hosts
+ * of one machine share and all use at the same time; `memory_bytes` is there for it. Local. */
+size_t saf__detect_block_bytes(int64_t cache_bytes, int64_t memory_bytes, int32_t sharers);
 
 /* Whom rank i of n meets in this round, of saf__detect_rounds(n); -1: nobody. Every two ranks meet
  * in exactly one round. */

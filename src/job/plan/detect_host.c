@@ -14,7 +14,7 @@ enum { SAMPLES_LEAST = 2, SAMPLES_MOST = 5, DISK_BYTES = 256 << 20 };
 typedef struct {
     saf_profile_host row;
     saf_hw_host facts;
-    int32_t cores;
+    int32_t cores, sharers;
     size_t block_bytes; /* of a copy */
     saf_buf *tables;
 } measuring;
@@ -85,17 +85,21 @@ out:
 
 /* ---- rates ---- */
 
-/* Half of what a yardstick reads by itself, for there are two blocks. */
-static saf_status choose_bytes(measuring *m) {
+size_t saf__detect_block_bytes(int64_t cache_bytes, int64_t memory_bytes, int32_t sharers) {
     enum { LEAST = 128 << 20, CACHES = 2, MEMORY_PART = 16 };
+    int64_t own = saf_i64_max(LEAST, CACHES * cache_bytes / sharers);
+    return (size_t)saf_i64_min(own, saf_i64_max(SAF_HUGE_PAGE, memory_bytes / MEMORY_PART));
+}
+
+static saf_status choose_bytes(measuring *m) {
     saf_hw_binding b;
     saf_status st = saf_hw_binding_read(&b);
     if (st != SAF_OK) return st;
-    int64_t there = m->row.memory_bytes, free_bytes = m->row.available_bytes;
-    if (m->row.memory_limit_bytes > 0) there = saf_i64_min(there, m->row.memory_limit_bytes);
-    if (free_bytes > 0) there = saf_i64_min(there, free_bytes);
-    int64_t own = saf_i64_max(LEAST, CACHES * b.cache_bytes);
-    m->block_bytes = (size_t)saf_i64_min(own, saf_i64_max(SAF_HUGE_PAGE, there / MEMORY_PART));
+    int64_t there = m->row.memory_bytes, limit = m->row.memory_limit_bytes;
+    if (m->row.available_bytes > 0) there = saf_i64_min(there, m->row.available_bytes);
+    there /= m->sharers;
+    if (limit > 0) there = saf_i64_min(there, limit);
+    m->block_bytes = saf__detect_block_bytes(b.cache_bytes, there, m->sharers);
     return SAF_OK;
 }
 
@@ -182,12 +186,16 @@ out:
 
 /* ---- disk ---- */
 
+/* Of a small control group not all is filled by a file that may be in memory. */
 static saf_status measure_disk(const saf__detect_host *h, bool strict, measuring *m) {
+    enum { LIMIT_PART = 8, LEAST = 4 << 20 };
+    int64_t bytes = DISK_BYTES, limit = m->row.memory_limit_bytes;
     saf_hw_disk disk = {0};
     saf_profile_host *r = &m->row;
     int before = omp_get_max_threads();
+    if (limit > 0) bytes = saf_i64_min(bytes, saf_i64_max(LEAST, limit / LIMIT_PART));
     omp_set_num_threads(m->cores);
-    saf_status st = saf_hw_disk_measure(h->folder, DISK_BYTES, DISK_S, &disk);
+    saf_status st = saf_hw_disk_measure(h->folder, (size_t)bytes, DISK_S, &disk);
     omp_set_num_threads(before);
     bool there = st == SAF_OK && disk.bytes > 0;
     snprintf(r->folder, sizeof r->folder, "%s", h->folder);
@@ -203,6 +211,7 @@ saf_status saf__detect_host_measure(const saf__detect_host *h, bool strict,
     measuring *m = NULL;
     SAF_TRY(saf_alloc(1, sizeof *m, &m));
     m->tables = tables;
+    m->sharers = h->sharers;
     SAF_TRY(read_facts(h, m));
     SAF_TRY(measure_disk(h, strict, m)); /* first: what is wrong with the folder shows at once */
     SAF_TRY(measure_rates(m));

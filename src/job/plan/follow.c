@@ -9,7 +9,6 @@
 
 #include "job/plan/plan_hosts.h"
 #include "job/session.h"
-#include "saf/hw_host.h"
 #include "saf/job_detect.h"
 
 /* By rules of thumb a plan must promise much more than the usual layout, with a profile a little;
@@ -22,7 +21,7 @@
 typedef struct {
     char host[SAF_SUITE_HOST_BYTES];
     int32_t threads, cores, tiles;
-    double memory_bytes; /* of its host */
+    double memory_bytes; /* that its host, or its control group, has */
 } place;
 
 typedef struct {
@@ -43,16 +42,12 @@ static saf_status gather_places(following *f) {
     const saf__session *s = f->s;
     size_t n = (size_t)s->ranks;
     saf_buf mine = {0}, *all = NULL;
-    saf_hw_limits limits = {0};
     place own = {.threads = s->settings.threads,
                  .cores = s->binding.cores,
                  .tiles = saf_kernels_have_tiles(),
                  .memory_bytes = (double)s->binding.memory_bytes};
     snprintf(own.host, sizeof own.host, "%s", saf_comm_host(s->world));
-    st = saf_hw_limits_read("", &limits);
-    if (limits.memory_bytes > 0)
-        own.memory_bytes = fmin(own.memory_bytes, (double)limits.memory_bytes);
-    if (st == SAF_OK) st = saf_buf_append(&mine, &own, sizeof own);
+    st = saf_buf_append(&mine, &own, sizeof own);
     if (st == SAF_OK) st = saf_alloc(n, sizeof *all, &all);
     if (st == SAF_OK) st = saf_alloc(n, sizeof *f->places, &f->places);
     SAF_TRY(saf_comm_agree(s->world, st));

@@ -43,7 +43,7 @@ static int64_t count_panel(model *m, int f, int32_t group, int32_t near, saf_spa
         bool here = p->host[owner] == host;
         if (here) p->bytes_read[owner] += p->resident ? bytes : bytes * times;
         if (here && p->resident)
-            m->room[host].resident[f]++;
+            m->room[host].resident[f] += !saf__is_own(p, f);
         else
             buffers++;
         if (!here) p->bytes_received[m->near[saf__turn(line, panel, near)]] += bytes * times;
@@ -111,8 +111,19 @@ static int64_t list_bytes(const saf_product_plan *p, const saf__share *s, int64_
     return bytes + tiles * ((int64_t)sizeof(saf__ctile) + sums);
 }
 
-/* Tiles of C that a rank holds at a time: of each so many sums as there may be at once, what one is
- * written from, and of a tile's sums those that come to its home. */
+bool saf__is_own(const saf_product_plan *p, int factor) {
+    return p->resident && saf__members(p, factor) == 1;
+}
+
+int64_t saf__own_tiles(const saf_product_plan *p, int factor, int32_t place) {
+    saf__share s = saf__share_of(p, place);
+    if (!saf__is_own(p, factor)) return 0;
+    return (s.line[factor].end - s.line[factor].begin) * (s.panels.end - s.panels.begin);
+}
+
+/* Tiles of factors that are its own, and those of C that a rank holds at a time: of each so many
+ * sums as there may be at once, what one is written from, and of a tile's sums those that come to
+ * its home. */
 static int64_t private_bytes(const saf_product_plan *p, int32_t place) {
     saf__share s = saf__share_of(p, place);
     int64_t rows = saf_i64_min(p->round_m, s.line[SAF__A].end - s.line[SAF__A].begin),
@@ -120,7 +131,10 @@ static int64_t private_bytes(const saf_product_plan *p, int32_t place) {
     int64_t tile = p->tiles.tile_m * p->tiles.tile_n * (int64_t)saf__element_bytes(p);
     int64_t sums = rows * cols * saf__sums_at_once(s.segments) + 1;
     if (p->grid_k > 1) sums += saf__sums_at_once((saf_span){0, p->tiles.segments});
-    return sums * ((tile + 63) / 64 * 64) + list_bytes(p, &s, rows * cols);
+    int64_t bytes = sums * ((tile + 63) / 64 * 64) + list_bytes(p, &s, rows * cols);
+    for (int f = 0; f < SAF__FACTORS; f++)
+        bytes += saf__own_tiles(p, f, place) * (int64_t)saf__slot_bytes(p, f);
+    return bytes;
 }
 
 saf_status saf__plan_model(saf_product_plan *p, saf__host_room *room) {

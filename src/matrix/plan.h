@@ -50,7 +50,11 @@ static inline int32_t saf__owner(const saf_product_plan *p, int factor, int64_t 
 int64_t saf__factor_elements(const saf_product_plan *p, int factor, int64_t line, int64_t panel);
 size_t saf__slot_bytes(const saf_product_plan *p, int factor);
 
-/* What one host keeps and moves. */
+/* A factor whose tiles stay in memory and are of use to their owners alone, each in its own. */
+bool saf__is_own(const saf_product_plan *p, int factor);
+int64_t saf__own_tiles(const saf_product_plan *p, int factor, int32_t place);
+
+/* What the ranks of one host keep together and move. */
 typedef struct {
     int64_t resident[SAF__FACTORS]; /* tiles that stay in memory, */
     int64_t buffers[SAF__FACTORS];  /* and that a batch needs besides, at most */

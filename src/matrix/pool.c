@@ -60,10 +60,12 @@ static saf_status number_resident(saf__pool *pool, int f) {
     const saf_product_plan *p = pool->plan;
     saf__my_group *mine = &pool->mine[f];
     int64_t panels = pool->share.panels.end - pool->share.panels.begin, slot = 0, at = 0;
+    bool own = saf__is_own(p, f);
+    int64_t planned = own ? saf__own_tiles(p, f, pool->place) : pool->room.resident[f];
     SAF_TRY(saf_alloc((size_t)(lines_of(pool->share.line[f]) * panels), sizeof *mine->resident,
                       &mine->resident));
     for (int32_t g = 0; g < saf__groups(p, f); g++) {
-        if (!saf__pool_group_is_here(pool, f, g)) continue;
+        if (own ? g != mine->group : !saf__pool_group_is_here(pool, f, g)) continue;
         saf__share s = saf__share_of(p, saf__member_place(p, f, g, 0));
         for (int64_t line = s.line[f].begin; line < s.line[f].end; line++)
             for (int64_t panel = s.panels.begin; panel < s.panels.end; panel++) {
@@ -73,9 +75,9 @@ static saf_status number_resident(saf__pool *pool, int f) {
                 slot += stays;
             }
     }
-    if (slot != pool->room.resident[f])
+    if (slot != planned)
         st = saf_fail(SAF_DEFECT, "%lld tiles stay in memory where the plan has %lld",
-                      (long long)slot, (long long)pool->room.resident[f]);
+                      (long long)slot, (long long)planned);
 out:
     return st;
 }
@@ -86,7 +88,8 @@ int64_t saf__pool_resident_slot(const saf__pool *pool, int f, int64_t line, int6
         .resident[(line - pool->share.line[f].begin) * panels + panel - pool->share.panels.begin];
 }
 
-char *saf__pool_slot_at(const saf__pool *pool, int f, int64_t slot) {
+/* In the shared memory. */
+static char *shared_slot(const saf__pool *pool, int f, int64_t slot) {
     char *base = saf_shared_data(pool->shared);
     size_t a = saf__slot_bytes(pool->plan, SAF__A);
     return f == SAF__A ? base + (size_t)slot * a
@@ -94,9 +97,14 @@ char *saf__pool_slot_at(const saf__pool *pool, int f, int64_t slot) {
                              (size_t)slot * saf__slot_bytes(pool->plan, SAF__B);
 }
 
+char *saf__pool_slot_at(const saf__pool *pool, int f, int64_t slot) {
+    return pool->own[f] ? pool->own[f] + (size_t)slot * saf__slot_bytes(pool->plan, f)
+                        : shared_slot(pool, f, slot);
+}
+
 char *saf__pool_buffer_at(const saf__pool *pool, int f, int64_t number, int64_t slot) {
     size_t bytes = saf__slot_bytes(pool->plan, f);
-    char *base = saf__pool_slot_at(pool, SAF__B, pool->room.resident[SAF__B]);
+    char *base = shared_slot(pool, SAF__B, pool->room.resident[SAF__B]);
     if (f == SAF__B)
         base += (size_t)(2 * pool->room.buffers[SAF__A]) * saf__slot_bytes(pool->plan, SAF__A);
     return base + (size_t)(number % 2 * pool->room.buffers[f] + slot) * bytes;
@@ -195,8 +203,10 @@ static saf_status prepare(saf__pool *pool) {
     if (pool->place < 0) return SAF_OK;
     SAF_TRY(fill_room(pool));
     for (int f = 0; f < SAF__FACTORS; f++) {
+        size_t own = (size_t)saf__own_tiles(pool->plan, f, pool->place);
         SAF_TRY(find_near(pool, f));
         SAF_TRY(number_resident(pool, f));
+        if (own > 0) SAF_TRY(saf_alloc_huge(own * saf__slot_bytes(pool->plan, f), &pool->own[f]));
     }
 out:
     return st;
@@ -232,6 +242,7 @@ void saf__pool_free(saf__pool *pool) {
         saf_free(&pool->mine[f].near);
         saf_free(&pool->mine[f].ranks);
         saf_free(&pool->mine[f].resident);
+        saf_free(&pool->own[f]);
     }
     saf_shared_free(&pool->shared);
     saf_comm_free(&pool->host);

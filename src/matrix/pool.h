@@ -1,6 +1,7 @@
 /* matrix/pool.h: tiles of A and B in the memory that a host shares. In residence a tile that a rank
  * of this host owns stays in a slot of its own; all others come a batch at a time into one of two
- * halves of a buffer, and the next batch arrives while one is multiplied.
+ * halves of a buffer, and the next batch arrives while one is multiplied. A factor that each rank
+ * has for itself is in memory of its own, which can have larger pages.
  *
  *   slots of A | slots of B | buffers of A, even batches | odd | buffers of B, even | odd
  *
@@ -45,6 +46,7 @@ typedef struct {
     int32_t rank, place;
     saf__share share;
     saf_shared *shared;
+    char *own[SAF__FACTORS]; /* saf__own_tiles, or NULL */
     saf__host_room room;
     saf__my_group mine[SAF__FACTORS];
     saf__batch batch[2]; /* even, odd */

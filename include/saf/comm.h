@@ -225,7 +225,7 @@ typedef struct {
     int64_t
         bytes;     /* payload that left (send, gather: this rank's; bcast: at the root) or came in
                       (recv; bcast elsewhere); all-reduce and all-gather: this rank's contribution */
-    double wait_s; /* spent inside the call or its wait; of short ones (2 KiB) only in the wait */
+    double wait_s; /* spent inside the call or its wait; of short ones (32 KiB) only in the wait */
 } saf_comm_counter;
 
 const char *saf_count_kind_name(saf_count_kind kind);

@@ -113,7 +113,7 @@ static const saf__column call_columns[] = {
     CALL("calls", call.calls, I64, "calls", "how often"),
     CALL("bytes", call.bytes, I64, "bytes", "payload of this rank in these calls"),
     CALL("wait_s", call.wait_s, F64, "s",
-         "time spent inside the calls or waiting for them; of calls of up to 2 KiB only the "
+         "time spent inside the calls or waiting for them; of calls of up to 32 KiB only the "
          "waiting"),
 };
 const saf__table saf__calls_table =

@@ -64,8 +64,9 @@ def end_now(folder):
     """What there is is saved within half a second, and the process is gone."""
     for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         job = Job(folder, every=0)
-        p, _ = started(job, 0, [])
-        time.sleep(0.6)
+        p = job.start(0, [])
+        until_it_computes(p)
+        time.sleep(0.3)
         p.send_signal(sent)
         at = time.monotonic()
         said = p.communicate(timeout=60)[1]

@@ -189,7 +189,7 @@ test-cli: programs ## whole commands
 	@KINDS=cli $(RUN)
 test-exact: all ## one job over many layouts: one hash; all of those of which `make test` runs the most unlike
 	@ALL=1 KINDS=exact $(RUN)
-test-cluster: all $(patsubst %,$(BUILD)/tests/mpi/%,test_comm_shared test_matrix test_matrix_resume) ## jobs over hosts and under Slurm, both set up on this machine for the test
+test-cluster: all $(patsubst %,$(BUILD)/tests/mpi/%,test_comm_near test_comm_shared test_matrix test_matrix_resume) ## jobs over hosts and under Slurm, both set up on this machine for the test
 	@tests/tools/install-packages $(CLUSTER_PACKAGES)
 	@KINDS=cluster $(RUN)
 test-resume: all ## a job that is stopped and goes on: from every layout to every other

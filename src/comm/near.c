@@ -16,8 +16,10 @@
 enum {
     /* Beyond, one copy by the kernel, as MPI makes it, may be faster than two from core to core. */
     SHORT_MOST = 8192,
-    MESSAGES_IN_DATA = 4,
-    RINGS_BYTES = 32 << 20 /* all of a host together */
+    DATA_PART = 4, /* of a ring's data for a message, at most */
+    DATA_MOST = 16 * SHORT_MOST,
+    RINGS_BYTES = 8 << 20, /* all of a host together */
+    RING_OFTEN = 8         /* messages taken at once after which a sender may wait for room */
 };
 
 /* A receive that waits, a message that nobody has asked for yet, or a send that found no room. */
@@ -28,6 +30,7 @@ typedef struct {
 
 /* Another rank of this host. */
 typedef struct {
+    int rank; /* on this host */
     saf__ring_end in, out;
     letters receives, unexpected, unsent;
 } mate;
@@ -47,9 +50,9 @@ static struct {
     saf__transport table;        /* this one */
     saf_comm *host;
     saf__window window;
-    size_t short_bytes; /* the longest message that goes this way */
-    mate *mates;        /* [n_mates], by rank on this host; its own has no rings */
-    int32_t *mate_of;   /* [world->size], -1: no such */
+    size_t data_bytes, short_bytes; /* of a ring; the longest message that goes this way */
+    mate *mates;                    /* [n_mates], by rank on this host; its own has no rings */
+    int32_t *mate_of;               /* [world->size], -1: no such */
     int n_mates;
     int64_t names; /* communicators named so far */
     letter *spare;
@@ -133,15 +136,17 @@ out:
     return st;
 }
 
-/* Until `wanted` has come (NULL: all), or nothing is left. */
+/* Until `wanted` has come (NULL: all), or what a ring holds. */
 static saf_status take(mate *m, const letter *wanted) {
     saf_status st = SAF_OK;
     saf__ring_message in;
-    while (!(wanted && wanted->done) && saf__ring_look(&m->in, &in)) {
+    int n = 0;
+    for (; n < SAF__RING_SLOTS && !(wanted && wanted->done) && saf__ring_look(&m->in, &in); n++) {
         SAF_TRY(deliver(m, &in));
         saf__ring_take(&m->in);
     }
 out:
+    if (n >= RING_OFTEN) saf__bell_ring(near.host, m->rank);
     return st;
 }
 
@@ -153,19 +158,22 @@ static bool put(mate *m, uint32_t comm, int tag, const char *bytes, size_t len) 
 
 static void send_queued(mate *m) {
     letter *l = m->unsent.first;
+    if (!l) return;
     for (; l && put(m, l->comm, l->tag, l->bytes, l->len); l = m->unsent.first) {
         unlink_at(&m->unsent, &m->unsent.first);
         l->done = true;
     }
+    saf__bell_ring(near.host, m->rank);
 }
 
-void saf__near_absorb(void) {
+void saf__near_progress(void) {
     for (int i = 0; i < near.n_mates; i++) {
         mate *m = &near.mates[i];
         if (!m->in.ring) continue;
         (void)take(m, NULL); /* without memory the next time */
         send_queued(m);
     }
+    if (near.under) near.under->progress();
 }
 
 /* ---- the transport --------------------------------------------------------------------------- */
@@ -235,17 +243,21 @@ static saf_status near_test(saf_comm *comm, saf__op *op, bool *done, size_t *got
     if (!op->near) return near.under->test(comm, op, done, got);
     letter *l = letter_of(op);
     *got = SAF__GOT_NONE;
-    if (op->receive) SAF_TRY(take(l->mate, l));
+    if (op->receive) st = take(l->mate, l);
     if (!op->receive) send_queued(l->mate);
     *done = l->done;
-    if (!l->done) goto out;
+    if (st != SAF_OK && !l->done) { /* what failed is over: nobody waits for it any more */
+        (void)drop(&l->mate->receives, l);
+    } else if (!l->done) {
+        return SAF_OK;
+    }
     if (op->receive) *got = l->got;
+    if (l->done) st = SAF_OK; /* whatever became of others */
     if (op->receive && l->got > l->len)
         st = saf__comm_fail(comm, SAF_COMM, "%zu bytes came with tag %d where %zu were awaited",
                             l->got, l->tag, l->len);
     letter_free(l);
     *op = (saf__op){0};
-out:
     return st;
 }
 
@@ -279,12 +291,15 @@ static saf_status name(saf_comm *comm) {
 
 static saf_status near_split(saf_comm *comm, int color, int key, saf_comm *out, bool *member) {
     saf_status st = near.under->split(comm, color, key, out, member);
-    return st == SAF_OK && *member ? name(out) : st;
+    if (st != SAF_OK || !*member) return st;
+    st = name(out);
+    if (st != SAF_OK) near.under->free(out);
+    return st;
 }
 
 static saf_status near_dup(saf_comm *comm, saf_comm *out) {
-    saf_status st = near.under->dup(comm, out);
-    return st == SAF_OK ? name(out) : st;
+    bool member = true;
+    return near_split(comm, 0, comm->rank, out, &member);
 }
 
 /* What was sent on a communicator (NULL: on any) and never asked for. */
@@ -304,6 +319,15 @@ static void forget(const saf_comm *comm) {
     }
 }
 
+/* Of operations that nobody ended. */
+static void free_all(letters *list) {
+    while (list->first) {
+        letter *l = list->first;
+        unlink_at(list, &list->first);
+        letter_free(l);
+    }
+}
+
 static void near_free(saf_comm *comm) {
     forget(comm);
     near.under->free(comm);
@@ -311,19 +335,21 @@ static void near_free(saf_comm *comm) {
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
 
-/* As long as memory for all rings allows; 0: not even a first message. */
-static size_t short_bytes(size_t ranks) {
-    size_t ring = RINGS_BYTES / (ranks * ranks), rest = saf__ring_bytes(0);
-    size_t most = ring > rest ? (ring - rest) / MESSAGES_IN_DATA : 0;
-    if (most < SAF__MESSAGE_BYTES) return 0;
-    return most < SHORT_MOST ? most / SAF__WINDOW_ALIGN * SAF__WINDOW_ALIGN : SHORT_MOST;
+/* As much as memory for all rings allows; false: not even a first message. */
+static bool set_lengths(size_t ranks) {
+    size_t ring = RINGS_BYTES / (ranks * ranks), head = saf__ring_bytes(0);
+    size_t data = ring > head ? (ring - head) / SAF__WINDOW_ALIGN * SAF__WINDOW_ALIGN : 0;
+    near.data_bytes = data < DATA_MOST ? data : DATA_MOST;
+    near.short_bytes = near.data_bytes / DATA_PART;
+    if (near.short_bytes > SHORT_MOST) near.short_bytes = SHORT_MOST;
+    return near.short_bytes >= SAF__MESSAGE_BYTES;
 }
 
 /* Whom this rank shares memory with; nobody where there is none to be had. */
 static saf_status take_memory(saf_comm *host) {
     saf_status st = SAF_OK;
     size_t n = (size_t)host->size, me = (size_t)host->rank;
-    size_t data_bytes = MESSAGES_IN_DATA * near.short_bytes, step = saf__ring_bytes(data_bytes);
+    size_t step = saf__ring_bytes(near.data_bytes);
     SAF_TRY(saf__agree(host, saf_alloc(n, sizeof *near.mates, &near.mates)));
     saf__watch_inside("MPI_Win_allocate_shared");
     st = near.under->share(host, n * n * step, &near.window);
@@ -334,8 +360,9 @@ static saf_status take_memory(saf_comm *host) {
         if (i == me) continue;
         char *in = near.window.base + (me * n + i) * step;
         char *out = near.window.base + (i * n + me) * step;
-        near.mates[i].in = (saf__ring_end){.ring = (void *)in, .data_bytes = data_bytes};
-        near.mates[i].out = (saf__ring_end){.ring = (void *)out, .data_bytes = data_bytes};
+        near.mates[i].in = (saf__ring_end){.ring = (void *)in, .data_bytes = near.data_bytes};
+        near.mates[i].out = (saf__ring_end){.ring = (void *)out, .data_bytes = near.data_bytes};
+        near.mates[i].rank = (int)i;
         near.mate_of[host->places[i]] = (int32_t)i;
     }
     near.n_mates = host->size;
@@ -351,8 +378,7 @@ static saf_status find_mates(saf_comm *world) {
     saf__watch_inside(NULL);
     SAF_TRY(saf__agree(world, st));
     SAF_TRY(saf__agree(world, saf_comm_split(world, lowest, world->rank, &near.host)));
-    near.short_bytes = short_bytes((size_t)near.host->size);
-    if (near.host->size > 1 && near.short_bytes > 0) st = take_memory(near.host);
+    if (near.host->size > 1 && set_lengths((size_t)near.host->size)) st = take_memory(near.host);
     SAF_TRY(saf__agree(world, st));
 out:
     return st;
@@ -384,6 +410,10 @@ out:
 void saf__near_stop(saf_comm *world) {
     if (!near.under) return;
     forget(NULL);
+    for (int i = 0; i < near.n_mates; i++) {
+        free_all(&near.mates[i].receives);
+        free_all(&near.mates[i].unsent);
+    }
     world->transport = near.under;
     near.n_mates = 0;
     if (near.window.base) {

@@ -147,12 +147,13 @@ uint64_t saf__progress(void) {
     for (saf_comm_request *r = oldest; r; r = r->next) {
         bool done = false;
         uint64_t before = events;
+        int64_t posted = r->posted;
         if (r->complete) continue;
         saf_status st = saf__message_step(r, &events, &done);
         /* The peer may go on with its part of a long one, or is done with it once all is received.
          */
-        if (events != before && r->n_pieces > 0 && (r->receive || !done))
-            saf__bell_ring(r->comm, r->peer);
+        bool matters = r->receive || !done || r->posted != posted;
+        if (events != before && r->n_pieces > 0 && matters) saf__bell_ring(r->comm, r->peer);
         if (st != SAF_OK)
             set_failed(r, st);
         else if (done)
@@ -182,6 +183,7 @@ void saf__serve(void) {
 
 void saf_comm_progress(void) {
     saf__watch_moved();
+    saf__near_progress();
     (void)saf__progress();
     saf__serve();
 }
@@ -272,6 +274,7 @@ saf_status saf_comm_recv(saf_comm *comm, int source, saf_tag tag, size_t capacit
 saf_status saf_comm_test(saf_comm_request **request, bool *done) {
     *done = true;
     if (!*request) return SAF_OK;
+    saf__near_progress();
     saf__progress();
     *done = (*request)->complete;
     return *done ? finish(request) : SAF_OK;
@@ -328,6 +331,7 @@ saf_status saf_comm_test_any(saf_comm_request **requests, int n, int *index) {
     any_of any = {.requests = requests, .n = n, .index = -1};
     bool done = false;
     *index = -1;
+    saf__near_progress();
     saf__progress();
     saf_status st = poll_any(&any, &done);
     if (!done) return st;

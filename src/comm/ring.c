@@ -11,7 +11,7 @@
 
 #include "comm/transport.h"
 
-enum { LINE_BYTES = 64, SLOTS = 32, SLOT_DATA_BYTES = 48 };
+enum { LINE_BYTES = 64, SLOTS = SAF__RING_SLOTS, SLOT_DATA_BYTES = 48 };
 
 /* Message n fills slot n % SLOTS. */
 typedef struct {

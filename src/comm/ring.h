@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { SAF__RING_SLOTS = 128 }; /* messages that it holds, at most */
+
 typedef struct saf__ring saf__ring; /* in shared memory; zeroed it is empty */
 
 /* One end of a ring; zeroed but for the first two. Each process keeps its own. */

@@ -1,7 +1,8 @@
-/* comm/transport.h: what a way of moving bytes between ranks has to offer. Two exist: MPI (mpi.c,
- * mpi_window.c: the only files that see mpi.h), and serial.c for a process that no launcher
- * started. Everything above (wire format, waiting, collectives built from messages, meetings in
- * shared memory, counters) is written once, on this table. */
+/* comm/transport.h: what a way of moving bytes between ranks has to offer. Three exist: MPI (mpi.c,
+ * mpi_window.c: the only files that see mpi.h), near.c on top of it for short messages inside a
+ * host, and serial.c for a process that no launcher started. Everything above (wire format,
+ * waiting, collectives built from messages, meetings in shared memory, counters) is written once,
+ * on this table. */
 #ifndef SAF_COMM_TRANSPORT_H
 #define SAF_COMM_TRANSPORT_H
 
@@ -40,8 +41,9 @@ typedef struct {
     uintptr_t handle; /* the transport's own */
 } saf__window;
 
-/* Lengths are at most saf__piece_bytes(). No call waits, except where it says so. A completed
- * operation is released by `test`. Errors: SAF_COMM. */
+/* Lengths are at most saf__piece_bytes(). A message has the length of its receive, or both have at
+ * most 2048 bytes: by that both sides know its way. No call waits, except where it says so. A
+ * completed operation is released by `test`. Errors: SAF_COMM. */
 typedef struct {
     /* true: only this process exists, so what is not done at once will never be. */
     bool alone;
@@ -61,6 +63,10 @@ typedef struct {
     saf_status (*dup)(saf_comm *comm, saf_comm *out);
     void (*free)(saf_comm *comm);
 
+    /* NULL where no communicator has two ranks. Moves on what no operation of this rank waits for,
+     * and others may: for whoever waits or polls without calling `test`, which does so too. */
+    void (*progress)(void);
+
     /* Collective on comm, and may wait; NULL where no communicator has two ranks.
      * The lowest of the ranks that can share memory with this one, itself included. */
     saf_status (*find_host)(saf_comm *comm, int *lowest);
@@ -77,7 +83,7 @@ struct saf_comm {
     void *state; /* the transport's own */
     int rank, size;
     bool world;
-    bool crowded; /* other ranks run on this rank's cores */
+    bool crowded;  /* other ranks run on this rank's cores */
     uint32_t name; /* the same on all of its ranks, if short messages go past MPI (near.c) */
     unsigned sequence;
     int *places; /* [size] ranks of the world; NULL: the same */
@@ -93,8 +99,8 @@ saf_status saf__serial_start(saf_comm *world);
  * world, its end as well. */
 saf_status saf__near_start(saf_comm *world);
 void saf__near_stop(saf_comm *world);
-/* Takes what has come that nobody has asked for, so that its sender gets on. */
-void saf__near_absorb(void);
+/* `progress` of all of the ways together. */
+void saf__near_progress(void);
 
 /* The longest single transfer. Lower in tests only, and then the same on all ranks. */
 size_t saf__piece_bytes(void);
@@ -150,8 +156,8 @@ void saf__watch_leave(void);
 void saf__watch_stop(void);
 
 void saf__count(saf_count_kind kind, int64_t calls, size_t bytes, double wait_s);
-/* What a call takes that moves so many bytes: by the clock, or of a short one what it waits,
- * because looking at the clock twice takes a third as long as the message. */
+/* What a call takes that moves so many bytes: by the clock, or of one up to 32 KiB what it waits,
+ * because looking at the clock on both sides takes up to a third as long as the message. */
 typedef struct {
     bool by_clock;
     double start;

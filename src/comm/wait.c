@@ -19,6 +19,10 @@ static const double MOVED_S = 50e-6; /* a poll that computes for longer has move
 static const double SLEEP_SHARE = 0.01, SLEEP_LEAST_S = 20e-6, SLEEP_MOST_S = 5e-3;
 static const double CORE_SHARE = 0.025; /* of a core, for one that sleeps and polls by turns */
 
+enum {
+    LOOKS_ALONE = 16
+}; /* of a short wait between two at everything, which take as long as two */
+
 static double core_s(void) {
     struct timespec t;
     if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) != 0) return 0;
@@ -101,6 +105,7 @@ double saf__waited_s(void) {
 static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, void *what) {
     double start = 0, now = 0, busy_until = 0, allowed_s = 0, before_s = waited_s;
     uint64_t moved = 0;
+    unsigned looks = 0;
     for (;;) {
         bool done = false;
         prepare(t);
@@ -136,7 +141,8 @@ static saf_status wait_until(const saf_comm *comm, turns *t, saf__poll poll, voi
         }
         /* MPI moves data only inside its calls: while a large message flows, keep calling. */
         if (moved_data(t)) busy_until = now + POLL_S;
-        if (allowed_s > 0) saf__near_absorb();
+        /* A look at a ring or at a flag moves nothing on for others. */
+        if (allowed_s > 0 || ++looks % LOOKS_ALONE == 0) saf__near_progress();
         if (now <= busy_until) {
             stop_turns(t);
             if (comm->crowded) sched_yield();

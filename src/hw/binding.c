@@ -23,7 +23,8 @@ saf_status saf_hw_binding_read(saf_hw_binding *out) {
     hwloc_topology_t topology = NULL;
     hwloc_bitmap_t set = NULL;
     saf_hw_limits limits;
-    SAF_TRY(saf_hw_limits_read("", &limits));
+    /* What cannot be read limits nothing. */
+    bool limited = saf_hw_limits_read("", &limits) == SAF_OK && limits.memory_bytes > 0;
     SAF_TRY(saf__hw_topology(false, &topology));
     set = hwloc_bitmap_alloc();
     if (!set) {
@@ -36,8 +37,7 @@ saf_status saf_hw_binding_read(saf_hw_binding *out) {
     out->cores = saf__hw_cores_within(topology, set);
     hwloc_bitmap_list_snprintf(out->cpus, sizeof out->cpus, set);
     out->memory_bytes = saf__hw_memory_total(topology);
-    if (limits.memory_bytes > 0)
-        out->memory_bytes = saf_i64_min(out->memory_bytes, limits.memory_bytes);
+    if (limited) out->memory_bytes = saf_i64_min(out->memory_bytes, limits.memory_bytes);
     out->cache_bytes = largest_caches(topology);
 out:
     hwloc_bitmap_free(set);

@@ -172,7 +172,8 @@ int64_t saf_hw_memory_available(void) {
     int64_t there = meminfo("MemAvailable:");
     saf_hw_limits limits;
     bool limited = saf_hw_limits_read("", &limits) == SAF_OK && limits.memory_bytes > 0;
-    return limited ? saf_i64_min(there, limits.memory_bytes) : there;
+    if (!limited) return there;
+    return there > 0 ? saf_i64_min(there, limits.memory_bytes) : limits.memory_bytes;
 }
 
 /* hwloc adds up the nodes of /sys, which on some virtual machines lack what was plugged in later.

@@ -133,7 +133,8 @@ static int64_t private_bytes(const saf_product_plan *p, int32_t place) {
     if (p->grid_k > 1) sums += saf__sums_at_once((saf_span){0, p->tiles.segments});
     int64_t bytes = sums * ((tile + 63) / 64 * 64) + list_bytes(p, &s, rows * cols);
     for (int f = 0; f < SAF__FACTORS; f++)
-        bytes += saf__own_tiles(p, f, place) * (int64_t)saf__slot_bytes(p, f);
+        bytes += saf_round_up(saf__own_tiles(p, f, place) * (int64_t)saf__slot_bytes(p, f),
+                              SAF_HUGE_PAGE);
     return bytes;
 }
 

@@ -15,6 +15,14 @@ meet() { # meet RANKS
 }
 for ranks in 2 3 4; do ok "$ranks ranks on two hosts" meet $ranks; done
 
+# Messages that go through memory inside a host and by MPI between the two.
+near() { # near MAPPING RANKS
+    SAF_TEST_HOSTS=1 mpirun -x SAF_TEST_HOSTS -np "$2" --host h1:4,h2:4 --map-by "$1" --oversubscribe \
+        "${BUILD:-build}/tests/mpi/test_comm_near"
+}
+ok "short messages of eight ranks, four beside each other" near slot 8
+ok "of three by turns" near node 3
+
 # /dev/shm is of this host alone, and holds what MPI takes at its start.
 small() {
     mount -o remount,size=6m /dev/shm || return

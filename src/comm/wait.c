@@ -19,9 +19,7 @@ static const double MOVED_S = 50e-6; /* a poll that computes for longer has move
 static const double SLEEP_SHARE = 0.01, SLEEP_LEAST_S = 20e-6, SLEEP_MOST_S = 5e-3;
 static const double CORE_SHARE = 0.025; /* of a core, for one that sleeps and polls by turns */
 
-enum {
-    LOOKS_ALONE = 16
-}; /* of a short wait between two at everything, which take as long as two */
+enum { LOOKS_ALONE = 64 }; /* of a short wait between two at everything */
 
 static double core_s(void) {
     struct timespec t;

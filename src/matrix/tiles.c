@@ -6,11 +6,13 @@ enum {
     TILE = 1024,      /* rows and columns of a whole tile of C, where there are enough of them */
     TILE_LEAST = 256, /* what they may shrink to, so that there are */
     TILES_WANTED = 8,
-    DEPTH = 512,        /* panels of k */
-    PARTS_WANTED = 64,  /* tiles of C times segments of k */
-    SEGMENT_LEAST = 4,  /* panels of a segment */
-    VECTOR_TILE = 1024, /* rows of a tile, where a matrix is multiplied with a vector, */
-    VECTOR_DEPTH = 4096
+    DEPTH = 512,       /* panels of k */
+    PARTS_WANTED = 64, /* tiles of C times segments of k */
+    SEGMENT_LEAST = 4, /* panels of a segment */
+    /* Of a matrix that is multiplied with a vector: */
+    VECTOR_ROWS = 1024,
+    VECTOR_COLS = 4096, /* which is read in one stream, */
+    ADDED_BYTES = 16384 /* or as much as what it is added to has in the first-level cache */
 };
 
 static const int64_t ELEMENTS_MOST = (int64_t)1 << 62;
@@ -42,9 +44,10 @@ static void cut(const saf_product_shape *s, saf_product_tiles *t) {
 }
 
 static void cut_vector(const saf_product_shape *s, saf_product_tiles *t) {
-    t->tile_m = s->m == 1 ? 1 : even_tile(s->m, VECTOR_TILE);
-    t->tile_n = s->n == 1 ? 1 : even_tile(s->n, VECTOR_TILE);
-    t->tile_k = even_tile(s->k, VECTOR_DEPTH);
+    int64_t added = ADDED_BYTES / saf_dtype_block_bytes(s->dtype);
+    t->tile_m = s->m == 1 ? 1 : even_tile(s->m, VECTOR_ROWS);
+    t->tile_n = s->n == 1 ? 1 : even_tile(s->n, added);
+    t->tile_k = even_tile(s->k, s->m == 1 ? VECTOR_ROWS : VECTOR_COLS);
 }
 
 static saf_status check(const saf_product_shape *s) {

@@ -214,7 +214,7 @@ const saf__field saf__fields[] = {
     {"train.stop_after", TRAIN, INT(0, 1 << 30), AT(train.stop_after), .initial = "0", .unit = "steps",
      .help = "the job stops after this step with a checkpoint and exit code 75; 0: it does not"},
     {"run.memory_mib", MATMUL, INT(0, 1 << 24), AT(run.memory_mib), .initial = "0", .unit = "MiB",
-     .help = "memory that the process of each rank may take (doc/matrix.md); what does not fit is read or received again, piece by piece; 0: half of what its host has for it"},
+     .help = "memory that the process of each rank may take (doc/matrix.md); what does not fit is read or received again, piece by piece; 0: half of what its host has for it, of less than 512 MiB up to seven eighths"},
     {"run.context", BOTH, SAME, INT(0, INT32_MAX), AT(run.context), .initial = "0", .unit = "tokens",
      .help = "longest sequence, prompt and completion together; 0: what the model was made for"},
     {"run.sequences", BOTH, INT(0, 4096), AT(run.sequences), .initial = "0", .unit = "sequences",

@@ -87,7 +87,7 @@ static void test_comm_ring_holds_what_fits(void **state) {
     saf__ring_message m = {.comm = 1, .tag = 2, .len = 0, .bytes = bytes};
     int held = 0;
     while (saf__ring_put(&p.out, &m)) held++;
-    assert_int_equal(held, 32); /* its slots */
+    assert_int_equal(held, SAF__RING_SLOTS);
     while (saf__ring_look(&p.in, &m)) saf__ring_take(&p.in);
     m.len = LEN_MOST;
     for (held = 0; saf__ring_put(&p.out, &m); held++) {

@@ -52,12 +52,19 @@ out:
     return st;
 }
 
+/* Half of what there is, and more of little: or a small product would not fit beside the program.
+ */
+static int64_t usual_bytes(int64_t there) {
+    static const int64_t LITTLE = (int64_t)256 << 20;
+    return saf_i64_max(there / 2, saf_i64_min(LITTLE, there / 8 * 7));
+}
+
 static saf_status share_hosts(saf__matmul *x) {
     saf_status st = SAF_OK;
     const saf_job *job = x->job;
     SAF_TRY(saf__hosts_share(x->world, job->layout.threads, &x->host_share, &x->host));
-    x->memory_bytes =
-        job->run.memory_mib ? (int64_t)job->run.memory_mib << 20 : x->host_share.memory_bytes / 2;
+    x->memory_bytes = job->run.memory_mib ? (int64_t)job->run.memory_mib << 20
+                                          : usual_bytes(x->host_share.memory_bytes);
     saf_tensor t = saf_tensor_1d(SAF_DTYPE_I64, &x->memory_bytes, 1);
     SAF_TRY(saf_comm_allreduce(x->world, SAF_OP_MIN, &t));
     if (job->layout.n_share > 0) {

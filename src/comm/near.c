@@ -42,6 +42,7 @@ struct letter {
     uint16_t tag;
     bool done;
     char *bytes;
+    const char *out; /* of a send, in place of bytes */
     size_t len, got; /* len: of a receive its room */
 };
 
@@ -159,7 +160,7 @@ static bool put(mate *m, uint32_t comm, int tag, const char *bytes, size_t len) 
 static void send_queued(mate *m) {
     letter *l = m->unsent.first;
     if (!l) return;
-    for (; l && put(m, l->comm, l->tag, l->bytes, l->len); l = m->unsent.first) {
+    for (; l && put(m, l->comm, l->tag, l->out, l->len); l = m->unsent.first) {
         unlink_at(&m->unsent, &m->unsent.first);
         l->done = true;
     }
@@ -202,7 +203,7 @@ static saf_status near_isend(saf_comm *comm, int dest, int tag, const void *byte
     *out = (saf__op){0};
     if (!m->unsent.first && put(m, comm->name, tag, bytes, len)) return SAF_OK;
     SAF_TRY(letter_new(m, comm->name, tag, &l));
-    l->bytes = (char *)(uintptr_t)bytes; /* only read */
+    l->out = bytes;
     l->len = len;
     append(&m->unsent, l);
     *out = op_of(l, false);

@@ -245,7 +245,8 @@ ubsan: ## the tests under the undefined behaviour sanitizer
 # With clang and its OpenMP runtime: that of gcc meets its threads with futexes of its own, which the
 # sanitizer does not see, so that everything a parallel loop writes looks like a race. Clang's has
 # libarcher, which tells it. What was not compiled with the sanitizer (libomp itself) is left out.
-TSAN_TESTS = $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_kernel_*.c) tests/unit/test_comm_watch.c)
+TSAN_TESTS = $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_kernel_*.c) tests/unit/test_comm_watch.c \
+              tests/unit/test_comm_ring.c)
 tsan: ## the kernels and the watchdog's thread under the thread sanitizer
 	@tests/tools/install-packages $(TSAN_PACKAGES)
 	+@$(SANITIZED) BUILD=$(BUILD)/tsan CC=clang SAN="-fsanitize=thread" $(TSAN_TESTS:%=$(BUILD)/tsan/tests/%)

@@ -4,9 +4,10 @@
  *
  * Who asks for a message takes from its sender's ring what has come, in its order: to those that
  * wait for it, or aside, until somebody asks. A sender that finds no room keeps the message in a
- * queue and tries again whenever it looks for messages; and whoever waits empties all of its rings,
- * so that no sender depends on what its receiver waits for. (MPI's own waiting, which knows nothing
- * of queues, always comes after an agreement: by then nobody has anything else to wait for.)
+ * queue and tries again whenever it looks for messages. No sender depends on what its receiver
+ * waits for: whoever waits or polls empties all of its rings now and then, and lets MPI go on,
+ * which it does inside its calls only. (MPI's own waiting, which knows nothing of queues, always
+ * comes after an agreement: by then nobody has anything else to wait for.)
  *
  * Which messages go this way is told by the room of their receives, which is the length of what is
  * sent or that of a first message (message.h): so both sides know without asking. */
@@ -21,6 +22,9 @@ enum {
     RINGS_BYTES = 8 << 20, /* all of a host together */
     RING_OFTEN = 8         /* messages taken at once after which a sender may wait for room */
 };
+
+_Static_assert((int)SHORT_MOST <= UINT16_MAX && (int)SAF__TAG_PIECES_END <= UINT16_MAX,
+               "lengths and tags fit into a slot");
 
 /* A receive that waits, a message that nobody has asked for yet, or a send that found no room. */
 typedef struct letter letter;
@@ -287,20 +291,18 @@ static saf_status name(saf_comm *comm) {
     comm->transport = &near.table;
     near.names = n;
     comm->name = (uint32_t)n;
+    if (st != SAF_OK) near.under->free(comm);
     return st;
 }
 
 static saf_status near_split(saf_comm *comm, int color, int key, saf_comm *out, bool *member) {
     saf_status st = near.under->split(comm, color, key, out, member);
-    if (st != SAF_OK || !*member) return st;
-    st = name(out);
-    if (st != SAF_OK) near.under->free(out);
-    return st;
+    return st == SAF_OK && *member ? name(out) : st;
 }
 
 static saf_status near_dup(saf_comm *comm, saf_comm *out) {
-    bool member = true;
-    return near_split(comm, 0, comm->rank, out, &member);
+    saf_status st = near.under->dup(comm, out);
+    return st == SAF_OK ? name(out) : st;
 }
 
 /* What was sent on a communicator (NULL: on any) and never asked for. */

@@ -39,9 +39,9 @@ size_t saf__ring_bytes(size_t data_bytes) {
 /* Where contents of so many bytes lie that follow all those before, and where the next ones may.
  * Both ends compute the same. */
 static size_t place(const saf__ring_end *end, size_t len, uint64_t *after) {
-    size_t at = (size_t)(end->bytes % end->data_bytes);
     *after = end->bytes;
     if (len <= SLOT_DATA_BYTES) return 0;
+    size_t at = (size_t)(end->bytes % end->data_bytes);
     if (at + len > end->data_bytes) {
         *after += end->data_bytes - at;
         at = 0;

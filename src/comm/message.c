@@ -32,8 +32,8 @@ static size_t message_piece(void) {
 }
 
 /* Bytes that travel in pieces. */
-static size_t in_pieces(const saf__header *h) {
-    return h->bytes > SAF__INLINE_BYTES ? h->bytes : 0;
+static size_t in_pieces(const saf_comm_request *r) {
+    return r->bytes > SAF__INLINE_BYTES ? r->bytes : 0;
 }
 
 void saf__message_give_up(saf_comm_request *r) {
@@ -46,7 +46,7 @@ void saf__message_give_up(saf_comm_request *r) {
 /* ---- sending --------------------------------------------------------------------------------- */
 
 static size_t piece_length(const saf_comm_request *r, int64_t i) {
-    size_t left = in_pieces(&r->header) - (size_t)i * message_piece();
+    size_t left = in_pieces(r) - (size_t)i * message_piece();
     return left < message_piece() ? left : message_piece();
 }
 
@@ -68,17 +68,14 @@ out:
 }
 
 static void set_pieces(saf_comm_request *r) {
-    r->n_pieces = saf_ceil_div((int64_t)in_pieces(&r->header), (int64_t)message_piece());
+    r->n_pieces = saf_ceil_div((int64_t)in_pieces(r), (int64_t)message_piece());
 }
 
 /* The header, and how long it is. */
 static size_t put_header(saf_comm_request *r) {
     const saf__header *h = &r->header;
-    saf__short_header brief = {.magic = SAF__SHORT_MAGIC,
-                               .dtype = (uint8_t)h->dtype,
-                               .ndim = (uint8_t)h->ndim,
-                               .bytes = (uint16_t)h->bytes};
-    bool fits = h->bytes <= SAF__INLINE_BYTES;
+    saf__short_header brief = {.magic = SAF__SHORT_MAGIC, .dtype = h->dtype, .ndim = h->ndim};
+    bool fits = r->bytes <= SAF__INLINE_BYTES;
     for (int i = 0; i < h->ndim; i++) {
         fits = fits && h->shape[i] <= UINT16_MAX;
         brief.shape[i] = (uint16_t)h->shape[i];
@@ -94,13 +91,13 @@ saf_status saf__message_send(saf_comm_request *r, const saf_tensor *t, size_t by
     saf__header *h = &r->header;
     const unsigned tags = SAF__TAG_PIECES_END - SAF__TAG_PIECES;
     h->magic = SAF__WIRE_MAGIC;
-    h->dtype = (int32_t)t->dtype;
-    h->ndim = t->ndim;
-    h->bytes = bytes;
+    h->dtype = (uint8_t)t->dtype;
+    h->ndim = (uint8_t)t->ndim;
+    r->bytes = bytes;
     h->piece_bytes = message_piece();
-    h->piece_tag = SAF__TAG_PIECES + (int)(comm->sequence++ % tags);
+    h->piece_tag = (uint16_t)(SAF__TAG_PIECES + comm->sequence++ % tags);
     for (int i = 0; i < t->ndim; i++) h->shape[i] = t->shape[i];
-    size_t length = put_header(r), small = bytes - in_pieces(h);
+    size_t length = put_header(r), small = bytes - in_pieces(r);
     if (small > 0) memcpy(r->wire + length, t->data, small);
     r->from = t->data;
     SAF_TRY(
@@ -126,9 +123,9 @@ static size_t take_header(saf_comm_request *r, size_t got) {
     if (got >= sizeof brief) memcpy(&magic, r->wire, sizeof magic);
     if (magic == SAF__SHORT_MAGIC) {
         memcpy(&brief, r->wire, sizeof brief);
-        *h = (saf__header){.dtype = brief.dtype, .ndim = brief.ndim, .bytes = brief.bytes};
+        *h = (saf__header){.dtype = brief.dtype, .ndim = brief.ndim};
         for (int i = 0; i < SAF_MAX_DIMS; i++) h->shape[i] = brief.shape[i];
-        return brief.bytes <= SAF__INLINE_BYTES ? sizeof brief : 0;
+        return sizeof brief;
     }
     if (magic != SAF__WIRE_MAGIC || got < sizeof *h) return 0;
     memcpy(h, r->wire, sizeof *h);
@@ -137,35 +134,33 @@ static size_t take_header(saf_comm_request *r, size_t got) {
     return right ? sizeof *h : 0;
 }
 
-/* What another rank says is checked like a file. */
-static saf__fault judge(const saf_comm_request *r, size_t got, size_t length) {
+/* What another rank says is checked like a file. Sets how long the tensor is. */
+static saf__fault judge(saf_comm_request *r, size_t got, size_t length) {
     const saf__header *h = &r->header;
     saf_tensor t = {.dtype = (saf_dtype)h->dtype, .ndim = h->ndim};
-    size_t bytes;
     if (length == 0 || got > sizeof r->wire) return SAF__FAULT_FOREIGN;
-    if (h->dtype < 0 || h->dtype >= SAF_DTYPE_COUNT || h->ndim < 0 || h->ndim > SAF_MAX_DIMS)
-        return SAF__FAULT_FOREIGN;
+    if (h->dtype >= SAF_DTYPE_COUNT || h->ndim > SAF_MAX_DIMS) return SAF__FAULT_FOREIGN;
     memcpy(t.shape, h->shape, sizeof t.shape);
-    if (saf_tensor_bytes(&t, &bytes) != SAF_OK || bytes != h->bytes) return SAF__FAULT_FOREIGN;
-    if (got - length != bytes - in_pieces(h)) return SAF__FAULT_FOREIGN;
+    if (saf_tensor_bytes(&t, &r->bytes) != SAF_OK) return SAF__FAULT_FOREIGN;
+    if (in_pieces(r) > 0 && length != sizeof *h) return SAF__FAULT_FOREIGN; /* on no tag */
+    if (got - length != r->bytes - in_pieces(r)) return SAF__FAULT_FOREIGN;
     if (t.dtype != r->t->dtype) return SAF__FAULT_DTYPE;
-    return bytes > r->capacity ? SAF__FAULT_TOO_LARGE : SAF__FAULT_NONE;
+    return r->bytes > r->capacity ? SAF__FAULT_TOO_LARGE : SAF__FAULT_NONE;
 }
 
 /* The header is there: take what it brings and ask for the rest. A tensor that is not wanted is
  * received all the same, aside, so that its sender gets on. */
 saf_status saf__message_take_header(saf_comm_request *r, size_t got) {
     saf_status st = SAF_OK;
-    const saf__header *h = &r->header;
     size_t length = take_header(r, got);
     r->fault = judge(r, got, length);
     if (r->fault == SAF__FAULT_FOREIGN) {
-        r->header.bytes = 0;
+        r->bytes = 0;
         goto out;
     }
     bool wanted = r->fault == SAF__FAULT_NONE && !r->drop;
-    if (in_pieces(h) == 0) {
-        if (wanted && h->bytes > 0) memcpy(r->t->data, r->wire + length, h->bytes);
+    if (in_pieces(r) == 0) {
+        if (wanted && r->bytes > 0) memcpy(r->t->data, r->wire + length, r->bytes);
         goto out;
     }
     set_pieces(r);
@@ -232,7 +227,7 @@ saf_status saf__message_verdict(const saf_comm_request *r) {
                             "got %s of %llu bytes",
                             r->peer, (int)r->tag, tag_name(r->tag), saf_dtype_name(r->t->dtype),
                             r->capacity, what.data ? what.data : "another",
-                            (unsigned long long)h->bytes);
+                            (unsigned long long)r->bytes);
     }
     saf_buf_free(&what);
     return st;

@@ -14,23 +14,25 @@ enum {
 };
 
 /* What the first message says: at its beginning for a long tensor, or else with the contents behind
- * it, as a saf__short_header where the shape fits into one. */
-typedef struct {
-    uint32_t magic;
-    int32_t dtype, ndim, piece_tag;
-    int64_t shape[SAF_MAX_DIMS];
-    uint64_t bytes, piece_bytes;
-} saf__header;
-
-/* With a few bytes of contents one line of the caches, which is what a small message takes. */
+ * it, as a saf__short_header where the shape fits into one. Neither is longer than what a line of
+ * the caches takes along (ring.c). */
 typedef struct {
     uint32_t magic;
     uint8_t dtype, ndim;
-    uint16_t bytes;
+    uint16_t piece_tag;
+    uint64_t piece_bytes;
+    int64_t shape[SAF_MAX_DIMS];
+} saf__header;
+
+/* With a few bytes of contents one line as well. */
+typedef struct {
+    uint32_t magic;
+    uint8_t dtype, ndim;
+    uint16_t pad;
     uint16_t shape[SAF_MAX_DIMS];
 } saf__short_header;
 
-_Static_assert(sizeof(saf__header) == 64 && sizeof(saf__short_header) == 16, "no padding");
+_Static_assert(sizeof(saf__header) == 48 && sizeof(saf__short_header) == 16, "no padding");
 
 typedef enum {
     SAF__FAULT_NONE,
@@ -58,6 +60,7 @@ struct saf_comm_request {
     size_t capacity;
     char *scratch; /* where a tensor goes that is not wanted */
     saf__header header;
+    size_t bytes; /* of the tensor that the header tells of */
     /* From here on nothing is cleared for a new message. */
     char wire[SAF__MESSAGE_BYTES] __attribute__((aligned(16)));
     saf__op pieces[SAF__WINDOW]; /* piece i, of moved to posted, is in pieces[i % SAF__WINDOW] */

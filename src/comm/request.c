@@ -136,7 +136,7 @@ out:
 static void complete(saf_comm_request *r) {
     r->complete = true;
     if (!r->receive) return;
-    if (r->fault != SAF__FAULT_FOREIGN) saf__count(SAF_COUNT_RECV, 0, r->header.bytes, 0);
+    if (r->fault != SAF__FAULT_FOREIGN) saf__count(SAF_COUNT_RECV, 0, r->bytes, 0);
     saf_status st = saf__message_verdict(r);
     if (st != SAF_OK) set_failed(r, st);
 }
@@ -283,7 +283,7 @@ saf_status saf_comm_test(saf_comm_request **request, bool *done) {
 saf_status saf_comm_wait(saf_comm_request **request) {
     if (!*request) return SAF_OK;
     const saf_comm_request *r = *request;
-    saf__stopwatch watch = saf__stopwatch_start(r->receive ? r->capacity : r->header.bytes);
+    saf__stopwatch watch = saf__stopwatch_start(r->receive ? r->capacity : r->bytes);
     return finish_started(request, &watch);
 }
 

@@ -509,23 +509,26 @@ static void refuses(saf_comm *world, const void *wire, size_t length) {
 /* Headers that begin well. */
 static void test_message_hostile_headers(saf_comm *world) {
     static char wire[SAF__MESSAGE_BYTES];
-    const saf__short_header right = {SAF__SHORT_MAGIC, SAF_DTYPE_I32, 1, 12, {3, 0, 0, 0}};
+    const saf__short_header right = {SAF__SHORT_MAGIC, SAF_DTYPE_I32, 1, 0, {3, 0, 0, 0}};
     saf__short_header brief[6] = {right, right, right, right, right, right};
-    const saf__header good = {SAF__WIRE_MAGIC,         SAF_DTYPE_I32, 1,
-                              SAF__TAG_PIECES,         {3, 0, 0, 0},  12,
-                              saf__eager_piece_bytes()};
+    const saf__header good = {.magic = SAF__WIRE_MAGIC,
+                              .dtype = SAF_DTYPE_I32,
+                              .ndim = 1,
+                              .piece_tag = SAF__TAG_PIECES,
+                              .piece_bytes = saf__eager_piece_bytes(),
+                              .shape = {3}};
     saf__header full[6] = {good, good, good, good, good, good};
     brief[0].dtype = SAF_DTYPE_COUNT;
     brief[1].ndim = SAF_MAX_DIMS + 1;
-    brief[2].bytes = 16;
+    brief[2].shape[0] = 2;
     brief[3].shape[0] = 4;
-    brief[4].bytes = UINT16_MAX;
+    brief[4].shape[0] = UINT16_MAX;
     brief[5].magic = SAF__WIRE_MAGIC;
-    full[0].dtype = -1;
-    full[1].ndim = -1;
+    full[0].dtype = SAF_DTYPE_COUNT;
+    full[1].ndim = SAF_MAX_DIMS + 1;
     full[2].piece_tag = SAF__TAG_PIECES_END;
     full[3].piece_bytes = 1;
-    full[4].bytes = UINT64_MAX;
+    full[4].shape[0] = INT64_MAX;
     full[5].shape[0] = -3;
     for (int k = 0; k < 6; k++) {
         memcpy(wire, &brief[k], sizeof brief[k]);

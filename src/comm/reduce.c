@@ -6,9 +6,9 @@
 #include "comm/transport.h"
 
 enum {
-    SHORT_BYTES = 2048,      /* and a long vector is one of blocks of a quarter of that at least */
-    CHUNK_BYTES = 512 << 10, /* of a block, while others are under way */
-    ROOM_BYTES = 8 << 20,    /* of what comes from all others together */
+    SHORT_BYTES = 2048,    /* and a long vector is one of blocks of a quarter of that at least */
+    CHUNK_BYTES = 1 << 20, /* of a block, while others are under way */
+    ROOM_BYTES = 8 << 20,  /* of what comes from all others together */
     FEW_RANKS = 16,
     FEW_OPS = 4 * (FEW_RANKS - 1),
     LITTLE_ROOM = 16 << 10

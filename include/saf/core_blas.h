@@ -6,7 +6,8 @@
 #include "saf/core.h"
 
 /* As in cblas.h. gemm: order, transposition of both, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc;
- * gemv: order, transposition, m, n, alpha, A, lda, x, incx, beta, y, incy. */
+ * gemv, for those who compare with it: order, transposition, m, n, alpha, A, lda, x, incx, beta, y,
+ * incy. */
 enum { SAF_BLAS_ROW_MAJOR = 101, SAF_BLAS_NO_TRANS = 111, SAF_BLAS_TRANS = 112 };
 
 typedef struct {

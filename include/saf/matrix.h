@@ -10,7 +10,8 @@
  *     (saf_product_tiles_of).
  *   - acc = A(i, p) B(p, j) for the first panel p of a segment, acc += A(i, p) B(p, j) for the
  *     others, ascending: each a call of gemm of one thread on tiles that lie contiguous, row-major,
- *     64-byte aligned (gemv where m or n is 1).
+ *     64-byte aligned. Where m or n is 1: loops of saf's own, whose order does not depend on the
+ *     processor (matrix/vector.h).
  *   - Segments are summed element by element in a binary tree of their numbers: 0 + 1, 2 + 3, then
  *     the sums likewise.
  *   - c = fma(alpha, acc, beta * c); where beta is 0, c = alpha * acc and C is not read; where

@@ -3,32 +3,23 @@
 
 #include <math.h>
 
+#include "matrix/vector.h"
+
 void saf__call_multiply(const saf_blas *blas, const saf_product_plan *plan, int64_t i, int64_t j,
                         int64_t panel, const void *a, const void *b, bool first, void *acc) {
     int m = (int)saf__tile_rows(plan, i), n = (int)saf__tile_cols(plan, j),
         k = (int)saf__tile_depth(plan, panel);
-    bool wide = plan->shape.dtype == SAF_DTYPE_F64, column = plan->shape.n == 1;
     double beta = first ? 0 : 1;
-    if (!column && plan->shape.m != 1) {
-        if (wide)
-            blas->dgemm(SAF_BLAS_ROW_MAJOR, SAF_BLAS_NO_TRANS, SAF_BLAS_NO_TRANS, m, n, k, 1, a, k,
-                        b, n, beta, acc, n);
-        else
-            blas->sgemm(SAF_BLAS_ROW_MAJOR, SAF_BLAS_NO_TRANS, SAF_BLAS_NO_TRANS, m, n, k, 1, a, k,
-                        b, n, (float)beta, acc, n);
-        return;
-    }
-    /* gemv may multiply what is there by 0. */
-    if (first) memset(acc, 0, (size_t)m * (size_t)n * saf__element_bytes(plan));
-    const void *matrix = column ? a : b, *vector = column ? b : a;
-    int trans = column ? SAF_BLAS_NO_TRANS : SAF_BLAS_TRANS, rows = column ? m : k,
-        cols = column ? k : n;
-    if (wide)
-        blas->dgemv(SAF_BLAS_ROW_MAJOR, trans, rows, cols, 1, matrix, cols, vector, 1, beta, acc,
-                    1);
+    if (plan->shape.n == 1)
+        saf__matrix_times_column(plan->shape.dtype, m, k, a, b, first, acc);
+    else if (plan->shape.m == 1)
+        saf__row_times_matrix(plan->shape.dtype, k, n, a, b, first, acc);
+    else if (plan->shape.dtype == SAF_DTYPE_F64)
+        blas->dgemm(SAF_BLAS_ROW_MAJOR, SAF_BLAS_NO_TRANS, SAF_BLAS_NO_TRANS, m, n, k, 1, a, k, b,
+                    n, beta, acc, n);
     else
-        blas->sgemv(SAF_BLAS_ROW_MAJOR, trans, rows, cols, 1, matrix, cols, vector, 1, (float)beta,
-                    acc, 1);
+        blas->sgemm(SAF_BLAS_ROW_MAJOR, SAF_BLAS_NO_TRANS, SAF_BLAS_NO_TRANS, m, n, k, 1, a, k, b,
+                    n, (float)beta, acc, n);
 }
 
 void saf__call_add(saf_dtype dtype, int64_t n, const void *x, void *sum) {

@@ -11,8 +11,7 @@ enum {
     SEGMENT_LEAST = 4, /* panels of a segment */
     /* Of a matrix that is multiplied with a vector: */
     VECTOR_ROWS = 1024,
-    VECTOR_COLS = 4096, /* which is read in one stream, */
-    ADDED_BYTES = 16384 /* or as much as what it is added to has in the first-level cache */
+    VECTOR_ROW_BYTES = 4096 /* as much of the vector stays in the first-level cache (vector.c) */
 };
 
 static const int64_t ELEMENTS_MOST = (int64_t)1 << 62;
@@ -44,10 +43,10 @@ static void cut(const saf_product_shape *s, saf_product_tiles *t) {
 }
 
 static void cut_vector(const saf_product_shape *s, saf_product_tiles *t) {
-    int64_t added = ADDED_BYTES / saf_dtype_block_bytes(s->dtype);
+    int64_t cols = VECTOR_ROW_BYTES / saf_dtype_block_bytes(s->dtype);
     t->tile_m = s->m == 1 ? 1 : even_tile(s->m, VECTOR_ROWS);
-    t->tile_n = s->n == 1 ? 1 : even_tile(s->n, added);
-    t->tile_k = even_tile(s->k, s->m == 1 ? VECTOR_ROWS : VECTOR_COLS);
+    t->tile_n = s->n == 1 ? 1 : even_tile(s->n, cols);
+    t->tile_k = even_tile(s->k, s->n == 1 ? cols : VECTOR_ROWS);
 }
 
 static saf_status check(const saf_product_shape *s) {

@@ -108,6 +108,41 @@ static inline void plain_gemm(const matrix_case *x, const saf_blas *blas, int m,
         blas->sgemv(row, trans, k, n, 1, b, ldb, a, 1, (float)beta, c, 1);
 }
 
+/* y += sum of lanes, as matrix/vector.h has it, and row after row: element by element. */
+#define PLAIN_VECTOR(type)                                                                        \
+    static inline void plain_column_##type(int m, int k, const type *a, const type *b, type *y) { \
+        enum { LANES = 256 / sizeof(type) };                                                      \
+        for (int i = 0; i < m; i++) {                                                             \
+            type lane[LANES] = {0};                                                               \
+            for (int p = 0; p < k; p++) lane[p % LANES] += a[(size_t)i * (size_t)k + p] * b[p];   \
+            for (int half = LANES / 2; half > 0; half /= 2)                                       \
+                for (int l = 0; l < half; l++) lane[l] += lane[l + half];                         \
+            y[i] += lane[0];                                                                      \
+        }                                                                                         \
+    }                                                                                             \
+    static inline void plain_row_##type(int n, int k, const type *a, const type *b, type *y) {    \
+        for (int p = 0; p < k; p++)                                                               \
+            for (int j = 0; j < n; j++) y[j] += a[p] * b[(size_t)p * (size_t)n + j];              \
+    }
+PLAIN_VECTOR(float)
+PLAIN_VECTOR(double)
+
+static inline void plain_tile(const matrix_case *x, const saf_blas *blas, int m, int n, int k,
+                              const void *a, const void *b, bool first, void *c) {
+    bool vector = x->shape.m == 1 || x->shape.n == 1, column = x->shape.n == 1;
+    if (vector && first) memset(c, 0, (size_t)m * (size_t)n * x->es);
+    if (!vector)
+        plain_gemm(x, blas, m, n, k, a, k, b, n, !first, c, n);
+    else if (column && x->es == 8)
+        plain_column_double(m, k, a, b, c);
+    else if (column)
+        plain_column_float(m, k, a, b, c);
+    else if (x->es == 8)
+        plain_row_double(n, k, a, b, c);
+    else
+        plain_row_float(n, k, a, b, c);
+}
+
 /* acc[rows, cols] of one segment, by packed tiles. */
 static inline saf_status segment_sum(const matrix_case *x, const saf_blas *blas,
                                      const saf_product_tiles *t, saf_span rows, saf_span cols,
@@ -121,8 +156,7 @@ static inline saf_status segment_sum(const matrix_case *x, const saf_blas *blas,
         int64_t k0 = p * t->tile_k, k = saf_i64_min(t->tile_k, x->shape.k - k0);
         (void)case_read(x, x->a, x->shape.k, rows.begin, m, k0, k, a, k);
         (void)case_read(x, x->b, x->shape.n, k0, k, cols.begin, n, b, n);
-        plain_gemm(x, blas, (int)m, (int)n, (int)k, a, (int)k, b, (int)n, p > panels.begin, acc,
-                   (int)n);
+        plain_tile(x, blas, (int)m, (int)n, (int)k, a, b, p == panels.begin, acc);
     }
 out:
     saf_free(&a);

@@ -9,7 +9,9 @@
 
 enum { SAF_PROFILE_SCHEMA = 1, SAF_PROFILE_KEY_CHARS = 65 };
 
-/* Rates are those of all cores that the host's ranks may use together. */
+/* Rates are those of all cores that the host's ranks may use together. Hosts that are one machine
+ * (containers of it) share its memory: `read_bytes_s` is what this one reads while the others rest,
+ * together_read_bytes_s while they read as well. */
 typedef struct {
     char host[SAF_SUITE_HOST_BYTES];
     int32_t ranks; /* that ran there */
@@ -23,6 +25,8 @@ typedef struct {
     char instructions[160], kernels[32], loops[16], power[16], accelerators[256];
     double read_bytes_s, copy_bytes_s, int8_ops_s, product_share, hidden_share, tile_ops_s,
         f32_ops_s, f64_ops_s;
+    int32_t machine_hosts; /* of the profile, that are one machine with it; 1: it alone */
+    double together_read_bytes_s;
     char folder[256], disk_how[256];
     int64_t disk_bytes;
     double disk_bytes_s;

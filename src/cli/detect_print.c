@@ -101,6 +101,17 @@ out:
     return st;
 }
 
+/* Of hosts that share a machine's memory. */
+static void print_machines(FILE *out, const saf_profile_host *h, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (h[i].machine_hosts > 1)
+            fprintf(out,
+                    "%s is one machine with %d other host%s: it reads %.2f GB/s while those rest, "
+                    "%.2f while they read as well\n",
+                    h[i].host, h[i].machine_hosts - 1, h[i].machine_hosts > 2 ? "s" : "",
+                    h[i].read_bytes_s * 1e-9, h[i].together_read_bytes_s * 1e-9);
+}
+
 static saf_status print_disks(FILE *out, const saf_profile_host *h, int64_t n) {
     saf_status st = SAF_OK;
     saf__grid g = {0};
@@ -176,6 +187,7 @@ saf_status saf__profile_print(FILE *out, const saf_hosts_profile *p) {
     SAF_TRY(print_more(out, p, h, n));
     fputc('\n', out);
     SAF_TRY(print_rates(out, p));
+    print_machines(out, h, n);
     fputc('\n', out);
     SAF_TRY(print_disks(out, h, n));
     SAF_TRY(print_links(out, p));

@@ -177,6 +177,10 @@ static cJSON *host_json(saf__json *b, const saf_plan_host *c) {
     saf__json_number(b, o, "memory_bytes", c->memory_bytes);
     saf__json_number(b, o, "reserve_bytes", c->reserve_bytes);
     saf__json_number(b, o, "read_bytes_s", c->read_bytes_s);
+    if (c->machine_hosts > 1) {
+        saf__json_whole(b, o, "machine_hosts", c->machine_hosts);
+        saf__json_number(b, o, "together_read_bytes_s", c->together_read_bytes_s);
+    }
     saf__json_number(b, o, "int8_ops_s", c->int8_ops_s);
     saf__json_number(b, o, "f32_ops_s", c->f32_ops_s);
     saf__json_add(b, o, "tiles", cJSON_CreateBool(c->tiles));

@@ -37,6 +37,9 @@ typedef struct {
                             host's, the others at rest; 0: there are ranks of other replicas */
     const bool
         *inside; /* [stages] what leaves a stage (the last: to the first) stays on its host */
+    /* at work at a time, of all replicas: hosts of the layout; those while nothing else is on its
+     * way than one flight of each */
+    int32_t hosts, hosts_alone;
     saf_schedule schedule;
     double requests;
 } saf__plan_replica;
@@ -96,9 +99,12 @@ typedef struct {
 void saf__plan_times_of(const saf_plan_model *m, const saf_plan_work *work,
                         const saf__plan_replica *r, bool networks, saf__plan_times *out);
 
-/* What one rank of this host can do. */
+/* What a host reads while so many are at work, of which those of its machine share memory. */
+double saf__plan_read_bytes_s(const saf_plan_host *host, int32_t at_work);
+/* What one rank of this host can do then. */
 saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *work,
-                                  const saf_plan_host *host, int32_t ranks_per_host);
+                                  const saf_plan_host *host, int32_t ranks_per_host,
+                                  int32_t at_work);
 
 /* plan_why.c: fills plan->why and plan->rules. */
 void saf__plan_explain(const saf_plan_model *m, const saf_plan_cluster *cluster, saf_plan *plan,

@@ -8,11 +8,14 @@
 
 /* ---- a layout's figures ---- */
 
-static saf__plan_replica replica_of(const saf__plan_grid *g, const saf__plan_kind *k,
-                                    const int32_t *first) {
+static saf__plan_replica replica_of(const saf__plan_grid *g, const saf__plan_kind *k, int32_t hosts,
+                                    int32_t replicas, const int32_t *first) {
+    int32_t stage = (int32_t)saf_i64_max(1, g->tensor / g->ranks_per_host);
     return (saf__plan_replica){
         .stages = g->stages,
-        .hosts_per_stage = (int32_t)saf_i64_max(1, g->tensor / g->ranks_per_host),
+        .hosts_per_stage = stage,
+        .hosts = hosts,
+        .hosts_alone = (int32_t)saf_i64_min(hosts, (int64_t)replicas * stage),
         .ranks_per_host = g->ranks_per_host,
         .split = &g->split,
         .host = k->host,
@@ -117,10 +120,10 @@ saf_status saf__plan_look(saf__plan_search *s, const saf__plan_grid *g, int32_t 
     for (int32_t i = 0; i < g->n_kinds && left > 0; i++, n++) {
         const saf__plan_kind *k = &g->kinds[i];
         saf__plan_memory memory;
-        of[n] = replica_of(g, k, k->by_speed);
+        of[n] = replica_of(g, k, c.hosts, replicas, k->by_speed);
         saf__plan_memory_of(s->m, s->work, replicas, &of[n], &memory);
         if (!memory.fits) {
-            of[n] = replica_of(g, k, k->by_memory);
+            of[n] = replica_of(g, k, c.hosts, replicas, k->by_memory);
             saf__plan_memory_of(s->m, s->work, replicas, &of[n], &memory);
             c.by_memory = true;
         }

@@ -4,16 +4,24 @@
 #include "parallel/flight.h"
 #include "parallel/plan.h"
 
+double saf__plan_read_bytes_s(const saf_plan_host *host, int32_t at_work) {
+    int32_t all = host->machine_hosts, n = at_work < all ? at_work : all;
+    if (n <= 1 || host->together_read_bytes_s <= 0) return host->read_bytes_s;
+    return fmin(host->read_bytes_s, all * host->together_read_bytes_s / n);
+}
+
 saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *work,
-                                  const saf_plan_host *host, int32_t ranks_per_host) {
+                                  const saf_plan_host *host, int32_t ranks_per_host,
+                                  int32_t at_work) {
     int32_t threads = host->cores / ranks_per_host;
     if (work->threads > 0 && work->threads < threads) threads = work->threads;
     if (threads < 1) threads = 1;
     /* So many of the host's cores: what each of them has of the host's rates; fewer than all may
      * read as much. */
     double part = fmin((double)threads / host->cores, 1.0 / ranks_per_host);
-    double cores = fmin(threads * host->core_read_bytes_s, host->read_bytes_s / ranks_per_host);
-    return (saf_plan_rates){.read_bytes_s = fmax(host->read_bytes_s * part, cores),
+    double read = saf__plan_read_bytes_s(host, at_work);
+    double cores = fmin(threads * host->core_read_bytes_s, read / ranks_per_host);
+    return (saf_plan_rates){.read_bytes_s = fmax(read * part, cores),
                             .int8_ops_s = host->int8_ops_s * part,
                             .f32_ops_s = host->f32_ops_s * part,
                             .product_share = host->product_share,
@@ -74,7 +82,7 @@ static double alone_bytes_s(const saf__plan_replica *r, int32_t stage, int32_t i
     int32_t ranks = r->stages * r->split->parts;
     int32_t here = (int32_t)saf_i64_max(1, r->split->parts / r->hosts_per_stage);
     double most = r->alone                     ? r->alone[stage * r->split->parts + i]
-                  : r->ranks_per_host <= ranks ? host->read_bytes_s / here
+                  : r->ranks_per_host <= ranks ? saf__plan_read_bytes_s(host, r->hosts_alone) / here
                                                : 0;
     return fmax(rates->read_bytes_s, fmin(rates->threads * host->core_read_bytes_s, most));
 }
@@ -100,7 +108,8 @@ double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
         x.sampled_values = (double)m->params->vocab * f->logits;
     }
     const saf_plan_host *host = saf__plan_part_host(r, stage, i);
-    saf_plan_rates rates = saf__plan_rates_of(m, work, host, r->ranks_per_host);
+    saf_plan_rates rates =
+        saf__plan_rates_of(m, work, host, r->ranks_per_host, f->alone ? r->hosts_alone : r->hosts);
     if (f->alone) rates.read_bytes_s = alone_bytes_s(r, stage, i, &rates);
     return saf_plan_flight_s(&rates, &x);
 }

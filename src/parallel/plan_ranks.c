@@ -29,6 +29,7 @@ static void place_ranks(standing *s) {
         p->memory_bytes *= part;
         p->reserve_bytes *= part;
         p->read_bytes_s *= part;
+        p->together_read_bytes_s *= part;
         p->int8_ops_s *= part;
         p->f32_ops_s *= part;
     }
@@ -123,13 +124,13 @@ static int32_t ranks_on(const standing *s, int32_t host, int32_t begin, int32_t 
 }
 
 static void find_alone(const standing *s, int32_t rank0, int32_t stages, int32_t tensor,
-                       double *alone) {
+                       int32_t hosts, double *alone) {
     const saf_plan_ranks *r = s->ranks;
     for (int32_t i = 0; i < stages * tensor; i++) {
         int32_t host = r->host[rank0 + i], first = rank0 + i / tensor * tensor;
         bool own = ranks_on(s, host, rank0, rank0 + stages * tensor) == s->here[host];
         int32_t at_work = ranks_on(s, host, first, first + tensor);
-        alone[i] = own ? r->hosts[host].read_bytes_s / at_work : 0;
+        alone[i] = own ? saf__plan_read_bytes_s(&r->hosts[host], hosts) / at_work : 0;
     }
 }
 
@@ -171,7 +172,6 @@ static saf_status fill_replica(const standing *s, int32_t rank0, int32_t stages,
     SAF_TRY(saf_alloc((size_t)stages, sizeof *k->inside, &k->inside));
     SAF_TRY(saf_alloc((size_t)stages + 1, sizeof *k->first, &k->first));
     SAF_TRY(saf_alloc((size_t)stages * (size_t)tensor, sizeof *k->alone, &k->alone));
-    find_alone(s, rank0, stages, tensor, k->alone);
     k->r = (saf__plan_replica){.stages = stages,
                                .hosts_per_stage = 1,
                                .ranks_per_host = 1,
@@ -181,7 +181,8 @@ static saf_status fill_replica(const standing *s, int32_t rank0, int32_t stages,
                                .splits = k->splits,
                                .places = s->places + rank0,
                                .alone = k->alone,
-                               .inside = k->inside};
+                               .inside = k->inside,
+                               .hosts = r->n_hosts};
     k->whole.parts = tensor;
     for (int32_t i = 0; i < stages; i++) {
         int32_t rank = rank0 + i * tensor, next = rank0 + (i + 1) % stages * tensor;
@@ -190,6 +191,9 @@ static saf_status fill_replica(const standing *s, int32_t rank0, int32_t stages,
         k->inside[i] = r->host[rank] == r->host[next];
         k->first[i + 1] = (int32_t)layout.ranges[i * tensor].layer1;
     }
+    int64_t replicas = r->ranks / (stages * tensor);
+    k->r.hosts_alone = (int32_t)saf_i64_min(r->n_hosts, replicas * k->r.hosts_per_stage);
+    find_alone(s, rank0, stages, tensor, k->r.hosts_alone, k->alone);
     for (int32_t i = 0; i < stages * tensor; i++)
         SAF_TRY(saf__plan_split_of(m, tensor, layout.ranges[i], &k->splits[i]));
 out:
@@ -208,6 +212,8 @@ static bool same_place(const standing *s, int32_t a, int32_t b, int32_t n, bool 
                     fabs(x->int8_ops_s - y->int8_ops_s) < 1 &&
                     fabs(x->f32_ops_s - y->f32_ops_s) < 1 &&
                     fabs(x->core_read_bytes_s - y->core_read_bytes_s) < 1 &&
+                    fabs(x->together_read_bytes_s - y->together_read_bytes_s) < 1 &&
+                    x->machine_hosts == y->machine_hosts &&
                     fabs(x->product_share - y->product_share) < 1e-6 &&
                     fabs(x->hidden_share - y->hidden_share) < 1e-6 &&
                     fabs(x->link_bytes_s - y->link_bytes_s) < 1 &&

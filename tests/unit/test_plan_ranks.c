@@ -57,6 +57,60 @@ static void test_plan_ranks_as_counted(void **state) {
     close_model(&m);
 }
 
+/* Hosts that are one machine read less when all of them do: alone one has the memory for itself,
+ * and so have stages that work by turns; the ranks of a run have the same. */
+static void test_plan_one_machine(void **state) {
+    (void)state;
+    const saf_model_make_options shape = {.arch = "qwen3",
+                                          SHAPE(28, 1024, 16, 8, 128, 3072),
+                                          .vocab_size = 151936,
+                                          .dtype = SAF_DTYPE_Q8_0,
+                                          .header_only = true};
+    static const int32_t grids[][3] = {{1, 1, 1}, {1, 2, 1}, {1, 1, 2}, {2, 1, 1}};
+    model m;
+    double token_s[2][4][2]; /* [apart, one machine][grid][one sequence, eight] */
+    open_model(&shape, &m);
+    for (int shared = 0; shared < 2; shared++)
+        for (int g = 0; g < 4; g++)
+            for (int many = 0; many < 2; many++) {
+                const int32_t *grid = grids[g], host[2] = {0, 1};
+                saf_plan_work work = many ? eight : single;
+                if (!many) work.requests = grid[0];
+                work.replicas = grid[0];
+                work.stages = grid[1];
+                work.tensor = grid[2];
+                if (many && g == 1) work.micro_batch = 4;
+                saf_plan_host kind = host_of(2, 64, 1e5), hosts[2];
+                kind.latency_s = 0;
+                kind.ranks = 1;
+                if (shared) {
+                    kind.machine_hosts = 2;
+                    kind.together_read_bytes_s = kind.read_bytes_s / 2;
+                }
+                saf_plan plan = plan_of(&m, &kind, 1, &work), stand;
+                token_s[shared][g][many] = plan.choices[0].token_s;
+                hosts[0] = hosts[1] = kind;
+                hosts[0].count = hosts[1].count = 1;
+                saf_plan_ranks ranks = {.ranks = 2, .n_hosts = 2, .host = host, .hosts = hosts};
+                if (g > 0) {
+                    OK(saf_plan_of_ranks(&m.m, &ranks, &work, 1, &stand, NULL));
+                    assert_float_equal(stand.choices[0].token_s / token_s[shared][g][many], 1,
+                                       1e-6);
+                    saf_plan_free(&stand);
+                }
+                saf_plan_free(&plan);
+            }
+    for (int g = 0; g < 4; g++) {
+        double one = token_s[1][g][0] / token_s[0][g][0],
+               many = token_s[1][g][1] / token_s[0][g][1];
+        if (g <= 1) assert_float_equal(one, 1, 1e-9); /* by turns */
+        if (g == 0) assert_float_equal(many, 1, 1e-9);
+        if (g > 1) assert_true(one > 1.8 && one < 2.001); /* all the time */
+        if (g > 0) assert_true(many > 1.5 && many < 2.001);
+    }
+    close_model(&m);
+}
+
 static saf_plan_choice two_stages(const model *m, const saf_plan_work *of, double core_bytes_s) {
     saf_plan_work work = *of;
     saf_plan_host h = host_of(1, 64, 10); /* eight cores that read 50 GB/s */
@@ -183,9 +237,8 @@ static void test_plan_ranks_usual(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan_ranks_as_counted),
-        cmocka_unit_test(test_plan_stages_alone),
-        cmocka_unit_test(test_plan_ranks_unlike),
+        cmocka_unit_test(test_plan_ranks_as_counted), cmocka_unit_test(test_plan_one_machine),
+        cmocka_unit_test(test_plan_stages_alone),     cmocka_unit_test(test_plan_ranks_unlike),
         cmocka_unit_test(test_plan_ranks_usual),
     };
     return cmocka_run_group_tests(tests, begin, end);

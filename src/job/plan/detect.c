@@ -9,6 +9,7 @@
 
 typedef struct {
     saf_comm *world, *here, *firsts; /* of this host; of the first ranks, where this is one */
+    saf_comm *machine;               /* of these, those of hosts that are one machine with this */
     int32_t *host;                   /* [ranks] */
     char *folder;
     uint8_t *cpus;                       /* [SAF_HW_CPUS_MAX] */
@@ -69,7 +70,7 @@ out:
     return st;
 }
 
-/* First ranks learn each other's names, and with how many they share a machine. */
+/* First ranks learn each other's names, and with whom they share a machine. */
 static saf_status meet_hosts(detecting *d) {
     saf_status st = SAF_OK;
     char boot[SAF_HW_BOOT_BYTES];
@@ -77,9 +78,11 @@ static saf_status meet_hosts(detecting *d) {
     saf_hw_boot_read("", boot);
     SAF_TRY(share_texts(d, saf_comm_host(d->world), &d->names));
     SAF_TRY(share_texts(d, boot, &boots));
-    d->sharers = boot[0] ? 0 : 1;
-    for (int i = 0; boot[0] && i < saf_comm_size(d->firsts); i++)
-        d->sharers += strcmp(boots[i], boot) == 0;
+    int rank = saf_comm_rank(d->firsts), lowest = rank;
+    for (int i = saf_comm_size(d->firsts) - 1; i >= 0 && boot[0]; i--)
+        if (strcmp(boots[i], boot) == 0) lowest = i;
+    SAF_TRY(saf_comm_split(d->firsts, lowest, rank, &d->machine));
+    d->sharers = saf_comm_size(d->machine);
 out:
     saf_free(&boots);
     return st;
@@ -168,14 +171,19 @@ static void say(const detecting *d, const saf_detect_options *o, const char *wha
 static saf_status measure(detecting *d, const saf_detect_options *o) {
     saf_status st = SAF_OK;
     bool first = d->firsts != NULL, root = saf_comm_rank(d->world) == 0;
+    size_t read_bytes = 0;
     SAF_TRY(saf_comm_agree(d->world, first ? meet_hosts(d) : SAF_OK));
     say(d, o, "measuring hosts");
     saf_comm_watch_phase("measuring hosts");
     if (first) {
-        saf__detect_host h = {saf_comm_host(d->world), d->folder, saf_comm_size(d->here),
-                              d->sharers, d->cpus};
+        saf__detect_host h = {
+            saf_comm_host(d->world), d->folder, saf_comm_size(d->here), d->sharers, d->cpus, 0};
         st = saf__detect_host_measure(&h, root, d->tables);
+        read_bytes = h.read_bytes;
     }
+    SAF_TRY(saf_comm_agree(d->world, st));
+    if (first && d->sharers > 1)
+        st = saf__detect_machine_measure(d->machine, read_bytes, d->tables);
     SAF_TRY(saf_comm_agree(d->world, st));
     if (first && saf_comm_size(d->firsts) > 1) say(d, o, "measuring links");
     saf_comm_watch_phase("measuring links");
@@ -201,6 +209,7 @@ saf_status saf_detect_run(saf_comm *world, const saf_detect_options *o, saf_host
 out:
     if (st != SAF_OK) saf_profile_free(out);
     for (int i = 0; i < SAF_PROFILE_TABLES; i++) saf_buf_free(&d.tables[i]);
+    saf_comm_free(&d.machine);
     saf_comm_free(&d.firsts);
     saf_comm_free(&d.here);
     saf_free(&d.names);

@@ -1,4 +1,5 @@
-/* The parts of measuring hosts: detect_host.c (one host), detect_links.c (between two), detect.c
+/* The parts of measuring hosts: detect_host.c (one host), detect_machine.c (those that are one
+ * machine), detect_links.c (between two), detect.c
  * (everything, and everybody), profile.c (where it is kept, and what becomes of it). */
 #ifndef SAF_JOB_DETECT_H
 #define SAF_JOB_DETECT_H
@@ -11,12 +12,18 @@ typedef struct {
     int32_t ranks;
     int32_t sharers;     /* hosts that are one machine with it, itself included */
     const uint8_t *cpus; /* [SAF_HW_CPUS_MAX] that the host's ranks may use together */
+    size_t read_bytes;   /* out: that were read for its bandwidth */
 } saf__detect_host;
 
 /* Adds the host's rows to all tables but the links'. Local; all hosts at the same time. Errors:
  * FAILED, NO_MEMORY, and where `strict` those of reading the folder. */
-saf_status saf__detect_host_measure(const saf__detect_host *h, bool strict,
+saf_status saf__detect_host_measure(saf__detect_host *h, bool strict,
                                     saf_buf tables[SAF_PROFILE_TABLES]);
+
+/* Hosts that are one machine read its memory by turns and then all at once: replaces what their
+ * rows say of it. `machine`: a rank of each. Collective over it. */
+saf_status saf__detect_machine_measure(saf_comm *machine, size_t read_bytes,
+                                       saf_buf tables[SAF_PROFILE_TABLES]);
 
 /* Bytes of each of the two blocks that a host's threads read and copy: past the caches, which hosts
  * of one machine share and all use at the same time; `memory_bytes` is there for it. Local. */

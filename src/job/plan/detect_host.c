@@ -66,6 +66,7 @@ static saf_status read_facts(const saf__detect_host *h, measuring *m) {
     snprintf(r->kernels, sizeof r->kernels, "%s", f->kernels);
     snprintf(r->power, sizeof r->power, "%s", saf_hw_power(""));
     r->ranks = h->ranks;
+    r->machine_hosts = h->sharers;
     r->sockets = f->sockets;
     r->cores = f->cores;
     r->efficiency_cores = f->efficiency_cores;
@@ -152,7 +153,7 @@ static saf_status measure_peaks(measuring *m, saf_profile_rate *out) {
     if (!all) goto out;
     saf_profile_host *r = &m->row;
     snprintf(r->loops, sizeof r->loops, "%s", saf_hw_yardstick_name(y));
-    r->read_bytes_s = saf_median(read, SAMPLES_MOST);
+    r->read_bytes_s = r->together_read_bytes_s = saf_median(read, SAMPLES_MOST);
     r->copy_bytes_s = out->copy_bytes_s;
     r->int8_ops_s = out->int8_ops_s;
     r->product_share = saf_median(products, SAMPLES_MOST);
@@ -205,7 +206,7 @@ static saf_status measure_disk(const saf__detect_host *h, bool strict, measuring
     return strict || st == SAF_NO_MEMORY ? st : SAF_OK;
 }
 
-saf_status saf__detect_host_measure(const saf__detect_host *h, bool strict,
+saf_status saf__detect_host_measure(saf__detect_host *h, bool strict,
                                     saf_buf tables[SAF_PROFILE_TABLES]) {
     saf_status st = SAF_OK;
     measuring *m = NULL;
@@ -215,6 +216,7 @@ saf_status saf__detect_host_measure(const saf__detect_host *h, bool strict,
     SAF_TRY(read_facts(h, m));
     SAF_TRY(measure_disk(h, strict, m)); /* first: what is wrong with the folder shows at once */
     SAF_TRY(measure_rates(m));
+    h->read_bytes = 2 * m->block_bytes;
     SAF_TRY(saf_buf_append(&tables[SAF_PROFILE_HOSTS], &m->row, sizeof m->row));
 out:
     saf_free(&m);

@@ -84,21 +84,23 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
         const saf_profile_host *f = &from[i];
         double memory = (double)f->memory_bytes;
         if (f->memory_limit_bytes > 0) memory = fmin(memory, (double)f->memory_limit_bytes);
-        out[i] =
-            (saf_plan_host){.count = 1,
-                            .cores = f->usable_cores,
-                            .ranks = f->ranks < SAF_PLAN_RANKS_MAX ? f->ranks : SAF_PLAN_RANKS_MAX,
-                            .memory_bytes = memory,
-                            .reserve_bytes = SAF__RESERVE_PART * memory,
-                            .read_bytes_s = f->read_bytes_s,
-                            .core_read_bytes_s = core_read_bytes_s(p, f->host),
-                            .int8_ops_s = f->int8_ops_s,
-                            .f32_ops_s = f->f32_ops_s,
-                            .product_share = f->product_share > 0 ? fmin(1, f->product_share) : 0,
-                            .hidden_share = f->hidden_share > 0 ? fmin(1, f->hidden_share) : 0,
-                            .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
-                            .link_bytes_s = SAF__LINK_BYTES_S,
-                            .latency_s = SAF__LATENCY_S};
+        out[i] = (saf_plan_host){
+            .count = 1,
+            .cores = f->usable_cores,
+            .ranks = f->ranks < SAF_PLAN_RANKS_MAX ? f->ranks : SAF_PLAN_RANKS_MAX,
+            .memory_bytes = memory,
+            .reserve_bytes = SAF__RESERVE_PART * memory,
+            .read_bytes_s = f->read_bytes_s,
+            .core_read_bytes_s = core_read_bytes_s(p, f->host),
+            .together_read_bytes_s = f->together_read_bytes_s > 0 ? f->together_read_bytes_s : 0,
+            .machine_hosts = f->machine_hosts > 0 ? f->machine_hosts : 0,
+            .int8_ops_s = f->int8_ops_s,
+            .f32_ops_s = f->f32_ops_s,
+            .product_share = f->product_share > 0 ? fmin(1, f->product_share) : 0,
+            .hidden_share = f->hidden_share > 0 ? fmin(1, f->hidden_share) : 0,
+            .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
+            .link_bytes_s = SAF__LINK_BYTES_S,
+            .latency_s = SAF__LATENCY_S};
         memcpy(out[i].name, f->host, sizeof out[i].name);
     }
     return find_links(p, out, n);
@@ -130,6 +132,8 @@ static bool alike(const saf_plan_host *a, const saf_plan_host *b, double wider) 
            near(a->memory_bytes, b->memory_bytes, 0.05 * wider) &&
            near(a->read_bytes_s, b->read_bytes_s, 0.1 * wider) &&
            near(a->core_read_bytes_s, b->core_read_bytes_s, 0.25 * wider) &&
+           a->machine_hosts == b->machine_hosts &&
+           near(a->together_read_bytes_s, b->together_read_bytes_s, 0.1 * wider) &&
            near(a->int8_ops_s, b->int8_ops_s, 0.1 * wider) &&
            near(a->f32_ops_s, b->f32_ops_s, 0.1 * wider) &&
            near(a->product_share, b->product_share, 0.1 * wider) &&
@@ -165,6 +169,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
         }
         all.read_bytes_s += h->read_bytes_s;
         all.core_read_bytes_s += h->core_read_bytes_s;
+        all.together_read_bytes_s += h->together_read_bytes_s;
         all.int8_ops_s += h->int8_ops_s;
         all.f32_ops_s += h->f32_ops_s;
         all.product_share += h->product_share;
@@ -180,6 +185,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
     if (count < 2) return;
     all.read_bytes_s /= count;
     all.core_read_bytes_s /= count;
+    all.together_read_bytes_s /= count;
     all.int8_ops_s /= count;
     all.f32_ops_s /= count;
     all.product_share /= count;

@@ -46,8 +46,6 @@ saf_status saf_hw_yardstick_new(size_t read_bytes, saf_hw_yardstick **out);
 void saf_hw_yardstick_free(saf_hw_yardstick **y);
 /* Measures each once: some tens of milliseconds each. By the thread that made it. */
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out);
-/* Bytes a second of all threads that read memory, measured now. */
-double saf_hw_yardstick_read(saf_hw_yardstick *y);
 /* Bytes a second of one thread that reads memory while the others rest, measured now. */
 double saf_hw_yardstick_read_one(saf_hw_yardstick *y);
 /* Operations a second by fma of f64, from registers, measured now: 2 each. */

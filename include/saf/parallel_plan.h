@@ -23,9 +23,9 @@ typedef struct {
     double reserve_bytes; /* of these, what ranks leave alone */
     double read_bytes_s, int8_ops_s, f32_ops_s;
     double core_read_bytes_s; /* of one core while the others rest; 0: its part of read_bytes_s */
-    /* Hosts that are one machine share its memory: what each reads while all of them do, and how
-     * many they are; 0 or 1: it alone, or not known. */
-    double together_read_bytes_s;
+    /* Hosts that are one machine share its memory: what they read all at once, together, and how
+     * many of the cluster's they are; 0 or 1: it alone, or not known. */
+    double machine_read_bytes_s;
     int32_t machine_hosts;
     double product_share; /* of int8_ops_s: what products of Q8_0 by few rows reach; 0: unknown */
     double hidden_share;  /* of the shorter of reading and computing, by few rows; 0: unknown */

@@ -10,8 +10,9 @@
 enum { SAF_PROFILE_SCHEMA = 1, SAF_PROFILE_KEY_CHARS = 65 };
 
 /* Rates are those of all cores that the host's ranks may use together. Hosts that are one machine
- * (containers of it) share its memory: `read_bytes_s` is what this one reads while the others rest,
- * together_read_bytes_s while they read as well. */
+ * (containers of it) share its memory: read_bytes_s is what this one reads while the others rest,
+ * together_read_bytes_s while they read as well. The other rates are of all hosts at the same time.
+ */
 typedef struct {
     char host[SAF_SUITE_HOST_BYTES];
     int32_t ranks; /* that ran there */
@@ -25,7 +26,7 @@ typedef struct {
     char instructions[160], kernels[32], loops[16], power[16], accelerators[256];
     double read_bytes_s, copy_bytes_s, int8_ops_s, product_share, hidden_share, tile_ops_s,
         f32_ops_s, f64_ops_s;
-    int32_t machine_hosts; /* of the profile, that are one machine with it; 1: it alone */
+    int32_t machine; /* number: hosts that have the same one are one machine */
     double together_read_bytes_s;
     char folder[256], disk_how[256];
     int64_t disk_bytes;

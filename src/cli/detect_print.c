@@ -104,12 +104,12 @@ out:
 /* Of hosts that share a machine's memory. */
 static void print_machines(FILE *out, const saf_profile_host *h, int64_t n) {
     for (int64_t i = 0; i < n; i++)
-        if (h[i].machine_hosts > 1)
+        if (h[i].together_read_bytes_s < h[i].read_bytes_s)
             fprintf(out,
-                    "%s is one machine with %d other host%s: it reads %.2f GB/s while those rest, "
-                    "%.2f while they read as well\n",
-                    h[i].host, h[i].machine_hosts - 1, h[i].machine_hosts > 2 ? "s" : "",
-                    h[i].read_bytes_s * 1e-9, h[i].together_read_bytes_s * 1e-9);
+                    "%s shares machine %d: it reads %.2f GB/s while other hosts of it rest, %.2f "
+                    "while they read as well\n",
+                    h[i].host, h[i].machine, h[i].read_bytes_s * 1e-9,
+                    h[i].together_read_bytes_s * 1e-9);
 }
 
 static saf_status print_disks(FILE *out, const saf_profile_host *h, int64_t n) {

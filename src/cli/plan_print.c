@@ -179,7 +179,7 @@ static cJSON *host_json(saf__json *b, const saf_plan_host *c) {
     saf__json_number(b, o, "read_bytes_s", c->read_bytes_s);
     if (c->machine_hosts > 1) {
         saf__json_whole(b, o, "machine_hosts", c->machine_hosts);
-        saf__json_number(b, o, "together_read_bytes_s", c->together_read_bytes_s);
+        saf__json_number(b, o, "machine_read_bytes_s", c->machine_read_bytes_s);
     }
     saf__json_number(b, o, "int8_ops_s", c->int8_ops_s);
     saf__json_number(b, o, "f32_ops_s", c->f32_ops_s);

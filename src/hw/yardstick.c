@@ -124,20 +124,16 @@ static double hidden_share(const saf__hw_passage *p, double read_bytes_s, double
     return share(hidden);
 }
 
-double saf_hw_yardstick_read(saf_hw_yardstick *y) {
-    return (double)y->threads * (double)y->part_bytes / run_team(y, READ, 0);
-}
-
 void saf_hw_yardstick_sample(saf_hw_yardstick *y, saf_hw_rates *out) {
     double team = (double)y->threads;
-    double read = saf_hw_yardstick_read(y);
+    double read = run_team(y, READ, 0);
     double int8 = run_team(y, INT8, y->int8_rounds);
     double tiles = y->loops.tiles ? run_team(y, TILES, y->tile_rounds) : 1;
     double product = run_team(y, PRODUCT, y->product_rounds);
     saf__hw_passage pass = saf__hw_product_pass(y->product);
     double f32 = run_team(y, F32, y->f32_rounds);
     *out = (saf_hw_rates){
-        .read_bytes_s = read,
+        .read_bytes_s = team * (double)y->part_bytes / read,
         .int8_ops_s = team * (double)y->int8_rounds * (double)y->loops.int8_ops / int8,
         .tile_ops_s = team * (double)y->tile_rounds * (double)y->loops.tile_ops / tiles,
         .f32_ops_s = team * (double)y->f32_rounds * (double)y->loops.f32_ops / f32,

@@ -99,7 +99,8 @@ typedef struct {
 void saf__plan_times_of(const saf_plan_model *m, const saf_plan_work *work,
                         const saf__plan_replica *r, bool networks, saf__plan_times *out);
 
-/* What a host reads while so many are at work, of which those of its machine share memory. */
+/* What a host reads while so many are at work: those of its machine, up to so many, share memory.
+ */
 double saf__plan_read_bytes_s(const saf_plan_host *host, int32_t at_work);
 /* What one rank of this host can do then. */
 saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *work,

@@ -5,9 +5,9 @@
 #include "parallel/plan.h"
 
 double saf__plan_read_bytes_s(const saf_plan_host *host, int32_t at_work) {
-    int32_t all = host->machine_hosts, n = at_work < all ? at_work : all;
-    if (n <= 1 || host->together_read_bytes_s <= 0) return host->read_bytes_s;
-    return fmin(host->read_bytes_s, all * host->together_read_bytes_s / n);
+    int32_t n = at_work < host->machine_hosts ? at_work : host->machine_hosts;
+    if (n <= 1 || host->machine_read_bytes_s <= 0) return host->read_bytes_s;
+    return fmin(host->read_bytes_s, host->machine_read_bytes_s / n);
 }
 
 saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *work,

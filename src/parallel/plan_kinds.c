@@ -47,7 +47,7 @@ double saf__plan_speed_of(const saf__plan_search *s, const saf_plan_host *host,
                           int32_t ranks_per_host) {
     const saf_plan_model *m = s->m;
     const saf_plan_part *all = &m->sums[m->params->layers];
-    saf_plan_rates rates = saf__plan_rates_of(m, s->work, host, ranks_per_host, INT32_MAX);
+    saf_plan_rates rates = saf__plan_rates_of(m, s->work, host, ranks_per_host, s->hosts);
     double rows = s->mix.rows > 0 ? s->mix.rows : 1;
     saf_plan_flight f = {.weight_bytes = all->bytes,
                          .int8_ops = all->int8_ops * rows,
@@ -147,8 +147,12 @@ static saf_plan_host least_of(saf_plan_host a, const saf_plan_host *b) {
     a.int8_ops_s = fmin(a.int8_ops_s, b->int8_ops_s);
     a.f32_ops_s = fmin(a.f32_ops_s, b->f32_ops_s);
     a.core_read_bytes_s = fmin(a.core_read_bytes_s, b->core_read_bytes_s);
-    a.together_read_bytes_s = fmin(a.together_read_bytes_s, b->together_read_bytes_s);
-    a.machine_hosts = a.machine_hosts > b->machine_hosts ? a.machine_hosts : b->machine_hosts;
+    if (a.machine_read_bytes_s <= 0 ||
+        (b->machine_read_bytes_s > 0 &&
+         b->machine_read_bytes_s / b->machine_hosts < a.machine_read_bytes_s / a.machine_hosts)) {
+        a.machine_read_bytes_s = b->machine_read_bytes_s;
+        a.machine_hosts = b->machine_hosts;
+    }
     a.product_share =
         a.product_share > 0 && b->product_share > 0 ? fmin(a.product_share, b->product_share) : 0;
     a.hidden_share = fmin(a.hidden_share, b->hidden_share); /* of one unknown: unknown */

@@ -29,7 +29,7 @@ static void place_ranks(standing *s) {
         p->memory_bytes *= part;
         p->reserve_bytes *= part;
         p->read_bytes_s *= part;
-        p->together_read_bytes_s *= part;
+        p->machine_read_bytes_s *= part;
         p->int8_ops_s *= part;
         p->f32_ops_s *= part;
     }
@@ -212,7 +212,7 @@ static bool same_place(const standing *s, int32_t a, int32_t b, int32_t n, bool 
                     fabs(x->int8_ops_s - y->int8_ops_s) < 1 &&
                     fabs(x->f32_ops_s - y->f32_ops_s) < 1 &&
                     fabs(x->core_read_bytes_s - y->core_read_bytes_s) < 1 &&
-                    fabs(x->together_read_bytes_s - y->together_read_bytes_s) < 1 &&
+                    fabs(x->machine_read_bytes_s - y->machine_read_bytes_s) < 1 &&
                     x->machine_hosts == y->machine_hosts &&
                     fabs(x->product_share - y->product_share) < 1e-6 &&
                     fabs(x->hidden_share - y->hidden_share) < 1e-6 &&

@@ -162,7 +162,7 @@ saf_status saf__plan_check_host(const saf_plan_host *c) {
         c->ranks > SAF_PLAN_RANKS_MAX || !(c->latency_s >= 0) || !(c->reserve_bytes >= 0))
         return saf_fail(SAF_USAGE, "host %s: count, cores, ranks, reserve or latency out of range",
                         c->name);
-    if (!(c->core_read_bytes_s >= 0) || !(c->together_read_bytes_s >= 0) || c->machine_hosts < 0 ||
+    if (!(c->core_read_bytes_s >= 0) || !(c->machine_read_bytes_s >= 0) || c->machine_hosts < 0 ||
         !(c->product_share >= 0 && c->product_share <= 1) ||
         !(c->hidden_share >= 0 && c->hidden_share <= 1))
         return saf_fail(SAF_USAGE, "host %s: what a core reads, or a share, out of range", c->name);

@@ -36,7 +36,7 @@ static const saf__column host_columns[] = {
     HOST(tile_ops_s, F64, "operations/s", "as int8_ops_s, by tile units; NaN: none"),
     HOST(f32_ops_s, F64, "operations/s", "fma of f32, two each, by all usable cores"),
     HOST(f64_ops_s, F64, "operations/s", "fma of f64, two each, by all usable cores"),
-    HOST(machine_hosts, I32, "hosts", "of this profile, that are one machine with it (containers of one kernel), itself included"),
+    HOST(machine, I32, "1", "number of its machine: hosts with the same one (containers of one kernel) share its memory"),
     HOST(together_read_bytes_s, F64, "bytes/s", "as read_bytes_s, while the other hosts of its machine read as well, which rest otherwise"),
     HOST(folder, CHARS, "text", "the folder whose disk was read"),
     HOST(disk_how, CHARS, "text", "what was read, and past which cache; or why nothing was"),

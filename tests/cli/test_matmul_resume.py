@@ -1,14 +1,17 @@
 """A product that is stopped, or killed, and goes on: on another number of ranks, to the same bits. With
 SAF_TEST_MATMUL_LONG the campaign: SAF_TEST_KILLS (50) kills of a random rank at a random moment."""
 import glob
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools"))
@@ -110,6 +113,18 @@ def refused(folder):
     code, said = job.run(0, ["matmul.seed=9"])
     tap.ok(code == 65 and "matmul.seed was 3 and is 9" in said and job.checkpoints() == kept,
            "a checkpoint of another product is refused and stays", said)
+    shutil.copy(kept[-1], kept[-1] + ".aside")
+    with h5py.File(kept[-1], "r+") as f:
+        f["state/cut"][2] += 16
+    with open(kept[-1], "r+b") as f:
+        f.seek(512)
+        rest = f.read()
+        f.seek(16)
+        f.write(len(rest).to_bytes(8, "little") + hashlib.sha256(rest).digest())
+    code, said = job.run(0, [])
+    tap.ok(code == 65 and "cut into other tiles" in said and job.checkpoints() == kept,
+           "one that was cut otherwise is refused and stays", f"{code} {said}")
+    os.replace(kept[-1] + ".aside", kept[-1])
     code, said = stop(job, 0, signal.SIGTERM)
     tap.equal(code, 75, "told to end it saves what there is") or print("#", said)
     code, said = job.run(0, ["run.time_limit=1s", "checkpoint.every_seconds=0.0"])

@@ -246,6 +246,15 @@ def profiles(folder):
                    [dict(big, host=b"a.x"), dict(big, host=b"b.x", memory_limit_bytes=10 ** 9), dict(big, host=b"c.x", f32_ops_s=50e9)])
     got = plan("unlike hosts", text, "--profile", three)
     tap.equal(sorted(h["memory_bytes"] for h in got["hosts"]), [1e9, 512e9, 512e9], "three kinds; a limit counts")
+    shared = dict(big, machine=0, together_read_bytes_s=8e9)
+    mixed = invent(measured, os.path.join(folder, "mixed.h5"),
+                   [dict(shared, host=b"a"), dict(shared, host=b"b", together_read_bytes_s=8.4e9), dict(big, host=b"c")])
+    got = {h["name"]: [h["count"], h.get("machine_hosts"), h.get("machine_read_bytes_s")]
+           for h in plan("two of three are one machine", text, "--profile", mixed)["hosts"]}
+    tap.equal(got, {"a": [2, 2, 16.4e9], "c": [1, None, None]}, "they read its memory together")
+    named = job_file(folder, "b\nc\n", "mixed.hosts")
+    got = plan("one of the two", text, "--profile", mixed, "--hosts", named)["hosts"]
+    tap.ok(all("machine_hosts" not in h for h in got), "has it for itself", str(got))
     linked = invent(measured, os.path.join(folder, "linked.h5"), [dict(big, host=x) for x in (b"a", b"b", b"c", b"alone")],
                     [("a", "b", 1, 10), ("c", "a", 20, 30), ("b", "c", 10, 80)])
     got = {h["name"]: [h["link_bytes_s"] * 8e-9, h["latency_s"] * 1e6] for h in plan("links", text, "--profile", linked)["hosts"]}

@@ -28,10 +28,10 @@ for number in range(7):
     met = [host for row in links if row["round"] == number for host in (row["host_a"], row["host_b"])]
     assert len(met) == 8 and len(set(met)) == 8, number
 # They are one machine, whose memory each has for itself for a moment, and then all at once.
-assert set(hosts["machine_hosts"]) == {8}, hosts["machine_hosts"]
+assert set(hosts["machine"]) == {0}, hosts["machine"]
 assert (hosts["together_read_bytes_s"] > 0).all()
-assert (hosts["together_read_bytes_s"] <= hosts["read_bytes_s"]).all()
-assert hosts["together_read_bytes_s"].sum() < 0.5 * hosts["read_bytes_s"].sum()
+# All of them together read about what one does alone: each may use all cores.
+assert 0.2 < hosts["together_read_bytes_s"].sum() / sorted(hosts["read_bytes_s"])[4] < 3
 assert 0 < seconds <= 60 * int(os.environ.get("SAF_TEST_PATIENCE", "1"))
 PY
 }

@@ -536,6 +536,8 @@ static void test_message_hostile_headers(saf_comm *world) {
         memcpy(wire, &full[k], sizeof full[k]);
         refuses(world, wire, sizeof full[k] + 12);
     }
+    memcpy(wire, &brief[4], sizeof right); /* pieces, on no tag */
+    refuses(world, wire, sizeof right);
     memcpy(wire, &right, sizeof right); /* contents cut off, or too many, or none of the header */
     refuses(world, wire, sizeof right + 11);
     refuses(world, wire, sizeof right + 13);

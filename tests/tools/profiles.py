@@ -4,7 +4,7 @@ import h5py
 
 def invent(measured, path, hosts, links=(), **attributes):
     """Writes a profile at `path` whose hosts are this host's rows with other figures: a dict of columns for each,
-    "host" among them, and "core_read_bytes_s" for a row of /rates; links: (host_a, host_b, Gbit/s, microseconds)."""
+    "host" among them, and "core_read_bytes_s" for a row of /rates; each is a machine of its own; links: (host_a, host_b, Gbit/s, microseconds)."""
     with h5py.File(measured) as old, h5py.File(path, "w") as new:
         for name, value in old.attrs.items():
             new.attrs[name] = attributes.get(name, value)
@@ -12,6 +12,7 @@ def invent(measured, path, hosts, links=(), **attributes):
         rows = new.create_dataset("hosts", (len(hosts),), old["hosts"].dtype, chunks=True)
         for i, columns in enumerate(hosts):
             one = row.copy()
+            one["machine"], one["together_read_bytes_s"] = i, columns.get("read_bytes_s", one["read_bytes_s"])
             for name, value in columns.items():
                 if name != "core_read_bytes_s":
                     one[name] = value

@@ -16,7 +16,11 @@ enum { ROWS = 5, COLS = 300, GUARD = 16 };
 static double number(void) {
     int what = rand() % 16;
     double x = ldexp((double)rand() / RAND_MAX - 0.5, rand() % 20 - 10);
-    return what == 0 ? 0.0 : what == 1 ? -0.0 : what == 2 ? x * 0x1p-140 : x;
+    return what == 0   ? 0.0
+           : what == 1 ? -0.0
+           : what == 2 ? x * 0x1p-140
+           : what == 3 ? x * 0x1p-1060
+                       : x;
 }
 
 #define DEFINE(type, dtype)                                                                        \
@@ -34,7 +38,8 @@ static double number(void) {
     static void column_##type(int n, int from, bool first) {                                       \
         const type *m = matrix_##type + from, *x = x_##type + from % 3;                            \
         type y[ROWS + 1], want[ROWS + 1];                                                          \
-        for (int i = 0; i <= ROWS; i++) want[i] = y[i] = (type)(i + 0.3);                          \
+        for (int i = 0; i <= ROWS; i++)                                                            \
+            want[i] = y[i] = first && i < ROWS ? (type)NAN : (type)(i + 0.3);                      \
         for (int i = 0; i < ROWS; i++)                                                             \
             want[i] = first ? sum_##type(n, m + i * n, x) : want[i] + sum_##type(n, m + i * n, x); \
         saf__matrix_times_column(dtype, ROWS, n, m, x, first, y);                                  \

@@ -85,7 +85,7 @@ static void test_plan_one_machine(void **state) {
                 kind.ranks = 1;
                 if (shared) {
                     kind.machine_hosts = 2;
-                    kind.together_read_bytes_s = kind.read_bytes_s / 2;
+                    kind.machine_read_bytes_s = kind.read_bytes_s;
                 }
                 saf_plan plan = plan_of(&m, &kind, 1, &work), stand;
                 token_s[shared][g][many] = plan.choices[0].token_s;
@@ -100,6 +100,16 @@ static void test_plan_one_machine(void **state) {
                 }
                 saf_plan_free(&plan);
             }
+    saf_plan_host four = host_of(4, 64, 1e5); /* of which a layout uses two */
+    saf_plan_work work = single;
+    work.tensor = 2;
+    four.ranks = 1;
+    four.latency_s = 0;
+    four.machine_hosts = 4;
+    four.machine_read_bytes_s = four.read_bytes_s;
+    saf_plan two = plan_of(&m, &four, 1, &work);
+    assert_float_equal(two.choices[0].token_s / token_s[1][2][0], 1, 1e-6);
+    saf_plan_free(&two);
     for (int g = 0; g < 4; g++) {
         double one = token_s[1][g][0] / token_s[0][g][0],
                many = token_s[1][g][1] / token_s[0][g][1];

@@ -206,6 +206,9 @@ static saf_status put_parts(saf__matmul *x, const state *s, saf_checkpoint_write
     const char *core = saf_product_core();
     for (int r = 0; r < x->ranks; r++)
         SAF_TRY(saf_buf_append(&parts, s->parts[r].data ? s->parts[r].data : "", s->parts[r].len));
+    const saf_product_tiles *t = &x->plan->tiles;
+    const int64_t cut[SAF__CUT_WORDS] = {t->tile_m, t->tile_n, t->tile_k, t->segments};
+    SAF_TRY(saf_checkpoint_put(w, "cut", SAF_DTYPE_I64, SAF__CUT_WORDS, cut));
     SAF_TRY(saf_checkpoint_put(w, "core", SAF_DTYPE_U8, (int64_t)strlen(core), core));
     st = saf_checkpoint_put(w, "parts", SAF_DTYPE_I64, PART_WORDS * s->n_parts,
                             parts.data ? parts.data : "");

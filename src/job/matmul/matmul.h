@@ -123,7 +123,10 @@ saf_status saf__matmul_is_over(const saf__matmul *x, bool *over);
  * than this moment (ISO 8601). */
 bool saf__matmul_is_begun(const saf__matmul *x, const char *since);
 /* keep.c: a checkpoint of what all ranks hold; of saf__matmul (saf__steps). Collective. */
-enum { SAF__PART_WORDS = 6 }; /* of a part in /state/parts */
+enum {
+    SAF__PART_WORDS = 6, /* of a part in /state/parts */
+    SAF__CUT_WORDS = 4   /* of /state/cut: lengths of tiles, and segments */
+};
 saf_status saf__matmul_keep(void *x, saf_status *written);
 /* restore.c: what one holds goes to the ranks. Collective. */
 saf_status saf__matmul_restore(saf__matmul *x);

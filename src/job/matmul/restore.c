@@ -9,6 +9,22 @@ static saf_status bad(const saf__matmul *x, const char *what) {
     return saf_fail(SAF_BAD_INPUT, "%s: %s", saf_checkpoint_path(x->steps.restored), what);
 }
 
+/* Another saf may cut products in another way: then its tiles and parts are none of this one's. */
+static saf_status check_cut(const saf__matmul *x) {
+    saf_status st = SAF_OK;
+    const saf_product_tiles *t = &x->plan->tiles;
+    const int64_t now[SAF__CUT_WORDS] = {t->tile_m, t->tile_n, t->tile_k, t->segments};
+    int64_t *cut = NULL, n = 0;
+    SAF_TRY(saf_checkpoint_get(x->steps.restored, "cut", SAF_DTYPE_I64, parts_most, &n, &cut));
+    if (n != SAF__CUT_WORDS || memcmp(cut, now, sizeof now) != 0)
+        st = bad(
+            x,
+            "its product is cut into other tiles than this saf would cut it; --fresh starts over");
+out:
+    saf_free(&cut);
+    return st;
+}
+
 /* Rank 0: the tiles that are done go where they were. */
 static saf_status restore_tiles(saf__matmul *x) {
     saf_status st = SAF_OK;
@@ -56,6 +72,7 @@ static saf_status read_parts(saf__matmul *x, saf_buf *out) {
     saf_status st = SAF_OK;
     int64_t *words = NULL, n = 0, core_len = 0;
     char *core = NULL;
+    SAF_TRY(check_cut(x));
     SAF_TRY(saf_checkpoint_get(x->steps.restored, "parts", SAF_DTYPE_I64, parts_most, &n, &words));
     SAF_TRY(saf_checkpoint_get(x->steps.restored, "core", SAF_DTYPE_U8, 256, &core_len, &core));
     if (n % PART_WORDS != 0) SAF_TRY(bad(x, "a part is cut short"));

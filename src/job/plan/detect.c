@@ -14,7 +14,7 @@ typedef struct {
     char *folder;
     uint8_t *cpus;                       /* [SAF_HW_CPUS_MAX] */
     char (*names)[SAF_SUITE_HOST_BYTES]; /* [hosts], first ranks */
-    int32_t sharers;                     /* hosts that are one machine with this one */
+    int32_t sharers, number;             /* hosts that are one machine with this; its number */
     saf_buf tables[SAF_PROFILE_TABLES];  /* this rank's rows */
 } detecting;
 
@@ -83,6 +83,7 @@ static saf_status meet_hosts(detecting *d) {
         if (strcmp(boots[i], boot) == 0) lowest = i;
     SAF_TRY(saf_comm_split(d->firsts, lowest, rank, &d->machine));
     d->sharers = saf_comm_size(d->machine);
+    d->number = lowest;
 out:
     saf_free(&boots);
     return st;
@@ -171,19 +172,21 @@ static void say(const detecting *d, const saf_detect_options *o, const char *wha
 static saf_status measure(detecting *d, const saf_detect_options *o) {
     saf_status st = SAF_OK;
     bool first = d->firsts != NULL, root = saf_comm_rank(d->world) == 0;
-    size_t read_bytes = 0;
+    saf__detect_host h = {0};
     SAF_TRY(saf_comm_agree(d->world, first ? meet_hosts(d) : SAF_OK));
     say(d, o, "measuring hosts");
     saf_comm_watch_phase("measuring hosts");
     if (first) {
-        saf__detect_host h = {
-            saf_comm_host(d->world), d->folder, saf_comm_size(d->here), d->sharers, d->cpus, 0};
+        h = (saf__detect_host){.host = saf_comm_host(d->world),
+                               .folder = d->folder,
+                               .ranks = saf_comm_size(d->here),
+                               .sharers = d->sharers,
+                               .cpus = d->cpus,
+                               .machine = d->number};
         st = saf__detect_host_measure(&h, root, d->tables);
-        read_bytes = h.read_bytes;
     }
     SAF_TRY(saf_comm_agree(d->world, st));
-    if (first && d->sharers > 1)
-        st = saf__detect_machine_measure(d->machine, read_bytes, d->tables);
+    if (first && d->sharers > 1) st = saf__detect_machine_measure(d->machine, &h, d->tables);
     SAF_TRY(saf_comm_agree(d->world, st));
     if (first && saf_comm_size(d->firsts) > 1) say(d, o, "measuring links");
     saf_comm_watch_phase("measuring links");

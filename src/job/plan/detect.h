@@ -12,7 +12,8 @@ typedef struct {
     int32_t ranks;
     int32_t sharers;     /* hosts that are one machine with it, itself included */
     const uint8_t *cpus; /* [SAF_HW_CPUS_MAX] that the host's ranks may use together */
-    size_t read_bytes;   /* out: that were read for its bandwidth */
+    int32_t machine;     /* its number */
+    size_t block_bytes;  /* out: of each of the two blocks that were read and copied */
 } saf__detect_host;
 
 /* Adds the host's rows to all tables but the links'. Local; all hosts at the same time. Errors:
@@ -20,10 +21,12 @@ typedef struct {
 saf_status saf__detect_host_measure(saf__detect_host *h, bool strict,
                                     saf_buf tables[SAF_PROFILE_TABLES]);
 
-/* Hosts that are one machine read its memory by turns and then all at once: replaces what their
- * rows say of it. `machine`: a rank of each. Collective over it. */
-saf_status saf__detect_machine_measure(saf_comm *machine, size_t read_bytes,
+/* Hosts that are one machine read its memory by turns, each past all of its caches, and then all at
+ * once: replaces what their rows say of it. `machine`: a rank of each. Collective over it. */
+saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *h,
                                        saf_buf tables[SAF_PROFILE_TABLES]);
+/* Bytes of a block for that, of a host that shares its machine with so many, itself included. */
+saf_status saf__detect_choose_bytes(const saf_profile_host *row, int32_t sharers, size_t *out);
 
 /* Bytes of each of the two blocks that a host's threads read and copy: past the caches, which hosts
  * of one machine share and all use at the same time; `memory_bytes` is there for it. Local. */

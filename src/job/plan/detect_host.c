@@ -66,7 +66,7 @@ static saf_status read_facts(const saf__detect_host *h, measuring *m) {
     snprintf(r->kernels, sizeof r->kernels, "%s", f->kernels);
     snprintf(r->power, sizeof r->power, "%s", saf_hw_power(""));
     r->ranks = h->ranks;
-    r->machine_hosts = h->sharers;
+    r->machine = h->machine;
     r->sockets = f->sockets;
     r->cores = f->cores;
     r->efficiency_cores = f->efficiency_cores;
@@ -92,15 +92,15 @@ size_t saf__detect_block_bytes(int64_t cache_bytes, int64_t memory_bytes, int32_
     return (size_t)saf_i64_min(own, saf_i64_max(SAF_HUGE_PAGE, memory_bytes / MEMORY_PART));
 }
 
-static saf_status choose_bytes(measuring *m) {
+saf_status saf__detect_choose_bytes(const saf_profile_host *row, int32_t sharers, size_t *out) {
     saf_hw_binding b;
     saf_status st = saf_hw_binding_read(&b);
     if (st != SAF_OK) return st;
-    int64_t there = m->row.memory_bytes, limit = m->row.memory_limit_bytes;
-    if (m->row.available_bytes > 0) there = saf_i64_min(there, m->row.available_bytes);
-    there /= m->sharers;
+    int64_t there = row->memory_bytes, limit = row->memory_limit_bytes;
+    if (row->available_bytes > 0) there = saf_i64_min(there, row->available_bytes);
+    there /= sharers;
     if (limit > 0) there = saf_i64_min(there, limit);
-    m->block_bytes = saf__detect_block_bytes(b.cache_bytes, there, m->sharers);
+    *out = saf__detect_block_bytes(b.cache_bytes, there, sharers);
     return SAF_OK;
 }
 
@@ -170,7 +170,7 @@ out:
 static saf_status measure_rates(measuring *m) {
     saf_status st = SAF_OK;
     int before = omp_get_max_threads();
-    SAF_TRY(choose_bytes(m));
+    SAF_TRY(saf__detect_choose_bytes(&m->row, m->sharers, &m->block_bytes));
     for (int32_t n = 1;; n = 2 * n < m->cores ? 2 * n : m->cores) {
         saf_profile_rate row = {.threads = n};
         memcpy(row.host, m->row.host, sizeof row.host);
@@ -216,7 +216,7 @@ saf_status saf__detect_host_measure(saf__detect_host *h, bool strict,
     SAF_TRY(read_facts(h, m));
     SAF_TRY(measure_disk(h, strict, m)); /* first: what is wrong with the folder shows at once */
     SAF_TRY(measure_rates(m));
-    h->read_bytes = 2 * m->block_bytes;
+    h->block_bytes = m->block_bytes;
     SAF_TRY(saf_buf_append(&tables[SAF_PROFILE_HOSTS], &m->row, sizeof m->row));
 out:
     saf_free(&m);

@@ -3,52 +3,86 @@
  * work by turns and the parts of a tensor split all at once. */
 #include <math.h>
 #include <omp.h>
+#include <time.h>
 
 #include "job/plan/detect.h"
 #include "saf/hw.h"
 
 enum { SAMPLES = 5 };
+#define TOGETHER_S 0.1 /* for which all of them read */
+#define REST_S 0.1     /* for which one that waits for others may still look for messages */
 
-/* What `threads` of this host read by themselves. */
-static void set_rate(saf_buf *rates, int32_t threads, double read_bytes_s) {
-    saf_profile_rate *r = (void *)rates->data;
-    int64_t n = saf_profile_rows(SAF_PROFILE_RATES, rates);
-    for (int64_t i = 0; i < n; i++)
-        if (r[i].threads == threads) r[i].read_bytes_s = read_bytes_s;
+static void rest(void) {
+    (void)nanosleep(&(struct timespec){.tv_nsec = (long)(REST_S * 1e9)}, NULL);
 }
 
-static void read_alone(saf_hw_yardstick *y, saf_profile_host *h, saf_buf *rates) {
-    double all[SAMPLES], one[SAMPLES];
+/* Of so many threads of this host, by themselves. */
+static saf_status read_alone(size_t block_bytes, int32_t threads, saf_buf *rates, double *out) {
+    saf_status st = SAF_OK;
+    saf_hw_memory *block = NULL;
+    double s[SAMPLES];
+    SAF_TRY(saf_hw_memory_new(block_bytes, threads, SAF_HW_ANY_NODE, &block));
     for (int i = 0; i < SAMPLES; i++) {
-        all[i] = saf_hw_yardstick_read(y);
-        one[i] = saf_hw_yardstick_read_one(y);
+        s[i] = saf_hw_memory_sample(block, SAF_MEMORY_READ);
         saf_alive();
     }
-    h->read_bytes_s = saf_median(all, SAMPLES);
-    set_rate(rates, 1, saf_median(one, SAMPLES));
-    set_rate(rates, h->usable_cores, h->read_bytes_s);
+    *out = (double)saf_hw_memory_bytes(block) / saf_median(s, SAMPLES);
+    saf_profile_rate *r = (void *)rates->data;
+    int64_t n = saf_profile_rows(SAF_PROFILE_RATES, rates);
+    for (int64_t i = 0; i < n; i++) {
+        if (r[i].threads != threads) continue;
+        r[i].read_bytes_s = *out;
+        r[i].samples = SAMPLES;
+    }
+out:
+    saf_hw_memory_free(&block);
+    return st;
 }
 
-saf_status saf__detect_machine_measure(saf_comm *machine, size_t read_bytes,
+static saf_status take_turn(const saf_profile_host *h, saf_buf *rates, double *out) {
+    saf_status st = SAF_OK;
+    size_t block_bytes;
+    rest();
+    SAF_TRY(saf__detect_choose_bytes(h, 1, &block_bytes));
+    if (h->usable_cores > 1) SAF_TRY(read_alone(block_bytes, 1, rates, out));
+    st = read_alone(block_bytes, h->usable_cores, rates, out);
+out:
+    return st;
+}
+
+/* All for the same time, as hosts may be unlike. */
+static double read_for(saf_hw_memory *block, double seconds) {
+    double start = saf_clock_s(), now = start, bytes = 0;
+    for (; now - start < seconds; now = saf_clock_s()) {
+        (void)saf_hw_memory_sample(block, SAF_MEMORY_READ);
+        bytes += (double)saf_hw_memory_bytes(block);
+    }
+    saf_alive();
+    return bytes / (now - start);
+}
+
+saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *of,
                                        saf_buf tables[SAF_PROFILE_TABLES]) {
     saf_status st = SAF_OK;
-    saf_hw_yardstick *y = NULL;
+    saf_hw_memory *block = NULL;
     saf_profile_host *h = (void *)tables[SAF_PROFILE_HOSTS].data;
-    double together[SAMPLES];
+    double s[SAMPLES];
     int before = omp_get_max_threads();
     omp_set_num_threads(h->usable_cores);
-    SAF_TRY(saf_comm_agree(machine, saf_hw_yardstick_new(read_bytes, &y)));
     for (int turn = 0; turn < saf_comm_size(machine); turn++) {
-        if (turn == saf_comm_rank(machine)) read_alone(y, h, &tables[SAF_PROFILE_RATES]);
-        SAF_TRY(saf_comm_barrier(machine));
+        if (turn == saf_comm_rank(machine))
+            st = take_turn(h, &tables[SAF_PROFILE_RATES], &h->read_bytes_s);
+        SAF_TRY(saf_comm_agree(machine, st));
     }
+    st = saf_hw_memory_new(of->block_bytes, h->usable_cores, SAF_HW_ANY_NODE, &block);
+    SAF_TRY(saf_comm_agree(machine, st));
     for (int i = 0; i < SAMPLES; i++) {
         SAF_TRY(saf_comm_barrier(machine));
-        together[i] = saf_hw_yardstick_read(y);
+        s[i] = read_for(block, TOGETHER_S);
     }
-    h->together_read_bytes_s = fmin(h->read_bytes_s, saf_median(together, SAMPLES));
+    h->together_read_bytes_s = fmin(h->read_bytes_s, saf_median(s, SAMPLES));
 out:
-    saf_hw_yardstick_free(&y);
+    saf_hw_memory_free(&block);
     omp_set_num_threads(before);
     return st;
 }

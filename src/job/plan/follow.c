@@ -103,7 +103,7 @@ static void take_measured(const saf_plan_host *measured, saf_plan_host *h) {
     h->int8_ops_s = measured->int8_ops_s * part;
     h->f32_ops_s = measured->f32_ops_s * part;
     h->core_read_bytes_s = measured->core_read_bytes_s;
-    h->together_read_bytes_s = fmin(h->read_bytes_s, measured->together_read_bytes_s);
+    h->machine_read_bytes_s = measured->machine_read_bytes_s;
     h->machine_hosts = measured->machine_hosts;
     h->product_share = measured->product_share;
     h->hidden_share = measured->hidden_share;

@@ -77,6 +77,40 @@ static double core_read_bytes_s(const saf_hosts_profile *p, const char *host) {
     return 0;
 }
 
+/* What the hosts of a machine read together, and how many of out[n] they are: rows at[n] of the
+ * profile, or NULL, all of them. */
+static saf_status find_machines(const saf_hosts_profile *p, const int32_t *at, int32_t n,
+                                saf_plan_host *out) {
+    saf_status st = SAF_OK;
+    int64_t rows;
+    const saf_profile_host *h = saf_profile_hosts(p, &rows);
+    double *together = NULL; /* [rows] by number of the machine */
+    int32_t *measured = NULL, *here = NULL;
+    SAF_TRY(saf_alloc((size_t)rows, sizeof *together, &together));
+    SAF_TRY(saf_alloc((size_t)rows, sizeof *measured, &measured));
+    SAF_TRY(saf_alloc((size_t)rows, sizeof *here, &here));
+    for (int64_t i = 0; i < rows; i++) {
+        if (h[i].machine < 0 || h[i].machine >= rows) continue; /* of no other */
+        together[h[i].machine] += fmax(0, h[i].together_read_bytes_s);
+        measured[h[i].machine]++;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        int32_t machine = h[at ? at[i] : i].machine;
+        if (machine >= 0 && machine < rows) here[machine]++;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        int32_t machine = h[at ? at[i] : i].machine;
+        bool shared = machine >= 0 && machine < rows && measured[machine] > 1;
+        out[i].machine_hosts = shared ? here[machine] : 0;
+        out[i].machine_read_bytes_s = shared ? together[machine] : 0;
+    }
+out:
+    saf_free(&together);
+    saf_free(&measured);
+    saf_free(&here);
+    return st;
+}
+
 saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
     int64_t n;
     const saf_profile_host *from = saf_profile_hosts(p, &n);
@@ -84,26 +118,25 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
         const saf_profile_host *f = &from[i];
         double memory = (double)f->memory_bytes;
         if (f->memory_limit_bytes > 0) memory = fmin(memory, (double)f->memory_limit_bytes);
-        out[i] = (saf_plan_host){
-            .count = 1,
-            .cores = f->usable_cores,
-            .ranks = f->ranks < SAF_PLAN_RANKS_MAX ? f->ranks : SAF_PLAN_RANKS_MAX,
-            .memory_bytes = memory,
-            .reserve_bytes = SAF__RESERVE_PART * memory,
-            .read_bytes_s = f->read_bytes_s,
-            .core_read_bytes_s = core_read_bytes_s(p, f->host),
-            .together_read_bytes_s = f->together_read_bytes_s > 0 ? f->together_read_bytes_s : 0,
-            .machine_hosts = f->machine_hosts > 0 ? f->machine_hosts : 0,
-            .int8_ops_s = f->int8_ops_s,
-            .f32_ops_s = f->f32_ops_s,
-            .product_share = f->product_share > 0 ? fmin(1, f->product_share) : 0,
-            .hidden_share = f->hidden_share > 0 ? fmin(1, f->hidden_share) : 0,
-            .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
-            .link_bytes_s = SAF__LINK_BYTES_S,
-            .latency_s = SAF__LATENCY_S};
+        out[i] =
+            (saf_plan_host){.count = 1,
+                            .cores = f->usable_cores,
+                            .ranks = f->ranks < SAF_PLAN_RANKS_MAX ? f->ranks : SAF_PLAN_RANKS_MAX,
+                            .memory_bytes = memory,
+                            .reserve_bytes = SAF__RESERVE_PART * memory,
+                            .read_bytes_s = f->read_bytes_s,
+                            .core_read_bytes_s = core_read_bytes_s(p, f->host),
+                            .int8_ops_s = f->int8_ops_s,
+                            .f32_ops_s = f->f32_ops_s,
+                            .product_share = f->product_share > 0 ? fmin(1, f->product_share) : 0,
+                            .hidden_share = f->hidden_share > 0 ? fmin(1, f->hidden_share) : 0,
+                            .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
+                            .link_bytes_s = SAF__LINK_BYTES_S,
+                            .latency_s = SAF__LATENCY_S};
         memcpy(out[i].name, f->host, sizeof out[i].name);
     }
-    return find_links(p, out, n);
+    saf_status st = find_machines(p, NULL, (int32_t)n, out);
+    return st == SAF_OK ? find_links(p, out, n) : st;
 }
 
 int64_t saf__profile_find(const saf_hosts_profile *p, const char *name) {
@@ -133,7 +166,7 @@ static bool alike(const saf_plan_host *a, const saf_plan_host *b, double wider) 
            near(a->read_bytes_s, b->read_bytes_s, 0.1 * wider) &&
            near(a->core_read_bytes_s, b->core_read_bytes_s, 0.25 * wider) &&
            a->machine_hosts == b->machine_hosts &&
-           near(a->together_read_bytes_s, b->together_read_bytes_s, 0.1 * wider) &&
+           near(a->machine_read_bytes_s, b->machine_read_bytes_s, 0.1 * wider) &&
            near(a->int8_ops_s, b->int8_ops_s, 0.1 * wider) &&
            near(a->f32_ops_s, b->f32_ops_s, 0.1 * wider) &&
            near(a->product_share, b->product_share, 0.1 * wider) &&
@@ -169,7 +202,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
         }
         all.read_bytes_s += h->read_bytes_s;
         all.core_read_bytes_s += h->core_read_bytes_s;
-        all.together_read_bytes_s += h->together_read_bytes_s;
+        all.machine_read_bytes_s += h->machine_read_bytes_s;
         all.int8_ops_s += h->int8_ops_s;
         all.f32_ops_s += h->f32_ops_s;
         all.product_share += h->product_share;
@@ -185,7 +218,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
     if (count < 2) return;
     all.read_bytes_s /= count;
     all.core_read_bytes_s /= count;
-    all.together_read_bytes_s /= count;
+    all.machine_read_bytes_s /= count;
     all.int8_ops_s /= count;
     all.f32_ops_s /= count;
     all.product_share /= count;
@@ -213,9 +246,11 @@ static saf_status keep_named(const saf_hosts_profile *p, const saf_job_plan_opti
     saf_hostfile file = {0};
     saf_plan_host *named = NULL;
     int32_t *place = NULL, kept = 0; /* place: in `named`, from 1 on; 0: not named */
+    int32_t *row = NULL;             /* of those in `named` */
     SAF_TRY(saf_hostfile_read(o->hosts, &file));
     SAF_TRY(saf_alloc((size_t)*n, sizeof *place, &place));
     SAF_TRY(saf_alloc((size_t)*n, sizeof *named, &named));
+    SAF_TRY(saf_alloc((size_t)*n, sizeof *row, &row));
     for (int32_t i = 0; i < file.n; i++) {
         const saf_host_line *line = &file.lines[i];
         int64_t at = saf__profile_find(p, line->name);
@@ -229,16 +264,19 @@ static saf_status keep_named(const saf_hosts_profile *p, const saf_job_plan_opti
         if (place[at] == 0) {
             named[kept] = hosts[at];
             named[kept].ranks = 0;
+            row[kept] = (int32_t)at;
             place[at] = ++kept;
         }
         int32_t *ranks = &named[place[at] - 1].ranks;
         int64_t slots = (int64_t)*ranks + (line->slots > 0 ? line->slots : 1);
         *ranks = (int32_t)(slots < SAF_PLAN_RANKS_MAX ? slots : SAF_PLAN_RANKS_MAX);
     }
+    SAF_TRY(find_machines(p, row, kept, named));
     memcpy(hosts, named, (size_t)kept * sizeof *hosts);
     *n = kept;
 out:
     saf_free(&place);
+    saf_free(&row);
     saf_free(&named);
     saf_hostfile_free(&file);
     return st;

@@ -81,17 +81,23 @@ void saf_attn_store(const saf_attn_heads *how, const saf_attn_shape *shape, saf_
                     float *v, int64_t ld) {
     /* An item is a head and sixteen positions: keys of these lie in the same cache lines. Those of
      * the keys and values come first, which take longer. */
-    enum { BLOCK = 16 };
+    enum { BLOCK = 16, MANY = 8 };
     assert(shape->head_width <= SAF_MAX_HEAD_WIDTH);
     const store c = {saf__kernels_get(), how, type, shape->head_width, ldq, ld, q, k, v};
     int64_t heads = shape->q.end - shape->q.begin, kv_heads = shape->kv.end - shape->kv.begin;
-    int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0;
+    int64_t me = omp_get_thread_num(), team = omp_get_num_threads(), item = 0, items = 0;
+    for (const saf_attn_seq *seq = seqs; seq < seqs + n_seqs; seq++)
+        items +=
+            (saf_ceil_div(seq->pos0 + seq->tokens, BLOCK) - seq->pos0 / BLOCK) * (kv_heads + heads);
+    /* Many are taken in a row, which are of the rows that a thread has in its caches (matmul.c). */
+    bool many = items >= MANY * team * (kv_heads + heads);
+    int64_t from = saf__share(items, me, team), to = saf__share(items, me + 1, team);
     for (const saf_attn_seq *seq = seqs; seq < seqs + n_seqs; seq++) {
         int64_t end = seq->pos0 + seq->tokens;
         for (int64_t p0 = seq->pos0 / BLOCK * BLOCK; p0 < end; p0 += BLOCK) {
             int64_t first = saf_i64_max(p0, seq->pos0), stop = saf_i64_min(p0 + BLOCK, end);
-            for (int64_t i = 0; i < kv_heads + heads; i++) {
-                if (item++ % team != me) continue;
+            for (int64_t i = 0; i < kv_heads + heads; i++, item++) {
+                if (many ? item < from || item >= to : item % team != me) continue;
                 if (i < kv_heads) fetch_keys(&c, seq, p0, i);
                 for (int64_t p = first; p < stop; p++) {
                     if (i < kv_heads)

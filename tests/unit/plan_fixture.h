@@ -36,6 +36,12 @@ typedef struct {
 
 static const saf_model_make_options small = {
     .arch = "qwen3", SHAPE(6, 256, 8, 4, 32, 512), .vocab_size = 1000, .dtype = SAF_DTYPE_Q8_0};
+/* The shape of qwen3 0.6B, as doc/performance.md counts it. */
+static const saf_model_make_options usual = {.arch = "qwen3",
+                                             SHAPE(28, 1024, 16, 8, 128, 3072),
+                                             .vocab_size = 151936,
+                                             .dtype = SAF_DTYPE_Q8_0,
+                                             .header_only = true};
 /* 405 billion parameters */
 static const saf_model_make_options huge = {.arch = "llama",
                                             SHAPE(126, 16384, 128, 8, 128, 53248),

@@ -61,15 +61,10 @@ static void test_plan_ranks_as_counted(void **state) {
  * and so have stages that work by turns; the ranks of a run have the same. */
 static void test_plan_one_machine(void **state) {
     (void)state;
-    const saf_model_make_options shape = {.arch = "qwen3",
-                                          SHAPE(28, 1024, 16, 8, 128, 3072),
-                                          .vocab_size = 151936,
-                                          .dtype = SAF_DTYPE_Q8_0,
-                                          .header_only = true};
     static const int32_t grids[][3] = {{1, 1, 1}, {1, 2, 1}, {1, 1, 2}, {2, 1, 1}};
     model m;
     double token_s[2][4][2]; /* [apart, one machine][grid][one sequence, eight] */
-    open_model(&shape, &m);
+    open_model(&usual, &m);
     for (int shared = 0; shared < 2; shared++)
         for (int g = 0; g < 4; g++)
             for (int many = 0; many < 2; many++) {
@@ -139,12 +134,7 @@ static void test_plan_stages_alone(void **state) {
     saf_plan_work many = eight;
     many.sequences = 8;
     many.micro_batch = 4;
-    const saf_model_make_options shape = {.arch = "qwen3",
-                                          SHAPE(28, 1024, 16, 8, 128, 3072),
-                                          .vocab_size = 151936,
-                                          .dtype = SAF_DTYPE_Q8_0,
-                                          .header_only = true};
-    open_model(&shape, &m);
+    open_model(&usual, &m);
     double shared_s = two_stages(&m, &single, 0).token_s, own_s = 0;
     own_s = two_stages(&m, &single, 10e9).token_s; /* four cores: 40 GB/s in place of 25 */
     assert_true(own_s > 0.62 * shared_s && own_s < 0.70 * shared_s);

@@ -124,6 +124,10 @@ typedef struct saf_kv_cache saf_kv_cache;
  * heads read. Memory is only taken when positions are written. */
 saf_status saf_kv_cache_new(const saf_model_params *p, saf_slice_range range, saf_kv_type type,
                             int64_t slots, int64_t capacity, saf_kv_cache **out);
+/* Takes the memory of the first positions of slots [0, slots), as far as there are so many, with a
+ * team of its own: the system clears pages when they are first written, 4 ms for one of 2 MiB on a
+ * virtual machine, which a token would wait for. */
+void saf_kv_cache_touch(saf_kv_cache *kv, int64_t slots, int64_t positions);
 void saf_kv_cache_free(saf_kv_cache **kv);
 /* Bytes of one slot at full use, without making one; SIZE_MAX where that overflows. */
 size_t saf_kv_cache_slot_bytes(const saf_model_params *p, saf_slice_range range, saf_kv_type type,

@@ -192,11 +192,20 @@ static saf_status load_slice(saf__session *s) {
     return st;
 }
 
+/* What the caches take of memory while loading: the beginning of every sequence, which is needed in
+ * any case, and all of it where that is little beside the weights. */
+static void touch_caches(saf__session *s) {
+    enum { WEIGHTS = 2 }; /* as large as so many caches, at least */
+    bool all = WEIGHTS * saf_kv_cache_bytes(s->kv) <= saf_slice_memory_bytes(s->slice);
+    saf_kv_cache_touch(s->kv, s->work.n_requests, all ? s->schedule.capacity : 1);
+}
+
 static saf_status make_stage(saf__session *s) {
     saf_status st = SAF_OK;
     const saf_schedule *c = &s->schedule;
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, c->sequences,
                              c->capacity, &s->kv));
+    touch_caches(s);
     SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv, c->chunk, c->micro_batch,
                           s->range.head ? saf_schedule_max_logits(c, &s->work) : 0,
                           saf_group_stage(s->group), &s->stage));

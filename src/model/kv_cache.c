@@ -56,6 +56,21 @@ out:
     return st;
 }
 
+void saf_kv_cache_touch(saf_kv_cache *kv, int64_t slots, int64_t positions) {
+    enum { SMALL_PAGE = 4096 }; /* where there are no large ones */
+    int64_t segments = saf_ceil_div(saf_i64_min(positions, kv->capacity), SAF_KV_SEGMENT);
+    int64_t bytes = segments * (int64_t)saf__kv_cache_stride(kv);
+    int64_t blocks = saf_ceil_div(bytes, SAF_HUGE_PAGE);
+    slots = saf_i64_min(slots, kv->slots);
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t slot = 0; slot < slots; slot++)
+        for (int64_t i = 0; i < blocks; i++) {
+            int64_t end = saf_i64_min((i + 1) * SAF_HUGE_PAGE, bytes);
+            for (int64_t at = i * SAF_HUGE_PAGE; at < end; at += SMALL_PAGE)
+                ((volatile char *)kv->blocks[slot])[at] = 0;
+        }
+}
+
 void saf_kv_cache_free(saf_kv_cache **cache) {
     saf_kv_cache *kv = *cache;
     if (!kv) return;

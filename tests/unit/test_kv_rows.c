@@ -3,6 +3,7 @@
 #include "unit/kernel_util.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "saf/kernel_kv.h"
@@ -239,6 +240,42 @@ static void test_kv_cache_goes_on_elsewhere(void **state) {
     }
 }
 
+static int64_t page_faults(void) {
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_minflt;
+}
+
+/* Page faults of writing all that a cache holds. */
+static int64_t faults_of_writing(bool touched) {
+    enum { SLOTS = 3, POSITIONS = 40 * SAF_KV_SEGMENT };
+    saf_kv_cache *kv = NULL;
+    saf_slice_range range = saf_slice_range_whole(&p, 0, p.layers, false, false);
+    OK(saf_kv_cache_new(&p, range, SAF_KV_F32, SLOTS, POSITIONS, &kv));
+    char *rows = util_new(saf_kv_cache_row_bytes(kv) * POSITIONS);
+    memset(rows, 0, saf_kv_cache_row_bytes(kv) * POSITIONS);
+    if (touched) saf_kv_cache_touch(kv, SLOTS + 1, POSITIONS + 1); /* more than there are */
+    int64_t before = page_faults();
+    for (int64_t slot = 0; slot < SLOTS; slot++)
+        for (int64_t layer = 0; layer < p.layers; layer++)
+            for (int64_t head = 0; head < p.kv_heads; head++)
+                for (int keys = 0; keys < 2; keys++) {
+                    const saf_kv_rows all = {slot, layer, head, keys, 0, POSITIONS};
+                    OK(saf_kv_cache_put(kv, &all, rows));
+                }
+    int64_t faults = page_faults() - before;
+    saf_free(&rows);
+    saf_kv_cache_free(&kv);
+    return faults;
+}
+
+static void test_kv_cache_takes_its_memory_when_told(void **state) {
+    (void)state;
+    int64_t otherwise = faults_of_writing(false), touched = faults_of_writing(true);
+    assert_true(otherwise >= 3); /* one a slot, with the largest pages */
+    assert_true(touched < otherwise / 2);
+}
+
 static void test_kv_cache_of_some_heads_and_layers(void **state) {
     (void)state;
     saf_kv_cache *kv = NULL;
@@ -281,6 +318,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kv_rows_are_what_the_types_say),
         cmocka_unit_test(test_kv_cache_goes_on_elsewhere),
+        cmocka_unit_test(test_kv_cache_takes_its_memory_when_told),
         cmocka_unit_test(test_kv_cache_of_some_heads_and_layers),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);

@@ -25,7 +25,7 @@ enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 1 };
  * measured it; of these, those of a pass; of these, types with a minimum, and with scales for
  * halves of a block. */
 #define PRODUCTS 0.64
-#define PASSES 0.89
+#define PASSES 0.95
 #define WITH_MINIMUM 0.90
 #define BY_HALVES 0.74
 /* Of the f32 peak: products of float weights, and attention of many rows. */

@@ -26,7 +26,7 @@ enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 1 };
  * halves of a block. */
 #define PRODUCTS 0.64
 #define PASSES 0.95
-#define WITH_MINIMUM 0.90
+#define WITH_MINIMUM 0.97
 #define BY_HALVES 0.74
 /* Of the f32 peak: products of float weights, and attention of many rows. */
 #define FLOAT_PRODUCTS 0.80

@@ -36,17 +36,17 @@ static void test_plan_roofline(void **state) {
     cache.attention_ops = 26e9;
     assert_float_equal(saf_plan_flight_s(&r, &cache), 2, 1e-6);
     /* a processor whose products reach more of the peak, and hide more: of attention nothing; of
-     * Q4_K 0.90 of that, and from two rows on a row's time to unpack, but not by tiles */
+     * Q4_K 0.97 of that, and from two rows on a row's time to unpack, but not by tiles */
     r.product_share = 0.76;
     r.hidden_share = 0.9;
     assert_float_equal(saf_plan_flight_s(&r, &cache), 2, 1e-6);
     const double rate = 0.95 * 0.76;
     assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate + 0.92 / 9 * 0.1, 1e-6);
     r.dtype = SAF_DTYPE_Q4_K;
-    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate / 0.90 * 37 / 36 + 0.92 / 9 * 0.1,
+    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate / 0.97 * 37 / 36 + 0.92 / 9 * 0.1,
                        1e-6);
     both.rows = 1;
-    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate / 0.90 + 0.92 / 9 * 0.1, 1e-6);
+    assert_float_equal(saf_plan_flight_s(&r, &both), 0.57 / rate / 0.97 + 0.92 / 9 * 0.1, 1e-6);
     both.rows = 47;
     assert_float_equal(saf_plan_flight_s(&r, &both), 57 / 65.0 + 0.92 / 9 * 0.9, 1e-6);
     both.rows = 50; /* four tiles, the last one far from full, but many */

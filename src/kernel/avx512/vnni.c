@@ -16,6 +16,7 @@ typedef enum {
     PLAIN,      /* d; no scale, no minimum */
     PLAIN_MIN,  /* d, m; minimum's factor 1 */
     BLOCK_MIN,  /* scale and minimum for each block */
+    READY_MIN,  /* as BLOCK_MIN, unpacked: already times d and m */
     HALVES,     /* a signed scale for each half block */
     SCALED,     /* as HALVES, the scale already in the codes */
     SCALED_MIN, /* as NIBBLES, the scale already in the codes */
@@ -23,7 +24,7 @@ typedef enum {
 } shape;
 
 SAF__INLINE bool shape_has_min(const shape S) {
-    return S == PLAIN_MIN || S == BLOCK_MIN || S == NIBBLES || S == SCALED_MIN;
+    return S == PLAIN_MIN || S == BLOCK_MIN || S == READY_MIN || S == NIBBLES || S == SCALED_MIN;
 }
 
 /* ---- one block ----------------------------------------------------------------------------- */
@@ -41,6 +42,13 @@ SAF__INLINE __m512 times(__m512 x, __m512i n) {
 
 SAF__INLINE void meta_load(const shape S, const __m512 *d, const __m512 *m, const uint8_t *meta,
                            block_meta *to) {
+    if (S == READY_MIN) {
+        SAF__UNROLL for (int r = 0; r < 2; r++, meta += 128) {
+            to->d[r] = _mm512_loadu_ps((const float *)meta);
+            to->m[0][r] = _mm512_loadu_ps((const float *)meta + 16);
+        }
+        return;
+    }
     SAF__UNROLL for (int r = 0; r < 2; r++, meta += 16) {
         to->d[r] = d[r];
         to->m[0][r] = to->m[1][r] = m[r];
@@ -74,27 +82,33 @@ SAF__INLINE void dot_groups(const int N, const int BITS, const uint8_t *block, c
     }
 }
 
-/* s of the header's rule as f32 (exact), for N tokens. `correction` holds -offset in both
- * halves. */
+/* -offset * sum(q) of token t; codes of types with a minimum have no offset. `correction` holds
+ * -offset in both halves, or in one. */
+SAF__INLINE __m512i sum_start(const shape S, const panel *p, int t, __m512i correction) {
+    if (shape_has_min(S)) return _mm512_setzero_si512();
+    return _mm512_madd_epi16(broadcast4(p->sums + t), correction);
+}
+
+/* s of the header's rule as f32 (exact), for N tokens. */
 SAF__INLINE void dot_block(const int N, const int BITS, const shape S, const uint8_t *block,
                            const panel *p, __m512i correction, const block_meta *m, __m512 *s) {
     const bool by_halves = S == HALVES || S == NIBBLES;
     __m512i sum[2 * SAF__ACT_TOKENS];
     if (!by_halves) {
         SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-            _mm512_madd_epi16(broadcast4(p->sums + t), correction);
+            sum_start(S, p, t, correction);
         dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS, sum);
         SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_cvtepi32_ps(sum[i]);
         return;
     }
     __m512i low = _mm512_set1_epi32(0xFFFF);
     SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-        _mm512_madd_epi16(broadcast4(p->sums + t), _mm512_and_si512(correction, low));
+        sum_start(S, p, t, _mm512_and_si512(correction, low));
     dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS / 2, sum);
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
         _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[0][i % 2]);
     SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-        _mm512_madd_epi16(broadcast4(p->sums + t), _mm512_andnot_si512(low, correction));
+        sum_start(S, p, t, _mm512_andnot_si512(low, correction));
     dot_groups(N, BITS, block, p->q, SAF__GROUPS / 2, SAF__GROUPS, sum);
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
         _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[1][i % 2], s[i]);
@@ -138,7 +152,8 @@ SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
 SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const shape S,
                            const int BLOCKS, const panel *in, int rows, float *y, int64_t ldy) {
     const bool has_min = shape_has_min(S);
-    const int block_bytes = BITS * 128 + (BLOCKS > 1 ? META_BYTES : 0);
+    const int meta_bytes = S == READY_MIN ? READY_BYTES : BLOCKS > 1 ? META_BYTES : 0;
+    const int block_bytes = BITS * 128 + meta_bytes;
     panel p = *in;
     __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
     __mmask16 live[2] = {live_rows(rows, 0), live_rows(rows, 1)};
@@ -148,8 +163,10 @@ SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const
                           : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (; p.supers > 0; p.supers--) {
         __m512 d[2], m[2];
-        scales_load(has_min, p.super, d, m);
-        p.super += has_min ? 128 : 64;
+        if (S != READY_MIN) {
+            scales_load(has_min, p.super, d, m);
+            p.super += has_min ? 128 : 64;
+        }
         for (int b = 0; b < BLOCKS; b++) {
             __m512 s[2 * SAF__ACT_TOKENS];
             __m512i lines[MAX_LINES];
@@ -254,7 +271,7 @@ FEW_TOKENS(q6_k, 6, HALVES, 8)
 /* One to six tokens, from wide supers. */
 SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN, PLAIN, 1)
 SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN_MIN, PLAIN_MIN, 1)
-SAF__TOKEN_KERNELS(KERNEL, wide_BLOCK_MIN, BLOCK_MIN, 8)
+SAF__TOKEN_KERNELS(KERNEL, wide_READY_MIN, READY_MIN, 8)
 SAF__TOKEN_KERNELS(KERNEL, wide_HALVES, HALVES, 8)
 SAF__TOKEN_KERNELS(KERNEL, wide_SCALED, SCALED, 8)
 SAF__TOKEN_KERNELS(KERNEL, wide_SCALED_MIN, SCALED_MIN, 8)
@@ -273,23 +290,50 @@ SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
         }
     }
 }
-SAF__UNPACK(unpack_2, 2)
-SAF__UNPACK(unpack_3, 3)
-SAF__UNPACK(unpack_4, 4)
-SAF__UNPACK(unpack_5, 5)
-SAF__UNPACK(unpack_6, 6)
+SAF__UNPACK(unpack_q4_0, 1, false, 4, 4)
+SAF__UNPACK(unpack_q4_1, 1, true, 4, 4)
+SAF__UNPACK(unpack_q5_0, 1, false, 5, 5)
+SAF__UNPACK(unpack_q5_1, 1, true, 5, 5)
+SAF__UNPACK(unpack_q2_k, 8, true, 2, 2)
+SAF__UNPACK(unpack_q3_k, 8, false, 3, 3)
+SAF__UNPACK(unpack_q6_k, 8, false, 6, 6)
+
+/* Scales and minimums times d and m, once for all tokens. */
+SAF__INLINE uint8_t *unpack_ready(const int BITS, const uint8_t *super, uint8_t *wide) {
+    __m512 d[2], m[2];
+    scales_load(true, super, d, m);
+    super += 128;
+    for (int b = 0; b < 8; b++) {
+        block_meta meta;
+        unpack(BITS, super, wide);
+        meta_load(BLOCK_MIN, d, m, super + BITS * 128, &meta);
+        wide += WIDE_PLANE;
+        SAF__UNROLL for (int r = 0; r < 2; r++, wide += 128) {
+            _mm512_storeu_ps((float *)wide, meta.d[r]);
+            _mm512_storeu_ps((float *)wide + 16, meta.m[0][r]);
+        }
+        super += BITS * 128 + META_BYTES;
+    }
+    return wide;
+}
+static uint8_t *unpack_q4_k(const uint8_t *super, uint8_t *wide) {
+    return unpack_ready(4, super, wide);
+}
+static uint8_t *unpack_q5_k(const uint8_t *super, uint8_t *wide) {
+    return unpack_ready(5, super, wide);
+}
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {few_q8_0_1, wide_PLAIN, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, unpack_4, 8},
-    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, unpack_4, 0},
-    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, unpack_5, 16},
-    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, unpack_5, 0},
-    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, unpack_2, 0},
-    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, unpack_3, Q3_K_WIDE_OFFSET},
-    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_BLOCK_MIN, unpack_4, 0},
-    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_BLOCK_MIN, unpack_5, 0},
-    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, unpack_6, 32},
+    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, unpack_q4_0, 8},
+    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, unpack_q4_1, 0},
+    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, unpack_q5_0, 16},
+    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, unpack_q5_1, 0},
+    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, unpack_q2_k, 0},
+    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, unpack_q3_k, Q3_K_WIDE_OFFSET},
+    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_READY_MIN, unpack_q4_k, 0},
+    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_READY_MIN, unpack_q5_k, 0},
+    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, unpack_q6_k, 32},
 };
 
 static const streams_kernel streams[SAF_DTYPE_COUNT] = {

@@ -15,7 +15,8 @@
 
 enum {
     WIDE_PLANE = SAF__GROUPS * SAF__GROUP_BYTES,
-    META_BYTES = 64, /* of a block of the types that have any */
+    META_BYTES = 64,      /* of a block of the types that have any */
+    READY_BYTES = 4 * 64, /* of a wide block whose scales and minimums are ready for use */
     PANEL_BLOCKS = 16,
     PREFETCH_BYTES = 1024,
     PREFETCH_STREAM_BYTES = 512, /* where one stream is read in order; 2048 halves the rate */
@@ -39,9 +40,10 @@ typedef struct {
 typedef void (*panel_kernel)(const panel *p, int rows, float *y, int64_t ldy);
 
 typedef struct {
-    panel_kernel one;                                     /* one token, from the packed planes */
-    const panel_kernel *wide;                             /* [tokens - 1], from the wide form */
-    void (*unpack)(const uint8_t *block, uint8_t *codes); /* NULL: packed is wide */
+    panel_kernel one;         /* one token, from the packed planes */
+    const panel_kernel *wide; /* [tokens - 1], from the wide form */
+    /* A super into its wide form; returns the place after that. NULL: packed is wide. */
+    uint8_t *(*unpack)(const uint8_t *super, uint8_t *wide);
     int wide_offset;
 } quant_type;
 
@@ -53,10 +55,21 @@ typedef struct {
             kernel(name##_5, 5, __VA_ARGS__) kernel(                                          \
                 name##_6, 6, __VA_ARGS__) static const panel_kernel name[SAF__ACT_TOKENS] = { \
                 name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
-/* Defines `name` as what the caller's unpack(..., block, wide) does for these. */
-#define SAF__UNPACK(name, ...)                              \
-    static void name(const uint8_t *block, uint8_t *wide) { \
-        unpack(__VA_ARGS__, block, wide);                   \
+/* Defines `name`, which unpacks a super of so many blocks, whose codes are `bits` wide, by the
+ * caller's unpack(..., block, wide). What is not codes stays as it is. */
+#define SAF__UNPACK(name, blocks, has_min, bits, ...)                                 \
+    static uint8_t *name(const uint8_t *super, uint8_t *wide) {                       \
+        enum { HEADER = (has_min) ? 128 : 64, META = (blocks) > 1 ? META_BYTES : 0 }; \
+        memcpy(wide, super, HEADER);                                                  \
+        super += HEADER;                                                              \
+        wide += HEADER;                                                               \
+        for (int b = 0; b < (blocks); b++) {                                          \
+            unpack(__VA_ARGS__, super, wide);                                         \
+            memcpy(wide + WIDE_PLANE, super + (bits)*128, META);                      \
+            super += (bits)*128 + META;                                               \
+            wide += WIDE_PLANE + META;                                                \
+        }                                                                             \
+        return wide;                                                                  \
     }
 
 /* dx times the sum of q over half h of the block's columns. */
@@ -79,22 +92,6 @@ SAF__INLINE void prefetch_ahead(const uint8_t *at, const int bytes) {
 /* The panel that follows comes in while this one is computed. */
 SAF__INLINE void prefetch_next(panel *p) {
     for (int i = 0; i < p->next_lines; i++, p->next += 64) __builtin_prefetch(p->next, 0, 2);
-}
-
-static void unpack_panel(const quant_type *type, const saf__form *form, const uint8_t *super,
-                         int64_t supers, uint8_t *wide) {
-    size_t meta_bytes = (size_t)(form->block_bytes - form->plane_bytes);
-    for (int64_t s = 0; s < supers; s++) {
-        memcpy(wide, super, (size_t)form->header_bytes);
-        super += form->header_bytes;
-        wide += form->header_bytes;
-        for (int b = 0; b < form->blocks; b++) {
-            type->unpack(super, wide);
-            memcpy(wide + WIDE_PLANE, super + form->plane_bytes, meta_bytes);
-            super += form->block_bytes;
-            wide += WIDE_PLANE + meta_bytes;
-        }
-    }
 }
 
 /* All tokens over n wide blocks from b0; `ahead` bytes of weights after them come in meanwhile. */
@@ -131,7 +128,7 @@ SAF__INLINE panel packed_panel(const saf__form *form, const uint8_t *tile,
 
 static void frame_dot_quant(const quant_type *type, const saf__form *form, const uint8_t *tile,
                             const saf__acts_view *a, int rows, float *y, int64_t ldy) {
-    uint8_t wide[PANEL_BLOCKS * (WIDE_PLANE + 128)] __attribute__((aligned(64)));
+    uint8_t wide[PANEL_BLOCKS * (WIDE_PLANE + READY_BYTES)] __attribute__((aligned(64)));
     panel p = packed_panel(form, tile, a);
     if (a->tokens == 1) {
         type->one(&p, rows, y, ldy);
@@ -150,7 +147,9 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
         p.next = (const char *)p.super + p.supers * form->super_bytes;
         p.first = b == 0;
         if (type->unpack) {
-            unpack_panel(type, form, p.super, p.supers, wide);
+            uint8_t *to = wide;
+            for (int64_t i = 0; i < p.supers; i++, p.super += form->super_bytes)
+                to = type->unpack(p.super, to);
             p.super = wide;
         }
         dot_wide(type, &p, a, b, blocks, p.supers * form->super_bytes, rows, y, ldy);

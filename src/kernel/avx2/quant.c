@@ -244,27 +244,23 @@ SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
             (__m256i *)(wide + g * SAF__GROUP_BYTES + r * 32), codes(BITS, block, g, r));
     }
 }
-SAF__UNPACK(unpack_q4_0, 1, false, 4, 4)
-SAF__UNPACK(unpack_q4_1, 1, true, 4, 4)
-SAF__UNPACK(unpack_q5_0, 1, false, 5, 5)
-SAF__UNPACK(unpack_q5_1, 1, true, 5, 5)
-SAF__UNPACK(unpack_q2_k, 8, true, 2, 2)
-SAF__UNPACK(unpack_q3_k, 8, false, 3, 3)
-SAF__UNPACK(unpack_q4_k, 8, true, 4, 4)
-SAF__UNPACK(unpack_q5_k, 8, true, 5, 5)
-SAF__UNPACK(unpack_q6_k, 8, false, 6, 6)
+SAF__UNPACK(unpack_2, 2)
+SAF__UNPACK(unpack_3, 3)
+SAF__UNPACK(unpack_4, 4)
+SAF__UNPACK(unpack_5, 5)
+SAF__UNPACK(unpack_6, 6)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_q4_0, unpack_q4_0, 8},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_q4_1, unpack_q4_1, 0},
-    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_q5_0, unpack_q5_0, 16},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_q5_1, unpack_q5_1, 0},
-    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_q2_k, unpack_q2_k, 0},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_q3_k, unpack_q3_k, 4},
-    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_q4_k, unpack_q4_k, 0},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_q5_k, unpack_q5_k, 0},
-    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_q6_k, unpack_q6_k, 32},
+    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_q4_0, unpack_4, 8},
+    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_q4_1, unpack_4, 0},
+    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_q5_0, unpack_5, 16},
+    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_q5_1, unpack_5, 0},
+    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_q2_k, unpack_2, 0},
+    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_q3_k, unpack_3, 4},
+    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_q4_k, unpack_4, 0},
+    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_q5_k, unpack_5, 0},
+    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_q6_k, unpack_6, 32},
 };
 
 static void avx2_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,

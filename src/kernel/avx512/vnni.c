@@ -290,20 +290,19 @@ SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
         }
     }
 }
-SAF__UNPACK(unpack_q4_0, 1, false, 4, 4)
-SAF__UNPACK(unpack_q4_1, 1, true, 4, 4)
-SAF__UNPACK(unpack_q5_0, 1, false, 5, 5)
-SAF__UNPACK(unpack_q5_1, 1, true, 5, 5)
-SAF__UNPACK(unpack_q2_k, 8, true, 2, 2)
-SAF__UNPACK(unpack_q3_k, 8, false, 3, 3)
-SAF__UNPACK(unpack_q6_k, 8, false, 6, 6)
+SAF__UNPACK(unpack_2, 2)
+SAF__UNPACK(unpack_3, 3)
+SAF__UNPACK(unpack_4, 4)
+SAF__UNPACK(unpack_5, 5)
+SAF__UNPACK(unpack_6, 6)
 
 /* Scales and minimums times d and m, once for all tokens. */
-SAF__INLINE uint8_t *unpack_ready(const int BITS, const uint8_t *super, uint8_t *wide) {
+SAF__INLINE uint8_t *unpack_ready(const int BITS, const saf__form *form, const uint8_t *super,
+                                  uint8_t *wide) {
     __m512 d[2], m[2];
     scales_load(true, super, d, m);
-    super += 128;
-    for (int b = 0; b < 8; b++) {
+    super += form->header_bytes;
+    for (int b = 0; b < form->blocks; b++) {
         block_meta meta;
         unpack(BITS, super, wide);
         meta_load(BLOCK_MIN, d, m, super + BITS * 128, &meta);
@@ -312,28 +311,28 @@ SAF__INLINE uint8_t *unpack_ready(const int BITS, const uint8_t *super, uint8_t 
             _mm512_storeu_ps((float *)wide, meta.d[r]);
             _mm512_storeu_ps((float *)wide + 16, meta.m[0][r]);
         }
-        super += BITS * 128 + META_BYTES;
+        super += form->block_bytes;
     }
     return wide;
 }
-static uint8_t *unpack_q4_k(const uint8_t *super, uint8_t *wide) {
-    return unpack_ready(4, super, wide);
+static uint8_t *unpack_ready_4(const saf__form *form, const uint8_t *super, uint8_t *wide) {
+    return unpack_ready(4, form, super, wide);
 }
-static uint8_t *unpack_q5_k(const uint8_t *super, uint8_t *wide) {
-    return unpack_ready(5, super, wide);
+static uint8_t *unpack_ready_5(const saf__form *form, const uint8_t *super, uint8_t *wide) {
+    return unpack_ready(5, form, super, wide);
 }
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {few_q8_0_1, wide_PLAIN, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, unpack_q4_0, 8},
-    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, unpack_q4_1, 0},
-    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, unpack_q5_0, 16},
-    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, unpack_q5_1, 0},
-    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, unpack_q2_k, 0},
-    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, unpack_q3_k, Q3_K_WIDE_OFFSET},
-    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_READY_MIN, unpack_q4_k, 0},
-    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_READY_MIN, unpack_q5_k, 0},
-    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, unpack_q6_k, 32},
+    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, unpack_4, 8},
+    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, unpack_4, 0},
+    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, unpack_5, 16},
+    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, unpack_5, 0},
+    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, unpack_2, 0},
+    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, unpack_3, Q3_K_WIDE_OFFSET},
+    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_READY_MIN, unpack_ready_4, 0},
+    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_READY_MIN, unpack_ready_5, 0},
+    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, unpack_6, 32},
 };
 
 static const streams_kernel streams[SAF_DTYPE_COUNT] = {

@@ -15,6 +15,7 @@
 
 enum {
     WIDE_PLANE = SAF__GROUPS * SAF__GROUP_BYTES,
+    HEADER_BYTES = 64,    /* of a super's scales, and of its minimums */
     META_BYTES = 64,      /* of a block of the types that have any */
     READY_BYTES = 4 * 64, /* of a wide block whose scales and minimums are ready for use */
     PANEL_BLOCKS = 16,
@@ -43,7 +44,7 @@ typedef struct {
     panel_kernel one;         /* one token, from the packed planes */
     const panel_kernel *wide; /* [tokens - 1], from the wide form */
     /* A super into its wide form; returns the place after that. NULL: packed is wide. */
-    uint8_t *(*unpack)(const uint8_t *super, uint8_t *wide);
+    uint8_t *(*unpack)(const saf__form *form, const uint8_t *super, uint8_t *wide);
     int wide_offset;
 } quant_type;
 
@@ -55,21 +56,24 @@ typedef struct {
             kernel(name##_5, 5, __VA_ARGS__) kernel(                                          \
                 name##_6, 6, __VA_ARGS__) static const panel_kernel name[SAF__ACT_TOKENS] = { \
                 name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
-/* Defines `name`, which unpacks a super of so many blocks, whose codes are `bits` wide, by the
- * caller's unpack(..., block, wide). What is not codes stays as it is. */
-#define SAF__UNPACK(name, blocks, has_min, bits, ...)                                 \
-    static uint8_t *name(const uint8_t *super, uint8_t *wide) {                       \
-        enum { HEADER = (has_min) ? 128 : 64, META = (blocks) > 1 ? META_BYTES : 0 }; \
-        memcpy(wide, super, HEADER);                                                  \
-        super += HEADER;                                                              \
-        wide += HEADER;                                                               \
-        for (int b = 0; b < (blocks); b++) {                                          \
-            unpack(__VA_ARGS__, super, wide);                                         \
-            memcpy(wide + WIDE_PLANE, super + (bits)*128, META);                      \
-            super += (bits)*128 + META;                                               \
-            wide += WIDE_PLANE + META;                                                \
-        }                                                                             \
-        return wide;                                                                  \
+/* Defines `name`, which unpacks a super by the caller's unpack(..., block, codes). What is not
+ * codes stays as it is; it is copied by constant sizes, a few instructions each. */
+#define SAF__UNPACK(name, ...)                                                              \
+    static uint8_t *name(const saf__form *form, const uint8_t *super, uint8_t *wide) {      \
+        memcpy(wide, super, HEADER_BYTES);                                                  \
+        if (form->has_min) memcpy(wide + HEADER_BYTES, super + HEADER_BYTES, HEADER_BYTES); \
+        super += form->header_bytes;                                                        \
+        wide += form->header_bytes;                                                         \
+        for (int b = 0; b < form->blocks; b++) {                                            \
+            unpack(__VA_ARGS__, super, wide);                                               \
+            wide += WIDE_PLANE;                                                             \
+            if (form->meta != SAF__META_NONE) {                                             \
+                memcpy(wide, super + form->plane_bytes, META_BYTES);                        \
+                wide += META_BYTES;                                                         \
+            }                                                                               \
+            super += form->block_bytes;                                                     \
+        }                                                                                   \
+        return wide;                                                                        \
     }
 
 /* dx times the sum of q over half h of the block's columns. */
@@ -149,7 +153,7 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
         if (type->unpack) {
             uint8_t *to = wide;
             for (int64_t i = 0; i < p.supers; i++, p.super += form->super_bytes)
-                to = type->unpack(p.super, to);
+                to = type->unpack(form, p.super, to);
             p.super = wide;
         }
         dot_wide(type, &p, a, b, blocks, p.supers * form->super_bytes, rows, y, ldy);

@@ -216,27 +216,25 @@ SAF__INLINE void unpack(const int BITS, const int offset, const uint8_t *block, 
                      vreinterpretq_u8_s8(signed_codes(BITS, offset, block, g, r)));
     }
 }
-SAF__UNPACK(unpack_q4_0, 1, false, 4, 4, 8)
-SAF__UNPACK(unpack_q4_1, 1, true, 4, 4, 0)
-SAF__UNPACK(unpack_q5_0, 1, false, 5, 5, 16)
-SAF__UNPACK(unpack_q5_1, 1, true, 5, 5, 0)
-SAF__UNPACK(unpack_q2_k, 8, true, 2, 2, 0)
-SAF__UNPACK(unpack_q3_k, 8, false, 3, 3, 4)
-SAF__UNPACK(unpack_q4_k, 8, true, 4, 4, 0)
-SAF__UNPACK(unpack_q5_k, 8, true, 5, 5, 0)
-SAF__UNPACK(unpack_q6_k, 8, false, 6, 6, 32)
+SAF__UNPACK(unpack_2, 2, 0)
+SAF__UNPACK(unpack_3_signed, 3, 4)
+SAF__UNPACK(unpack_4, 4, 0)
+SAF__UNPACK(unpack_4_signed, 4, 8)
+SAF__UNPACK(unpack_5, 5, 0)
+SAF__UNPACK(unpack_5_signed, 5, 16)
+SAF__UNPACK(unpack_6_signed, 6, 32)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_plain, unpack_q4_0, 0},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_plain_min, unpack_q4_1, 0},
-    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_plain, unpack_q5_0, 0},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_plain_min, unpack_q5_1, 0},
-    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_nibbles, unpack_q2_k, 0},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_halves, unpack_q3_k, 0},
-    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_block, unpack_q4_k, 0},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_block, unpack_q5_k, 0},
-    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_halves, unpack_q6_k, 0},
+    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_plain, unpack_4_signed, 0},
+    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_plain_min, unpack_4, 0},
+    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_plain, unpack_5_signed, 0},
+    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_plain_min, unpack_5, 0},
+    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_nibbles, unpack_2, 0},
+    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_halves, unpack_3_signed, 0},
+    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_block, unpack_4, 0},
+    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_block, unpack_5, 0},
+    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_halves, unpack_6_signed, 0},
 };
 
 static void neon_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,

@@ -69,47 +69,52 @@ SAF__INLINE void meta_load(const shape S, const __m512 *d, const __m512 *m, cons
     }
 }
 
-/* sum += dot of groups [g0, g1) of N tokens. */
-SAF__INLINE void dot_groups(const int N, const int BITS, const uint8_t *block, const int8_t *q,
-                            const int g0, const int g1, __m512i *sum) {
+/* Tokens at a time: there are not registers for the sums of both halves of more. */
+enum { BY_HALVES = 3 };
+SAF__INLINE bool shape_by_halves(const shape S) {
+    return S == HALVES || S == NIBBLES;
+}
+
+/* -offset * sum(q) of token t, over either half of a block or both; codes of types with a minimum
+ * have no offset. It is left to the integer units: what bounds products is the vector units that
+ * multiply. */
+SAF__INLINE __m512i sum_start(const shape S, const panel *p, int t, const bool first,
+                              const bool second) {
+    if (shape_has_min(S)) return _mm512_setzero_si512();
+    int32_t halves = p->sums[t];
+    int32_t sum = (first ? (int16_t)halves : 0) + (second ? halves >> 16 : 0);
+    return _mm512_set1_epi32(-p->offset * sum);
+}
+
+/* sum[token][half of rows] += dot of groups [g0, g1) of N tokens of TILE; q: of the first. */
+SAF__INLINE void dot_groups(const int N, const int TILE, const int BITS, const uint8_t *block,
+                            const int8_t *q, const int g0, const int g1, __m512i *sum) {
     SAF__UNROLL for (int g = g0; g < g1; g++) {
         __m512i w0 = codes(BITS, block, g, 0), w1 = codes(BITS, block, g, 1);
         SAF__UNROLL for (int t = 0; t < N; t++) {
-            __m512i a = broadcast4(q + (g * N + t) * 4);
+            __m512i a = broadcast4(q + (g * TILE + t) * 4);
             sum[2 * t] = _mm512_dpbusd_epi32(sum[2 * t], w0, a);
             sum[2 * t + 1] = _mm512_dpbusd_epi32(sum[2 * t + 1], w1, a);
         }
     }
 }
 
-/* -offset * sum(q) of token t; codes of types with a minimum have no offset. `correction` holds
- * -offset in both halves, or in one. */
-SAF__INLINE __m512i sum_start(const shape S, const panel *p, int t, __m512i correction) {
-    if (shape_has_min(S)) return _mm512_setzero_si512();
-    return _mm512_madd_epi16(broadcast4(p->sums + t), correction);
-}
-
-/* s of the header's rule as f32 (exact), for N tokens. */
-SAF__INLINE void dot_block(const int N, const int BITS, const shape S, const uint8_t *block,
-                           const panel *p, __m512i correction, const block_meta *m, __m512 *s) {
-    const bool by_halves = S == HALVES || S == NIBBLES;
+/* s of the header's rule as f32 (exact), for N tokens of TILE from t0 on. */
+SAF__INLINE void dot_block(const int N, const int TILE, const int t0, const int BITS, const shape S,
+                           const uint8_t *block, const panel *p, const block_meta *m, __m512 *s) {
+    const bool by_halves = shape_by_halves(S);
+    const int GROUPS = by_halves ? SAF__GROUPS / 2 : SAF__GROUPS;
+    const int8_t *q = p->q + 4 * t0;
     __m512i sum[2 * SAF__ACT_TOKENS];
-    if (!by_halves) {
-        SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-            sum_start(S, p, t, correction);
-        dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS, sum);
-        SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_cvtepi32_ps(sum[i]);
-        return;
-    }
-    __m512i low = _mm512_set1_epi32(0xFFFF);
     SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-        sum_start(S, p, t, _mm512_and_si512(correction, low));
-    dot_groups(N, BITS, block, p->q, 0, SAF__GROUPS / 2, sum);
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
-        _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[0][i % 2]);
+        sum_start(S, p, t0 + t, true, !by_halves);
+    dot_groups(N, TILE, BITS, block, q, 0, GROUPS, sum);
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_cvtepi32_ps(sum[i]);
+    if (!by_halves) return;
+    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_mul_ps(s[i], m->scale[0][i % 2]);
     SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-        sum_start(S, p, t, _mm512_andnot_si512(low, correction));
-    dot_groups(N, BITS, block, p->q, SAF__GROUPS / 2, SAF__GROUPS, sum);
+        sum_start(S, p, t0 + t, false, true);
+    dot_groups(N, TILE, BITS, block, q, GROUPS, SAF__GROUPS, sum);
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
         _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[1][i % 2], s[i]);
 }
@@ -154,8 +159,8 @@ SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const
     const bool has_min = shape_has_min(S);
     const int meta_bytes = S == READY_MIN ? READY_BYTES : BLOCKS > 1 ? META_BYTES : 0;
     const int block_bytes = BITS * 128 + meta_bytes;
+    const int SOME = shape_by_halves(S) && N > BY_HALVES ? BY_HALVES : N;
     panel p = *in;
-    __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
     __mmask16 live[2] = {live_rows(rows, 0), live_rows(rows, 1)};
     __m512 acc[2 * SAF__ACT_TOKENS];
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
@@ -168,7 +173,6 @@ SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const
             p.super += has_min ? 128 : 64;
         }
         for (int b = 0; b < BLOCKS; b++) {
-            __m512 s[2 * SAF__ACT_TOKENS];
             __m512i lines[MAX_LINES];
             block_meta meta;
             const uint8_t *planes = p.super;
@@ -181,9 +185,14 @@ SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const
                 planes = (const uint8_t *)lines;
             }
             meta_load(S, d, m, p.super + BITS * 128, &meta);
-            dot_block(N, BITS, S, planes, &p, correction, &meta, s);
-            SAF__UNROLL for (int t = 0; t < N; t++)
-                add_block(S, &meta, &p, t, s + 2 * t, acc + 2 * t);
+            SAF__UNROLL for (int t0 = 0; t0 < N; t0 += SOME) {
+                const int n = N - t0 < SOME ? N - t0 : SOME;
+                if (t0 > 0) __asm__ volatile("" ::: "memory"); /* codes are loaded again */
+                __m512 s[2 * SAF__ACT_TOKENS];
+                dot_block(n, N, t0, BITS, S, planes, &p, &meta, s);
+                SAF__UNROLL for (int t = 0; t < n; t++)
+                    add_block(S, &meta, &p, t0 + t, s + 2 * t, acc + 2 * (t0 + t));
+            }
             p.super += block_bytes;
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
@@ -201,7 +210,6 @@ SAF__INLINE void dot_streams(const int BITS, const shape S, const int BLOCKS, co
     const bool has_min = shape_has_min(S);
     const int block_bytes = BITS * 128 + (BLOCKS > 1 ? META_BYTES : 0);
     panel p = *in;
-    __m512i correction = _mm512_set1_epi16((int16_t)-p.offset);
     const uint8_t *at[SAF__STREAMS];
     __m512 acc[2 * SAF__STREAMS], d[2 * SAF__STREAMS], m[2 * SAF__STREAMS];
     SAF__UNROLL for (int i = 0; i < SAF__STREAMS; i++) {
@@ -219,7 +227,7 @@ SAF__INLINE void dot_streams(const int BITS, const shape S, const int BLOCKS, co
                 block_meta meta;
                 prefetch_ahead(at[i], block_bytes);
                 meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
-                dot_block(1, BITS, S, at[i], &p, correction, &meta, s);
+                dot_block(1, 1, 0, BITS, S, at[i], &p, &meta, s);
                 add_block(S, &meta, &p, 0, s, acc + 2 * i);
                 at[i] += block_bytes;
             }

@@ -27,7 +27,7 @@ enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 1 };
 #define PRODUCTS 0.64
 #define PASSES 0.95
 #define WITH_MINIMUM 0.97
-#define BY_HALVES 0.74
+#define BY_HALVES 0.80
 /* Of the f32 peak: products of float weights, and attention of many rows. */
 #define FLOAT_PRODUCTS 0.80
 #define ATTENTION 0.65
@@ -35,11 +35,11 @@ enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 1 };
 #define VALUE_OPS 70
 /* One thread looks through logits. */
 #define SAMPLED_VALUE_S 1e-9
-/* Between ranks of one host: a meeting of two, of each more; bytes written and read, over the
- * ranks. */
+/* Between ranks of one host: a meeting of two, of each more; bytes written and read, beyond what a
+ * rank by itself would. */
 #define MEETING_S 0.3e-6
 #define MEETING_RANK_S 0.05e-6
-#define SHARED_BYTES_S 5e9
+#define SHARED_BYTES_S 10e9
 
 /* Between hosts: a message keeps a processor at each end busy for a part of its latency, but no
  * longer than over TCP. */

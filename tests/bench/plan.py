@@ -153,4 +153,5 @@ def main():
 
 
 END = time.monotonic() + float(os.environ.get("SECONDS", "1e9"))
-main()
+if __name__ == "__main__":
+    main()

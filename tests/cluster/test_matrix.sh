@@ -9,8 +9,8 @@ cd "$(dirname "$0")/../.." || exit 1
 [ "${1:-}" = inside ] || enter "hosts on this machine" tests/cluster/hosts 3
 build=${BUILD:-build}/tests/mpi
 
-multiply() { # multiply PROGRAM RANKS, dealt out to the hosts one by one
-    mpirun -x SAF_TEST_EVERY=23 -np "$2" --hostfile "$HOSTFILE" --map-by node --oversubscribe "$build/$1"
+multiply() { # multiply PROGRAM RANKS, dealt out to the hosts one by one; all with the same kernels of OpenBLAS
+    mpirun -x SAF_TEST_EVERY=23 ${OPENBLAS_CORETYPE:+-x OPENBLAS_CORETYPE} -np "$2" --hostfile "$HOSTFILE" --map-by node --oversubscribe "$build/$1"
 }
 ok "four ranks on hosts" multiply test_matrix 4
 ok "a product goes on from one grid to another" multiply test_matrix_resume 3

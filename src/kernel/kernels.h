@@ -87,6 +87,7 @@ typedef struct {
     /* The processor reads one run of its memory at least as fast as several side by side: its
      * prefetchers then follow it all the way, and several disturb each other. */
     bool in_order;
+    int stream_ahead; /* bytes that such a run is asked for ahead */
     /* Whether dot_quant wants activations by_token for so many; NULL: it cannot read them. */
     bool (*by_token)(saf_dtype dtype, int64_t tokens);
     /* Blocks [b0, b1) of the tile of activations that begins at token t0. */

@@ -177,7 +177,7 @@ SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const
             block_meta meta;
             const uint8_t *planes = p.super;
             if (PACKED)
-                prefetch_lines(planes + PREFETCH_STREAM_BYTES, block_bytes);
+                prefetch_lines(planes + p.ahead, block_bytes);
             else
                 prefetch_next(&p);
             if (PACKED && BITS < 8) {

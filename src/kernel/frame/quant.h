@@ -20,7 +20,6 @@ enum {
     READY_BYTES = 4 * 64, /* of a wide block whose scales and minimums are ready for use */
     PANEL_BLOCKS = 16,
     PREFETCH_BYTES = 1024,
-    PREFETCH_STREAM_BYTES = 512, /* where one stream is read in order; 2048 halves the rate */
 };
 
 /* Blocks of one tile of weights and one tile of tokens. */
@@ -33,6 +32,7 @@ typedef struct {
     const float *u;
     const char *next; /* what comes after this panel in memory, and how many cache lines of it */
     int next_lines;   /* to ask for with every block */
+    int ahead;        /* bytes that packed planes are asked for ahead */
     int offset;       /* of the codes */
     bool first;       /* the sums begin at 0, not at y */
 } panel;
@@ -126,6 +126,7 @@ SAF__INLINE panel packed_panel(const saf__form *form, const uint8_t *tile,
                    .dx = a->dx,
                    .sums = a->sums,
                    .u = a->u,
+                   .ahead = saf__kernels_get()->stream_ahead,
                    .offset = form->offset,
                    .first = true};
 }

@@ -287,11 +287,22 @@ void saf_attention(const saf_attn_shape *shape, saf_kv_type type, const saf_attn
 
 /* ---- over the vocabulary -----------------------------------------------------------------------
  *
- * Outside of a parallel region the first two share their segments out to a team of their own;
- * inside of one they run on the caller's thread. */
+ * Outside of a parallel region log_sum_exp and argmax share their segments out to a team of their
+ * own; inside of one they run on the caller's thread. */
 
-/* log(sum_v exp(logits[v])). Segments of 4096 from the start, each: maximum, then lane v%16 of 16
- * adds exp(x - max) in f32, lanes fold 8-4-2-1; segments merge in ascending order in double. */
+/* A row of logits goes by segments, from its start, so that ranks that have some segments each make
+ * the same of it as one that has them all. */
+enum { SAF_LOGIT_SEGMENT = 512 };
+typedef struct {
+    float max, sum; /* sum of exp(x - max): lane v%16 of 16 adds, lanes fold 8-4-2-1 */
+} saf_logit_segment;
+/* out[t * ldo + i]: segment i of `width` logits of row t, which begin with a segment. Team. */
+void saf_logit_segments(const float *logits, int64_t ld, int64_t n, int64_t width,
+                        saf_logit_segment *out, int64_t ldo);
+/* log(sum_v exp(logits[v])) of a row with these segments, n > 0: they merge in ascending order, in
+ * double. */
+double saf_log_sum_exp_of(const saf_logit_segment *segments, int64_t n);
+/* The same of the row itself. */
 double saf_log_sum_exp(const float *logits, int64_t vocab);
 /* Index of the largest, the smallest index among equals. */
 int64_t saf_argmax(const float *x, int64_t n);

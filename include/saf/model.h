@@ -39,9 +39,10 @@ const char *saf_arch_name(saf_arch arch);
 
 /* What one rank holds: of the layers [layer0, layer1) and, on the first stage, of the embedding, on
  * the last, of the output head, the output rows of its part of the stage. The parts of a stage are
- * cut at multiples of SAF_TILE_ROWS (heads: where their columns are such a multiple), the last one
- * takes what is left; a part may be empty. Vectors are held whole, but for the biases; of a tensor
- * with no rows in a part there is a weight of 0 rows. */
+ * cut at multiples of SAF_TILE_ROWS (heads: where their columns are such a multiple; the
+ * vocabulary: of SAF_LOGIT_SEGMENT), the last one takes what is left; a part may be empty. Vectors
+ * are held whole, but for the biases; of a tensor with no rows in a part there is a weight of 0
+ * rows. */
 typedef struct {
     int64_t layer0, layer1;
     bool embedding, head;
@@ -221,6 +222,21 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
  * whether all logits of a row are. Errors: those of the group's share. */
 saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
 
+/* What a row of logits comes to. */
+typedef struct {
+    bool finite;        /* all of them; else the rest means nothing */
+    int32_t best;       /* the likeliest token, the smallest id among equals */
+    float best_logit;   /* its logit */
+    float asked_logit;  /* of the token that was asked for */
+    double log_sum_exp; /* saf_log_sum_exp of the row */
+} saf_logit_row;
+/* The same rows where nobody needs all their logits: out[n] is what they come to, asked[n] are
+ * tokens whose logits are wanted, -1: of none. The ranks of a group tell each other what their
+ * parts come to, 8 bytes for SAF_LOGIT_SEGMENT logits; in logits[n, V] each has its own alone, and
+ * no other rank reads them. */
+saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const int32_t *asked,
+                                float *logits, saf_logit_row *out);
+
 /* From now on the calling thread does this after every layer, while the others go on, for what
  * cannot wait until the end of a pass; NULL: no more. It calls nothing of the stage. */
 void saf_stage_tick(saf_stage *s, void (*tick)(void *ctx), void *ctx);
@@ -287,6 +303,11 @@ typedef struct {
     int32_t repeat_last;   /* how many last tokens count; 0: none, -1: all */
     uint64_t seed;
 } saf_sampling;
+
+/* Whether the likeliest token is taken, whatever came before. */
+static inline bool saf_sampling_greedy(const saf_sampling *s) {
+    return !(s->temperature > 0.0) && (s->repeat_penalty == 1.0 || s->repeat_last == 0);
+}
 
 typedef struct {
     int32_t id;

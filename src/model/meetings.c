@@ -15,20 +15,17 @@ static int64_t acts_cols(const saf_model_params *p) {
 }
 
 static bool places(const saf_model_params *p, int64_t max_tokens, int64_t max_logits, int32_t ranks,
-                   size_t *acts_bytes, size_t *flag_bytes) {
+                   size_t *acts_bytes, size_t *note_bytes) {
     *acts_bytes = saf_acts_shared_bytes(max_tokens, acts_cols(p));
-    if (*acts_bytes == SIZE_MAX || max_logits < 0 || ranks < 1 ||
-        !saf_size_mul((size_t)max_logits, (size_t)ranks, flag_bytes) || *flag_bytes > SIZE_MAX / 4)
-        return false;
-    *flag_bytes = (*flag_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return true;
+    *note_bytes = saf__logit_notes_bytes(p, max_logits, ranks);
+    return *acts_bytes != SIZE_MAX && *note_bytes <= SIZE_MAX / 4;
 }
 
 size_t saf_stage_shared_bytes(const saf_model_params *p, int64_t max_tokens, int64_t max_logits,
                               int32_t ranks) {
-    size_t acts_bytes, flag_bytes, bytes;
-    if (!places(p, max_tokens, max_logits, ranks, &acts_bytes, &flag_bytes) ||
-        !saf_size_add(acts_bytes, 2 * flag_bytes, &bytes))
+    size_t acts_bytes, note_bytes, bytes;
+    if (!places(p, max_tokens, max_logits, ranks, &acts_bytes, &note_bytes) ||
+        !saf_size_add(acts_bytes, 2 * note_bytes, &bytes))
         return SIZE_MAX;
     return bytes;
 }
@@ -43,9 +40,9 @@ static bool same(saf_span a, saf_span b) {
 static bool follows(saf_span part, saf_span before) {
     return part.begin == before.end && part.end >= part.begin;
 }
-/* Whether a part of what a product reads begins with a block of its columns. */
-static bool begins_block(saf_span part, int64_t unit) {
-    return part.begin == part.end || part.begin * unit % SAF_QUANT_BLOCK == 0;
+/* Whether a part, each index of which stands for `unit` columns, begins with a block of them. */
+static bool begins_block(saf_span part, int64_t unit, int64_t block) {
+    return part.begin == part.end || part.begin * unit % block == 0;
 }
 
 static saf_status check_group(const saf_model_params *p, saf_slice_range mine,
@@ -55,11 +52,12 @@ static saf_status check_group(const saf_model_params *p, saf_slice_range mine,
               (!g->by_token || saf_kernels_by_token());
     for (int32_t i = 0; ok && i < g->ranks; i++) {
         const saf_slice_range *r = &g->ranges[i];
-        ok = r->layer0 == mine.layer0 && r->layer1 == mine.layer1 &&
-             r->embedding == mine.embedding && r->head == mine.head &&
-             follows(r->heads, at.heads) && follows(r->width, at.width) && follows(r->ff, at.ff) &&
-             follows(r->vocab, at.vocab) && begins_block(r->heads, p->head_width) &&
-             begins_block(r->ff, 1);
+        ok =
+            r->layer0 == mine.layer0 && r->layer1 == mine.layer1 &&
+            r->embedding == mine.embedding && r->head == mine.head && follows(r->heads, at.heads) &&
+            follows(r->width, at.width) && follows(r->ff, at.ff) && follows(r->vocab, at.vocab) &&
+            begins_block(r->heads, p->head_width, SAF_QUANT_BLOCK) &&
+            begins_block(r->ff, 1, SAF_QUANT_BLOCK) && begins_block(r->vocab, 1, SAF_LOGIT_SEGMENT);
         at = *r;
     }
     if (ok) {
@@ -155,20 +153,44 @@ void saf__meetings_begin(saf__meetings *m, const saf_slice_range *range, const s
     }
 }
 
-bool *saf__meetings_finite(const saf__meetings *m, int32_t rank) {
-    return m->finite[m->turn] + rank * m->max_logits;
+/* What is written of rows [n] of a list, `bytes` of each. */
+static void list_notes(saf__meetings *m, saf__meeting what, int32_t owner, const void *first,
+                       int64_t n, size_t bytes, size_t stride) {
+    if (bytes == 0) return;
+    size_t at = (size_t)((const char *)first - m->group->memory);
+    m->written[what].items[m->written[what].n++] = (saf_part){owner, n, at, bytes, stride};
+}
+
+/* Whether there is something to list. */
+static bool begin_notes(saf__meetings *m, saf__meeting what, int64_t n) {
+    const saf_stage_group *g = m->group;
+    m->turn = !m->turn;
+    m->written[what].n = 0;
+    if (!g->parts || n == 0) return false;
+    for (int32_t i = 0; i < g->ranks; i++)
+        list_notes(m, what, i, m->notes[m->turn].finite + i * m->max_logits, 1,
+                   (size_t)n * sizeof(bool), 0);
+    return true;
 }
 
 void saf__meetings_begin_logits(saf__meetings *m, int64_t n, const float *logits) {
+    if (begin_notes(m, SAF__MEET_LOGITS, n))
+        list_columns(m, SAF__MEET_LOGITS, logits, n, m->p->vocab, vocab_of);
+}
+
+void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n) {
     const saf_stage_group *g = m->group;
-    m->turn = !m->turn;
-    m->written[SAF__MEET_LOGITS].n = 0;
-    if (!g->parts || n == 0) return;
-    list_columns(m, SAF__MEET_LOGITS, logits, n, m->p->vocab, vocab_of);
-    for (int32_t i = 0; i < g->ranks; i++) {
-        size_t at = (size_t)((const char *)saf__meetings_finite(m, i) - g->memory);
-        m->written[SAF__MEET_LOGITS].items[m->written[SAF__MEET_LOGITS].n++] =
-            (saf_part){i, 1, at, (size_t)n * sizeof(bool), (size_t)n * sizeof(bool)};
+    bool list = begin_notes(m, SAF__MEET_LOGIT_ROWS, n);
+    const saf__logit_notes *notes = &m->notes[m->turn];
+    size_t each = sizeof *notes->segments;
+    for (int32_t i = 0; list && i < g->ranks; i++) {
+        saf_span vocab = g->ranges[i].vocab;
+        int64_t first = vocab.begin / SAF_LOGIT_SEGMENT;
+        int64_t segments = saf_ceil_div(vocab.end - vocab.begin, SAF_LOGIT_SEGMENT);
+        list_notes(m, SAF__MEET_LOGIT_ROWS, i, notes->segments + first, n, (size_t)segments * each,
+                   (size_t)saf__logit_segments(m->p) * each);
+        list_notes(m, SAF__MEET_LOGIT_ROWS, i, notes->found + i * m->max_logits, 1,
+                   (size_t)n * sizeof *notes->found, 0);
     }
 }
 
@@ -187,9 +209,9 @@ saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, i
                              saf__meetings **out) {
     saf_status st = SAF_OK;
     saf__meetings *m = NULL;
-    size_t acts_bytes, flag_bytes;
+    size_t acts_bytes, note_bytes;
     SAF_TRY(check_group(p, range, group));
-    if (!places(p, max_tokens, max_logits, group->ranks, &acts_bytes, &flag_bytes)) {
+    if (!places(p, max_tokens, max_logits, group->ranks, &acts_bytes, &note_bytes)) {
         st = saf_fail(SAF_NO_MEMORY, "a stage of %lld rows on %d ranks is too large",
                       (long long)max_tokens, group->ranks);
         goto out;
@@ -200,8 +222,9 @@ saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, i
     m->max_logits = max_logits;
     SAF_TRY(
         saf_acts_shared_new(group->memory, max_tokens, acts_cols(p), group->by_token, &m->acts));
-    m->finite[0] = (bool *)(group->memory + acts_bytes);
-    m->finite[1] = (bool *)(group->memory + acts_bytes + flag_bytes);
+    for (size_t i = 0; i < 2; i++)
+        m->notes[i] = saf__logit_notes_at(p, max_logits, group->ranks,
+                                          group->memory + acts_bytes + i * note_bytes);
     for (int i = 0; i < SAF__MEET_COUNT && group->parts; i++) {
         int64_t most = i == SAF__MEET_ROWS ? max_tokens : (int64_t)group->ranks * SAF_ACTS_PARTS;
         SAF_TRY(saf_alloc((size_t)most, sizeof(saf_part), &m->written[i].items));

@@ -3,7 +3,7 @@
 #ifndef SAF_MODEL_MEETINGS_H
 #define SAF_MODEL_MEETINGS_H
 
-#include "saf/model.h"
+#include "model/logits.h"
 
 /* What has been written when the ranks meet. */
 typedef enum {
@@ -12,6 +12,7 @@ typedef enum {
     SAF__MEET_ATTENTION, /* the acts, in each of their forms: what comes out of its heads */
     SAF__MEET_FF = SAF__MEET_ATTENTION + SAF_ACTS_FORMS, /* its part of the feed-forward columns */
     SAF__MEET_LOGITS = SAF__MEET_FF + SAF_ACTS_FORMS, /* of the vocabulary; whether it is finite */
+    SAF__MEET_LOGIT_ROWS, /* what a rank's part of the vocabulary comes to */
     SAF__MEET_COUNT
 } saf__meeting;
 
@@ -20,8 +21,8 @@ typedef struct {
     const saf_model_params *p;
     int64_t max_logits;
     saf_status status; /* of the first meeting that failed: there are none after it */
-    saf_acts *acts;  /* in the group's memory, by turns of the heads and of feed-forward columns */
-    bool *finite[2]; /* in the group's memory, [ranks, max_logits]; calls take turns */
+    saf_acts *acts; /* in the group's memory, by turns of the heads and of feed-forward columns */
+    saf__logit_notes notes[2]; /* in the group's memory; calls take turns */
     int turn;
     struct {
         saf_part *items;
@@ -39,8 +40,7 @@ void saf__meetings_free(saf__meetings **meetings);
 void saf__meetings_begin(saf__meetings *m, const saf_slice_range *range, const saf_batch *batch,
                          const float *x);
 void saf__meetings_begin_logits(saf__meetings *m, int64_t n, const float *logits);
-/* Where the rank notes whether its part of each row of logits is finite. */
-bool *saf__meetings_finite(const saf__meetings *m, int32_t rank);
+void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n);
 
 /* All ranks meet. Team: every thread has come to a barrier before. */
 void saf__meetings_meet(saf__meetings *m, saf__meeting what);

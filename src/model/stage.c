@@ -1,9 +1,22 @@
 /* A forward pass: a batch through the layers of a stage (stage_layers.c), what is noted of its
- * rows, and logits of those that want them. One parallel region spans all layers. */
+ * rows. One parallel region spans all layers. */
 #include "model/stage.h"
 
 static int64_t length(saf_span span) {
     return span.end - span.begin;
+}
+
+const saf__logit_notes *saf__stage_notes(const saf_stage *s) {
+    return s->meetings ? &s->meetings->notes[s->meetings->turn] : &s->notes;
+}
+
+/* What it notes without a group. */
+static saf_status take_notes(saf_stage *s) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_alloc(saf__logit_notes_bytes(s->p, s->max_logits, 1), 1, &s->notes_memory));
+    s->notes = saf__logit_notes_at(s->p, s->max_logits, 1, s->notes_memory);
+out:
+    return st;
 }
 
 /* The group, or that the slice is whole, and the shapes of the part. */
@@ -20,7 +33,7 @@ static saf_status find_part(saf_stage *s, const saf_stage_group *group) {
     if (length(r->heads) != p->heads || s->width != p->width || s->ff_width != p->ff_width ||
         length(r->vocab) != p->vocab)
         return saf_fail(SAF_DEFECT, "a part of a stage, and no group");
-    return SAF_OK;
+    return take_notes(s);
 }
 
 /* Columns of the batches of a stage's own: with a group those of the norms, the others are in the
@@ -43,7 +56,8 @@ size_t saf_stage_plan_bytes(const saf_model_params *p, saf_slice_range r, int64_
            saf_attn_scratch_bytes(&shape, saf_round_up(capacity, SAF_KV_SEGMENT)) +
            (size_t)floats * sizeof(float) + (size_t)max_tokens * sizeof(int32_t) +
            (size_t)(layers * max_tokens) * sizeof(bool) +
-           (size_t)(layers * max_runs) * sizeof(saf_attn_seq);
+           (size_t)(layers * max_runs) * sizeof(saf_attn_seq) +
+           (group ? 0 : saf__logit_notes_bytes(p, max_logits, 1));
 }
 
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
@@ -93,6 +107,7 @@ void saf_stage_free(saf_stage **stage) {
     saf__meetings_free(&s->meetings);
     float **buffers[] = {&s->h, &s->q, &s->k, &s->v, &s->a, &s->gate, &s->up, &s->rope, &s->last};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) saf_free(buffers[i]);
+    saf_free(&s->notes_memory);
     saf_free(&s->positions);
     saf_free(&s->finite);
     saf_free(&s->seqs);
@@ -114,7 +129,7 @@ void saf_stage_profile(saf_stage *s, saf_profile *profile) {
     s->profile = profile;
 }
 
-static void mark_begin(saf_stage *s) {
+void saf__stage_begin_marks(saf_stage *s) {
     if (s->profile) s->since_s = saf_clock_s();
 }
 
@@ -167,47 +182,6 @@ static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x)
 /* ---- the pass ----------------------------------------------------------------------------------
  */
 
-/* Whether the logits of all parts are finite, row by row. */
-static void join_finite(const saf__meetings *m, int64_t n, bool *finite) {
-    for (int64_t i = 0; i < n; i++) {
-        finite[i] = true;
-        for (int32_t r = 0; r < m->group->ranks; r++)
-            finite[i] = finite[i] && saf__meetings_finite(m, r)[i];
-    }
-}
-
-saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite) {
-    const saf_weight *head = saf__slice_head(s->slice);
-    const saf_span vocab = s->slice->range.vocab;
-    int64_t D = s->p->width, V = s->p->vocab;
-    saf__meetings *m = s->meetings;
-    const saf_row_product product = {head, logits + vocab.begin, V, NULL, 0};
-    bool *mine = finite;
-    if (row0 < 0 || n < 0 || n > s->max_logits - row0)
-        return saf_fail(SAF_DEFECT, "rows %lld of logits, from %lld on, of %lld", (long long)n,
-                        (long long)row0, (long long)s->max_logits);
-    if (m) {
-        saf__meetings_begin_logits(m, n, logits);
-        mine = saf__meetings_finite(m, m->group->rank);
-    }
-    for (int64_t i = 0; i < n; i++) mine[i] = true;
-    mark_begin(s);
-#pragma omp parallel
-    {
-        saf_acts_set_norm(s->acts, s->last + row0 * D, D, s->slice->output_norm, s->p->norm_eps, n,
-                          D, saf_acts_form_of(s->acts, &product, 1, n), NULL, s->h, D);
-        saf__stage_mark(s, SAF_STEP_NORM);
-        saf_matmul(&product, 1, s->acts);
-        saf__stage_mark(s, SAF_STEP_HEAD);
-        saf_rows_finite(logits + vocab.begin, V, n, length(vocab), mine);
-        saf__stage_mark(s, SAF_STEP_CHECK);
-        saf__stage_meet(s, SAF__MEET_LOGITS);
-    }
-    if (!m) return SAF_OK;
-    if (m->status == SAF_OK) join_finite(m, n, finite);
-    return m->status;
-}
-
 /* Checks a batch, and notes the positions of its rows. */
 static saf_status begin_pass(saf_stage *s, const saf_batch *batch) {
     int64_t row = 0, wanted = 0;
@@ -234,7 +208,7 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
     find_sequences(s, batch, layers);
     memset(s->finite, true, (size_t)(layers * T) * sizeof *s->finite);
     if (s->meetings) saf__meetings_begin(s->meetings, range, batch, x);
-    mark_begin(s);
+    saf__stage_begin_marks(s);
 #pragma omp parallel
     {
         bool *finite = NULL;

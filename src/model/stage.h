@@ -10,6 +10,8 @@ struct saf_stage {
     saf_slice *slice;
     saf_kv_cache *kv;
     saf__meetings *meetings; /* NULL alone */
+    saf__logit_notes notes;  /* alone */
+    char *notes_memory;
     saf_profile *profile;    /* NULL unless asked for */
     double since_s;          /* the end of the step before, where there is a profile */
     void (*tick)(void *ctx); /* after every layer; NULL: nothing */
@@ -40,6 +42,10 @@ void saf__stage_layer(saf_stage *s, int64_t layer, const saf_batch *batch, float
 void saf__stage_meet(saf_stage *s, saf__meeting what);
 /* Whether the ranks no longer meet; the same for all threads. */
 bool saf__stage_apart(const saf_stage *s);
+/* Where the rank notes what comes of rows of logits. */
+const saf__logit_notes *saf__stage_notes(const saf_stage *s);
+/* Before the first step, by one thread. */
+void saf__stage_begin_marks(saf_stage *s);
 /* A step is over for every thread of the team: each ends with a barrier, so that one thread's
  * clock tells. */
 void saf__stage_mark(saf_stage *s, saf_step step);

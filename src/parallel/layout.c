@@ -151,7 +151,7 @@ static int64_t parts_with_rows(const saf_model_params *p) {
 static saf_status check_useful(const saf_model_params *p, const saf_layout_wish *wish,
                                const saf_layout *layout) {
     int64_t most = parts_with_rows(p);
-    if (layout->stages <= 2) most = saf_i64_max(most, saf_ceil_div(p->vocab, SAF_TILE_ROWS));
+    if (layout->stages <= 2) most = saf_i64_max(most, saf_ceil_div(p->vocab, SAF_LOGIT_SEGMENT));
     for (int32_t r = 0; r < saf_layout_ranks(layout); r++) {
         if (!holds_nothing(layout->ranges[r])) continue;
         if (wish->share && layout->tensor <= most)

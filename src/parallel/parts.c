@@ -82,16 +82,15 @@ int64_t saf__parts_with_heads(const saf_model_params *p) {
 
 /* ---- rows ---- */
 
-/* Whole tiles, for a tile that is only begun takes as long; the last one ends with the rows. */
-static saf_status cut_rows(int64_t rows, const double *share, int32_t n, saf_slice_range *ranges,
-                           size_t member) {
+/* Whole units; the last one ends with the rows. */
+static saf_status cut_rows(int64_t rows, int64_t unit, const double *share, int32_t n,
+                           saf_slice_range *ranges, size_t member) {
     saf_status st = SAF_OK;
     int64_t *at = NULL;
     SAF_TRY(saf_alloc((size_t)n + 1, sizeof *at, &at));
-    saf__cut_alike(saf_ceil_div(rows, SAF_TILE_ROWS), share, n, at);
+    saf__cut_alike(saf_ceil_div(rows, unit), share, n, at);
     for (int32_t i = 0; i < n; i++) {
-        saf_span span = {saf_i64_min(at[i] * SAF_TILE_ROWS, rows),
-                         saf_i64_min(at[i + 1] * SAF_TILE_ROWS, rows)};
+        saf_span span = {saf_i64_min(at[i] * unit, rows), saf_i64_min(at[i + 1] * unit, rows)};
         memcpy((char *)&ranges[i] + member, &span, sizeof span);
     }
 out:
@@ -104,9 +103,11 @@ saf_status saf__parts_cut(const saf_gguf *g, const saf_model_params *p, const do
     saf_status st = SAF_OK;
     if (n == 1) return SAF_OK;
     SAF_TRY(cut_heads(g, p, share, n, ranges));
-    SAF_TRY(cut_rows(p->width, share, n, ranges, offsetof(saf_slice_range, width)));
-    SAF_TRY(cut_rows(p->ff_width, share, n, ranges, offsetof(saf_slice_range, ff)));
-    SAF_TRY(cut_rows(p->vocab, share, n, ranges, offsetof(saf_slice_range, vocab)));
+    /* A tile that is only begun takes as long as a whole one. */
+    SAF_TRY(cut_rows(p->width, SAF_TILE_ROWS, share, n, ranges, offsetof(saf_slice_range, width)));
+    SAF_TRY(cut_rows(p->ff_width, SAF_TILE_ROWS, share, n, ranges, offsetof(saf_slice_range, ff)));
+    SAF_TRY(
+        cut_rows(p->vocab, SAF_LOGIT_SEGMENT, share, n, ranges, offsetof(saf_slice_range, vocab)));
 out:
     return st;
 }

@@ -300,7 +300,7 @@ static void test_rows_log_sum_exp_is_close(void **state) {
     (void)state;
     enum { VOCAB = 20000 };
     static float logits[VOCAB];
-    static const int64_t sizes[] = {1, 15, 4096, 4097, VOCAB};
+    static const int64_t sizes[] = {1, 15, SAF_LOGIT_SEGMENT, SAF_LOGIT_SEGMENT + 1, 4097, VOCAB};
     util_fill(logits, VOCAB, 5);
     logits[12345] = 300;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -312,6 +312,13 @@ static void test_rows_log_sum_exp_is_close(void **state) {
             if (set == 0) kept = got;
             assert_true(got == kept);
             assert_true(fabs(got - (double)(300 + logl(sum))) < 1e-5);
+            /* as two that have some segments each find it */
+            saf_logit_segment segments[VOCAB / SAF_LOGIT_SEGMENT + 1];
+            int64_t half = saf_i64_min(sizes[i], 3 * SAF_LOGIT_SEGMENT);
+            saf_logit_segments(logits, VOCAB, 1, half, segments, 0);
+            saf_logit_segments(logits + half, VOCAB, 1, sizes[i] - half, segments + 3, 0);
+            int64_t n = saf_ceil_div(sizes[i], SAF_LOGIT_SEGMENT);
+            assert_true(saf_log_sum_exp_of(segments, n) == kept);
         }
     }
 }

@@ -30,7 +30,7 @@ static const saf_model_make_options shapes[] = {{.arch = "llama",
                                                  .head_width = 8,
                                                  .ff_width = 100,
                                                  .context = 128,
-                                                 .vocab_size = 300,
+                                                 .vocab_size = 11 * SAF_LOGIT_SEGMENT + 300,
                                                  .dtype = SAF_DTYPE_F16,
                                                  .seed = 1}};
 enum { MODELS = 2, LAYERS = 9, MAX_PARTS = 16 };
@@ -267,15 +267,16 @@ static void test_layout_heads_as_evenly_as_possible(void **state) {
             }
 }
 
-/* Each span begins where the one before ended, in whole tiles, and the last one ends with the rows.
+/* Each span begins where the one before ended, in whole units, and the last one ends with the rows.
  */
-static void check_spans(const saf_slice_range *ranges, int32_t parts, size_t member, int64_t rows) {
+static void check_spans(const saf_slice_range *ranges, int32_t parts, size_t member, int64_t rows,
+                        int64_t unit) {
     int64_t at = 0;
     for (int32_t i = 0; i < parts; i++) {
         saf_span span;
         memcpy(&span, (const char *)&ranges[i] + member, sizeof span);
         assert_int_equal(span.begin, at);
-        assert_true(span.end >= span.begin && (span.end % SAF_TILE_ROWS == 0 || span.end == rows));
+        assert_true(span.end >= span.begin && (span.end % unit == 0 || span.end == rows));
         at = span.end;
     }
     assert_int_equal(at, rows);
@@ -301,9 +302,12 @@ static void test_layout_parts_hold_every_row_once(void **state) {
                     assert_true(ranges[k].layer0 == 0 && ranges[k].layer1 == 9);
                 }
                 assert_int_equal(head, m->p.heads);
-                check_spans(ranges, parts, offsetof(saf_slice_range, width), m->p.width);
-                check_spans(ranges, parts, offsetof(saf_slice_range, ff), m->p.ff_width);
-                check_spans(ranges, parts, offsetof(saf_slice_range, vocab), m->p.vocab);
+                check_spans(ranges, parts, offsetof(saf_slice_range, width), m->p.width,
+                            SAF_TILE_ROWS);
+                check_spans(ranges, parts, offsetof(saf_slice_range, ff), m->p.ff_width,
+                            SAF_TILE_ROWS);
+                check_spans(ranges, parts, offsetof(saf_slice_range, vocab), m->p.vocab,
+                            SAF_LOGIT_SEGMENT);
             }
 }
 
@@ -391,13 +395,18 @@ static void test_layout_ranks_that_would_hold_nothing(void **state) {
     assert_int_equal(choose((saf_layout_wish){.ranks = 15, .stages = 3, .tensor = 5}, &layout),
                      SAF_OK);
     saf_layout_free(&layout);
-    /* an end of the pipeline has rows of the vocabulary as well */
-    assert_int_equal(choose((saf_layout_wish){.ranks = 66, .stages = 1, .tensor = 66}, &layout),
-                     SAF_OK);
-    saf_layout_free(&layout);
-    assert_int_equal(choose((saf_layout_wish){.ranks = 73, .stages = 1, .tensor = 73}, &layout),
-                     SAF_USAGE);
-    assert_non_null(strstr(saf_error_text(), "can be 66"));
+    /* an end of the pipeline has segments of the vocabulary as well: twelve of them, four tiles */
+    const model *m = &models[1];
+    saf_layout_wish wish = {.tensor = 12};
+    for (wish.stages = 1; wish.stages <= 3; wish.stages += 2) {
+        wish.ranks = wish.stages * wish.tensor;
+        saf_status want = wish.stages == 1 ? SAF_OK : SAF_USAGE;
+        assert_int_equal(saf_layout_choose(m->g, &m->p, &wish, &layout), want);
+        saf_layout_free(&layout);
+    }
+    wish = (saf_layout_wish){.ranks = 25, .stages = 1, .tensor = 25};
+    assert_int_equal(saf_layout_choose(m->g, &m->p, &wish, &layout), SAF_USAGE);
+    assert_non_null(strstr(saf_error_text(), "can be 12"));
     assert_int_equal(
         choose((saf_layout_wish){.ranks = 3, .stages = 1, .tensor = 3, .share = share}, &layout),
         SAF_USAGE);

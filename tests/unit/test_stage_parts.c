@@ -69,7 +69,7 @@ typedef struct {
 
 static void open_model(int i, model *m) {
     saf_model_make_options o = models[i].options;
-    o.vocab_size = 300;
+    o.vocab_size = 4 * SAF_LOGIT_SEGMENT + 52;
     o.seed = 7 + (uint64_t)i;
     m->kv = models[i].kv;
     OK(saf_model_make(path, &o));
@@ -133,7 +133,7 @@ static void cut_stage(const model *m, cut how, int ranks, saf_slice_range stage,
         out[r].heads = span_of(how, ranks, r, m->p.heads, heads);
         out[r].width = span_of(how, ranks, r, m->p.width, 32);
         out[r].ff = span_of(how, ranks, r, m->p.ff_width, 32);
-        out[r].vocab = span_of(how, ranks, r, m->p.vocab, 32);
+        out[r].vocab = span_of(how, ranks, r, m->p.vocab, SAF_LOGIT_SEGMENT);
     }
 }
 
@@ -144,6 +144,7 @@ static void cut_stage(const model *m, cut how, int ranks, saf_slice_range stage,
 typedef struct {
     float *x[PASSES], *logits[PASSES]; /* [T, D] as it leaves the last layer, [wanted, V] */
     bool finite[PASSES][MAX_LOGITS];
+    saf_logit_row rows[PASSES][MAX_LOGITS];
     saf_fault faults[PASSES][MAX_RUNS];
     saf_profile profile;
     saf_cost cost[SAF_STEP_COUNT]; /* of all passes */
@@ -323,6 +324,11 @@ static saf_status hand_over(stages *s, const saf_batch *b, const float *from, fl
     return w->ranks ? share(&s->door[0], NULL, 0) : SAF_OK;
 }
 
+/* Of all parts of the vocabulary, and of none. */
+static int32_t asked_of(const model *m, int pass, int64_t row) {
+    return (pass + row) % 4 == 3 ? -1 : (int32_t)((pass * 613 + row * 997) % m->p.vocab);
+}
+
 static saf_status run_pass(rank *r, stages *s, int pass) {
     saf_status st = SAF_OK;
     const model *m = r->w->m;
@@ -352,6 +358,10 @@ static saf_status run_pass(rank *r, stages *s, int pass) {
         float *logits = s->logits[s->calls++ % 2];
         SAF_TRY(saf_stage_logits(s->stage[s->n - 1], row, n, logits, to->finite[pass] + row));
         memcpy(to->logits[pass] + row * V, logits, (size_t)(n * V) * sizeof *logits);
+        int32_t asked[LOGIT_ROWS];
+        for (int64_t i = 0; i < n; i++) asked[i] = asked_of(m, pass, row + i);
+        SAF_TRY(saf_stage_logit_rows(s->stage[s->n - 1], row, n, asked, s->logits[s->calls++ % 2],
+                                     to->rows[pass] + row));
     }
 out:
     return st;
@@ -420,6 +430,21 @@ static bool same_floats(const float *a, const float *b, int64_t n) {
     return true;
 }
 
+/* What rows come to is what their logits say. */
+static void check_rows(const model *m, const seen *want, const seen *got, int pass, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const float *logits = want->logits[pass] + i * m->p.vocab;
+        const saf_logit_row *row = &got->rows[pass][i];
+        int32_t asked = asked_of(m, pass, i);
+        assert_true(row->finite == want->finite[pass][i]);
+        if (!row->finite) continue;
+        assert_int_equal(row->best, saf_argmax(logits, m->p.vocab));
+        assert_true(row->best_logit == logits[row->best]);
+        assert_true(asked < 0 || row->asked_logit == logits[asked]);
+        assert_true(row->log_sum_exp == saf_log_sum_exp(logits, m->p.vocab));
+    }
+}
+
 static void compare(const world *w, const seen *want, const rank *r) {
     if (r->status != SAF_OK) fail_msg("rank %d: %s", r->me, saf_error_text());
     assert_int_equal(r->wrong, 0);
@@ -433,6 +458,7 @@ static void compare(const world *w, const seen *want, const rank *r) {
             fail_msg("%s, %d ranks, cut %d, %s: pass %d of rank %d is another one", w->m->p.name,
                      w->ranks, w->how, w->copies ? "copies" : "one memory", pass, r->me);
         assert_memory_equal(want->finite[pass], got->finite[pass], (size_t)wanted * sizeof(bool));
+        check_rows(w->m, want, got, pass, wanted);
         assert_memory_equal(want->faults[pass], got->faults[pass],
                             (size_t)b.n_runs * sizeof(saf_fault));
     }
@@ -454,7 +480,7 @@ static void test_parts_give_the_bits_of_one_rank(void **state) {
         open_model(i, &m);
         world one = world_of(&m, 0, EVEN, false);
         run_world(&one, alone);
-        assert_int_equal(alone->status, SAF_OK);
+        compare(&one, &alone->seen, alone);
         for (int n = 0; n < (int)(sizeof counts / sizeof counts[0]); n++)
             for (int how = 0; how < CUTS; how++) {
                 world w = world_of(&m, counts[n], (cut)how, (n + how + i) % 2);
@@ -502,8 +528,8 @@ static void test_parts_find_the_same_faults(void **state) {
     }
 }
 
-/* Four meetings a layer, one for the tokens, one for each block of logits; with a clock of their
- * own. */
+/* Four meetings a layer, one for the tokens, one for each block of logits, and one for what its
+ * rows come to; with a clock of their own. */
 static void test_parts_meet_four_times_a_layer(void **state) {
     model m = {0};
     rank ranks[3];
@@ -513,7 +539,7 @@ static void test_parts_meet_four_times_a_layer(void **state) {
     for (int pass = 0; pass < PASSES; pass++) {
         int32_t ids[MAX_TOKENS];
         saf_batch b = batch_of(pass, &m, ids);
-        expected += 1 + 4 * m.p.layers + saf_ceil_div(wanted_of(&b), LOGIT_ROWS);
+        expected += 1 + 4 * m.p.layers + 2 * saf_ceil_div(wanted_of(&b), LOGIT_ROWS);
     }
     world w = world_of(&m, 3, EVEN, false);
     run_world(&w, ranks);

@@ -319,7 +319,7 @@ bench-link: all ## the same two ranks on one host and on two with a link, by CAS
 # The engine and the products on a cluster that is simulated. What computes and what sends is replaced
 # (tests/sim/sim.h): what is not in the archive's own comm is not taken from it.
 SIM_OBJ  := $(patsubst %,$(BUILD)/obj/tests/sim/%.o,cluster comm shared)
-SIM_WRAP := saf_clock_s saf_stage_forward saf_stage_logits saf_stage_tick saf_sampler_new saf_sampler_pick \
+SIM_WRAP := saf_clock_s saf_stage_forward saf_stage_logit_rows saf_stage_tick saf_sampler_new \
             saf_blas_load saf__call_multiply saf__call_add saf__call_end saf__multiply_slice
 comma    := ,
 sim-programs: $(BUILD)/sim-flights $(BUILD)/sim-product

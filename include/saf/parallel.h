@@ -68,11 +68,11 @@ typedef struct {
  * the largest cost of a stage for the share of its ranks is smallest (cost of a flight: the bytes
  * of the weights, the output head's at three quarters and only where it is read, the embedding's
  * not, and the operations as so many bytes), the others as even as they can be. Parts of a stage:
- * rows in tiles of SAF_TILE_ROWS, so that the largest number of tiles for a rank's share is
- * smallest; heads likewise, by the bytes of q, k and v that they read and attention's work. A part
- * may be empty of some of these. Local; same result from the same file and wish. Errors: USAGE
- * (numbers that do not fit, naming those that would; a rank that would hold nothing; layers given
- * of another number or sum). */
+ * rows in tiles of SAF_TILE_ROWS (the vocabulary: in segments of SAF_LOGIT_SEGMENT), so that the
+ * largest number of them for a rank's share is smallest; heads likewise, by the bytes of q, k and v
+ * that they read and attention's work. A part may be empty of some of these. Local; same result
+ * from the same file and wish. Errors: USAGE (numbers that do not fit, naming those that would; a
+ * rank that would hold nothing; layers given of another number or sum). */
 saf_status saf_layout_choose(const saf_gguf *g, const saf_model_params *p,
                              const saf_layout_wish *wish, saf_layout *out);
 void saf_layout_free(saf_layout *layout);
@@ -148,6 +148,9 @@ typedef struct {
     int32_t n_requests;
     saf_request *requests;
 } saf_work;
+/* Whether somebody needs all logits of the request's rows: those that keep them, or draw a token
+ * from them. Otherwise no rank of the last stage has the others' (saf_stage_logit_rows). */
+bool saf_work_whole_rows(const saf_work *work, const saf_request *request);
 
 /* Everybody gets the root's work. Collective. */
 saf_status saf_work_bcast(saf_comm *comm, int root, saf_work *work);

@@ -55,23 +55,32 @@ static double embed_s(const saf_plan_model *m, const group *g, double rows) {
     return saf_plan_meeting_s(g->host, g->here, g->hosts, each * rows, each * most);
 }
 
-static double meetings_s(const saf_plan_model *m, const saf__plan_replica *r, int32_t stage,
-                         const saf__plan_batch *f, bool networks) {
+/* Of logits, some rows at a time: all of them, and then what is drawn from them; or what they come
+ * to, a pair of numbers for each segment. */
+static double logits_s(const saf_plan_model *m, const saf_plan_work *work, const group *g,
+                       double logits) {
+    double blocks = fmax(fmin(1, logits), logits / SAF_LOGIT_ROWS), rows = logits / blocks;
+    double vocab = (double)m->params->vocab, segment = sizeof(saf_logit_segment);
+    if (!work->whole_rows) return blocks * meet_s(g, vocab / SAF_LOGIT_SEGMENT * segment * rows);
+    return blocks * (meet_s(g, 4 * vocab * rows) + meet_s(g, 8 * rows));
+}
+
+static double meetings_s(const saf_plan_model *m, const saf_plan_work *work,
+                         const saf__plan_replica *r, int32_t stage, const saf__plan_batch *f,
+                         bool networks) {
     const saf__plan_split *split = r->split;
     const saf_schedule *s = &r->schedule;
     group g = {&r->host[stage], (int32_t)saf_i64_max(1, split->parts / r->hosts_per_stage),
                networks ? r->hosts_per_stage : 1};
-    double width = 4 * (double)m->params->width, vocab = 4 * (double)m->params->vocab;
+    double width = 4 * (double)m->params->width;
     if (split->parts == 1) return 0;
     /* The first rank tells the others of the flight; to a later stage it hands the rows as well. */
     double words = 2 + SAF__FLIGHT_HEAD + s->micro_batch * SAF__FLIGHT_RUN + s->chunk;
     double all = tell_s(&g, 4 * words);
     all += stage == 0 ? embed_s(m, &g, f->rows) : tell_s(&g, width * f->rows);
     all += 4.0 * saf__plan_layers_of(r, stage) * meet_s(&g, m->share_row_bytes / 4 * f->rows);
-    if (stage < r->stages - 1 || !(f->logits > 0)) return all;
-    /* logits, and what is sampled from them, some rows at a time */
-    double blocks = fmax(fmin(1, f->logits), f->logits / SAF_LOGIT_ROWS), rows = f->logits / blocks;
-    return all + blocks * (meet_s(&g, vocab * rows) + meet_s(&g, 8 * rows));
+    bool last = stage == r->stages - 1 && f->logits > 0;
+    return last ? all + logits_s(m, work, &g, f->logits) : all;
 }
 
 /* What a rank reads while the other stages of its host rest: what its cores can by themselves, but
@@ -92,6 +101,9 @@ double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
                         const saf__plan_batch *f) {
     const saf__plan_split *split = saf__plan_part_split(r, stage, i);
     const saf_plan_part *a = &m->sums[r->first[stage]], *b = &m->sums[r->first[stage + 1]];
+    const saf_plan_host *host = saf__plan_part_host(r, stage, i);
+    saf_plan_rates rates =
+        saf__plan_rates_of(m, work, host, r->ranks_per_host, f->alone ? r->hosts_alone : r->hosts);
     double layers = saf__plan_layers_of(r, stage);
     double kv = m->kv_position_bytes * layers / (double)m->params->layers;
     saf_plan_flight x = {.weight_bytes = (b->bytes - a->bytes) * split->bytes,
@@ -106,10 +118,9 @@ double saf__plan_rank_s(const saf_plan_model *m, const saf_plan_work *work,
         x.int8_ops += m->head.int8_ops * split->head_ops * f->logits;
         x.float_ops += m->head.float_ops * split->head_ops * f->logits;
         x.sampled_values = (double)m->params->vocab * f->logits;
+        /* of the rank's own part all threads look through some */
+        if (!work->whole_rows) x.sampled_values *= split->head_ops / rates.threads;
     }
-    const saf_plan_host *host = saf__plan_part_host(r, stage, i);
-    saf_plan_rates rates =
-        saf__plan_rates_of(m, work, host, r->ranks_per_host, f->alone ? r->hosts_alone : r->hosts);
     if (f->alone) rates.read_bytes_s = alone_bytes_s(r, stage, i, &rates);
     return saf_plan_flight_s(&rates, &x);
 }
@@ -121,7 +132,7 @@ static double stage_s(const saf_plan_model *m, const saf_plan_work *work,
     double slowest = 0;
     for (int32_t i = 0; i < saf__plan_different(r); i++)
         slowest = fmax(slowest, saf__plan_rank_s(m, work, r, stage, i, f));
-    return slowest + meetings_s(m, r, stage, f, networks);
+    return slowest + meetings_s(m, work, r, stage, f, networks);
 }
 
 /* What a flight takes from end to end, and the slowest of what works on flights side by side: the

@@ -7,10 +7,14 @@ struct saf__tail {
     const saf__engine *e;
     int64_t block; /* rows of `logits` */
     bool *finite;  /* [block] whether a row of `logits` is */
-    /* in the group's memory */
-    float *logits;          /* [block, V] */
-    float *scores;          /* [max rows] log-probability of the token that follows a row */
-    saf_sampled *sampled;   /* [micro_batch, 1 + n_top] */
+    /* rows that nobody needs whole: */
+    int32_t *asked;       /* [block] the token that follows, where it is scored */
+    saf_logit_row *rows;  /* [block] */
+    float *scores;        /* [max rows] log-probability of the token that follows a row */
+    saf_sampled *sampled; /* [micro_batch, 1 + n_top] */
+    float *logits;        /* [block, V], in the group's memory; and what ranks make of rows: */
+    float *shared_scores; /* like scores */
+    saf_sampled *shared_sampled;
     saf_sampler **samplers; /* one for each thread */
     int n_samplers;
     saf_part *parts;  /* [ranks of the group] */
@@ -44,11 +48,17 @@ saf_status saf__tail_new(const saf__engine *e, saf__tail **out) {
     t->e = e;
     char *memory = e->group->memory;
     t->logits = (float *)(void *)(memory + e->group->at.logits);
-    t->scores = (float *)(void *)(memory + e->group->at.scores);
-    t->sampled = (saf_sampled *)(void *)(memory + e->group->at.sampled);
+    t->shared_scores = (float *)(void *)(memory + e->group->at.scores);
+    t->shared_sampled = (saf_sampled *)(void *)(memory + e->group->at.sampled);
     t->block = e->group->logits_block;
     t->n_samplers = omp_get_max_threads();
     SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->finite, &t->finite));
+    SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->asked, &t->asked));
+    SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->rows, &t->rows));
+    SAF_TRY(saf_alloc((size_t)saf_schedule_max_logits(e->schedule, e->work), sizeof *t->scores,
+                      &t->scores));
+    SAF_TRY(saf_alloc((size_t)e->schedule->micro_batch * (size_t)(1 + e->work->n_top),
+                      sizeof *t->sampled, &t->sampled));
     SAF_TRY(saf_alloc((size_t)t->n_samplers, sizeof *t->samplers, &t->samplers));
     for (int i = 0; i < t->n_samplers; i++) SAF_TRY(saf_sampler_new(e->p->vocab, &t->samplers[i]));
     SAF_TRY(saf_alloc((size_t)e->schedule->sequences, sizeof *t->history, &t->history));
@@ -70,6 +80,10 @@ void saf__tail_free(saf__tail **tail) {
     saf_free(&t->samplers);
     saf_free(&t->history);
     saf_free(&t->finite);
+    saf_free(&t->asked);
+    saf_free(&t->rows);
+    saf_free(&t->scores);
+    saf_free(&t->sampled);
     saf_free(&t->words);
     saf_free(&t->parts);
     saf_free(tail);
@@ -89,25 +103,6 @@ out:
     return st;
 }
 
-static saf_status sample_row(saf__tail *t, const saf__flight *f, row_place place,
-                             const float *logits) {
-    const saf_work *work = t->e->work;
-    const saf_request *r = &work->requests[f->request[place.run]];
-    const saf_ids *h = &t->history[f->runs[place.run].slot];
-    saf_sampled *out = &t->sampled[(int64_t)place.run * (1 + work->n_top)];
-    return saf_sampler_pick(t->samplers[omp_get_thread_num()], logits, &r->sampling, h->data,
-                            h->len, r->key, h->len, out, work->n_top, out + 1);
-}
-
-/* Log-probability of the token that follows `position`; not used after the last one. */
-static float score_row(const saf__tail *t, const saf__flight *f, row_place place,
-                       const float *logits) {
-    const saf_request *r = &t->e->work->requests[f->request[place.run]];
-    if (place.position + 1 >= r->n_prompt) return 0;
-    double norm = saf_log_sum_exp(logits, t->e->p->vocab);
-    return (float)((double)logits[r->prompt[place.position + 1]] - norm);
-}
-
 static bool is_fault(const saf__flight *f, row_place place) {
     const saf_fault *fault = &f->faults[place.run];
     return fault->run >= 0 && fault->position <= place.position;
@@ -121,12 +116,72 @@ static void note_faults(const saf__tail *t, saf__flight *f, const row_place *pla
                 (saf_fault){places[i].run, (int32_t)t->e->p->layers, places[i].position};
 }
 
-/* Fills t->sampled or t->scores of one row; what belongs to a fault is left out. */
+/* The token that is scored by this row; -1 after the last one. */
+static int32_t token_after(const saf__tail *t, const saf__flight *f, row_place place) {
+    const saf_request *r = &t->e->work->requests[f->request[place.run]];
+    return place.position + 1 < r->n_prompt ? r->prompt[place.position + 1] : -1;
+}
+
+/* ---- rows of which nobody needs all logits -----------------------------------------------------
+ */
+
+static bool are_whole(const saf__tail *t, const saf__flight *f, const row_place *places,
+                      int64_t n) {
+    const saf_work *work = t->e->work;
+    bool whole = false;
+    for (int64_t i = 0; i < n; i++)
+        whole = whole || saf_work_whole_rows(work, &work->requests[f->request[places[i].run]]);
+    return whole;
+}
+
+/* Each rank makes the same of what all have noted of their logits. */
+static saf_status evaluate_joined(saf__tail *t, saf__flight *f, const row_place *places,
+                                  int64_t row0, int64_t n) {
+    saf_status st = SAF_OK;
+    bool score = t->e->work->score;
+    for (int64_t i = 0; i < n; i++) t->asked[i] = score ? token_after(t, f, places[i]) : -1;
+    SAF_TRY(saf_stage_logit_rows(t->e->stage, row0, n, t->asked, t->logits, t->rows));
+    for (int64_t i = 0; i < n; i++) t->finite[i] = t->rows[i].finite;
+    note_faults(t, f, places, n);
+    for (int64_t i = 0; i < n; i++) {
+        const saf_logit_row *row = &t->rows[i];
+        double logit = (double)(score ? row->asked_logit : row->best_logit);
+        float logprob = (float)(logit - row->log_sum_exp);
+        if (is_fault(f, places[i])) continue;
+        if (score)
+            t->scores[row0 + i] = t->asked[i] < 0 ? 0 : logprob;
+        else
+            t->sampled[places[i].run] = (saf_sampled){row->best, logprob};
+    }
+out:
+    return st;
+}
+
+/* ---- whole rows --------------------------------------------------------------------------------
+ */
+
+static saf_status sample_row(saf__tail *t, const saf__flight *f, row_place place,
+                             const float *logits) {
+    const saf_work *work = t->e->work;
+    const saf_request *r = &work->requests[f->request[place.run]];
+    const saf_ids *h = &t->history[f->runs[place.run].slot];
+    saf_sampled *out = &t->shared_sampled[(int64_t)place.run * (1 + work->n_top)];
+    return saf_sampler_pick(t->samplers[omp_get_thread_num()], logits, &r->sampling, h->data,
+                            h->len, r->key, h->len, out, work->n_top, out + 1);
+}
+
+static float score_row(const saf__tail *t, const saf__flight *f, row_place place,
+                       const float *logits) {
+    int32_t token = token_after(t, f, place);
+    return token < 0 ? 0 : (float)((double)logits[token] - saf_log_sum_exp(logits, t->e->p->vocab));
+}
+
+/* Fills the group's samples or scores of one row; what belongs to a fault is left out. */
 static saf_status evaluate_row(saf__tail *t, const saf__flight *f, row_place place, int64_t row,
                                const float *logits) {
     if (is_fault(f, place)) return SAF_OK;
     if (!t->e->work->score) return sample_row(t, f, place, logits);
-    t->scores[row] = score_row(t, f, place, logits);
+    t->shared_scores[row] = score_row(t, f, place, logits);
     return SAF_OK;
 }
 
@@ -164,20 +219,40 @@ static saf_part evaluated_part(const saf__tail *t, const row_place *places, int3
     return (saf_part){r, 1, at->sampled + first * each, (end - first) * each, 0};
 }
 
-/* Each rank of the group takes its share of the rows. */
-static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
+/* Each rank of the group takes its share of the rows, and takes over what all have made of theirs.
+ */
+static saf_status evaluate_whole(saf__tail *t, saf__flight *f, const row_place *places,
+                                 int64_t row0, int64_t n) {
     saf_status st = SAF_OK;
     saf_group *g = t->e->group;
+    int32_t me = g->place.part;
+    size_t each = (size_t)(1 + t->e->work->n_top);
+    SAF_TRY(saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite));
+    note_faults(t, f, places + row0, n);
+    SAF_TRY(evaluate_rows(t, f, places, row0, n * me / g->ranks, n * (me + 1) / g->ranks));
+    for (int32_t r = 0; g->stage.parts && r < g->ranks; r++)
+        t->parts[r] =
+            evaluated_part(t, places, r, row0 + n * r / g->ranks, row0 + n * (r + 1) / g->ranks);
+    SAF_TRY(saf__group_meet(g, SAF_TRACE_EXCHANGE, t->parts, g->stage.parts ? g->ranks : 0));
+    for (int64_t row = row0; row < row0 + n; row++) {
+        size_t run = (size_t)places[row].run * each;
+        if (t->e->work->score)
+            t->scores[row] = t->shared_scores[row];
+        else
+            memcpy(t->sampled + run, t->shared_sampled + run, each * sizeof *t->sampled);
+    }
+out:
+    return st;
+}
+
+static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
+    saf_status st = SAF_OK;
     for (int64_t row0 = 0; row0 < rows; row0 += t->block) {
         int64_t n = saf_i64_min(t->block, rows - row0);
-        int32_t me = g->place.part;
-        SAF_TRY(saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite));
-        note_faults(t, f, places + row0, n);
-        SAF_TRY(evaluate_rows(t, f, places, row0, n * me / g->ranks, n * (me + 1) / g->ranks));
-        for (int32_t r = 0; g->stage.parts && r < g->ranks; r++)
-            t->parts[r] = evaluated_part(t, places, r, row0 + n * r / g->ranks,
-                                         row0 + n * (r + 1) / g->ranks);
-        SAF_TRY(saf__group_meet(g, SAF_TRACE_EXCHANGE, t->parts, g->stage.parts ? g->ranks : 0));
+        if (are_whole(t, f, places + row0, n))
+            SAF_TRY(evaluate_whole(t, f, places, row0, n));
+        else
+            SAF_TRY(evaluate_joined(t, f, places + row0, row0, n));
     }
 out:
     return st;

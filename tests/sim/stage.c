@@ -6,8 +6,6 @@
 #include "model/meetings.h"
 #include "sim.h"
 
-static int64_t vocabulary;
-
 typedef struct {
     const sim_model *m;
     saf_place place;
@@ -17,6 +15,7 @@ typedef struct {
     saf_plan_host *host;     /* [stages] */
     saf__plan_replica replica;
     saf__plan_batch flight; /* the last one */
+    int32_t *next; /* [micro_batch] tokens that follow those of its rows that want logits */
     void (*tick)(void *ctx);
     void *ctx;
 } stage;
@@ -50,6 +49,7 @@ saf_stage *sim_stage_new(const sim_model *m, saf_place place, saf_slice_range ra
         host[i] = *sim_class_of(sim_host_of(rank));
     }
     *s = (stage){.m = m, .place = place, .range = range, .first = first, .host = host};
+    sim_check(saf_alloc((size_t)schedule->micro_batch, sizeof *s->next, &s->next));
     s->replica = (saf__plan_replica){.stages = stages,
                                      .hosts_per_stage = 1,
                                      .ranks_per_host = sim.ranks_per_host,
@@ -66,6 +66,7 @@ saf_stage *sim_stage_new(const sim_model *m, saf_place place, saf_slice_range ra
 void sim_stage_free(saf_stage *which) {
     stage *s = (stage *)which;
     saf__meetings_free(&s->meetings);
+    saf_free(&s->next);
     saf_free(&s->host);
     saf_free(&s->first);
     saf_free(&s);
@@ -86,10 +87,14 @@ static void meet(const stage *s, saf__meeting what) {
 /* So that rows x context is what attention computes, and sequences x context what it reads. */
 static void note_flight(stage *s, const saf_batch *batch) {
     double pairs = 0, positions = 0;
+    int32_t *next = s->next;
     for (int32_t i = 0; i < batch->n_runs; i++) {
         const saf_run *r = &batch->runs[i];
         pairs += r->tokens * (r->pos0 + (r->tokens + 1) / 2.0);
         positions += r->pos0 + r->tokens;
+        if (r->logits)
+            *next++ =
+                sim_token(s->m->plan.params->vocab, 31 * (int64_t)r->slot + r->pos0 + r->tokens);
     }
     s->flight = (saf__plan_batch){.rows = batch->tokens, .context = pairs / batch->tokens};
     s->flight.sequences = positions / s->flight.context;
@@ -137,16 +142,18 @@ saf_status __wrap_saf_stage_forward(saf_stage *which, const saf_batch *batch, fl
     return SAF_OK;
 }
 
-saf_status __wrap_saf_stage_logits(saf_stage *which, int64_t row0, int64_t n, float *logits,
-                                   bool *finite);
-saf_status __wrap_saf_stage_logits(saf_stage *which, int64_t row0, int64_t n, float *logits,
-                                   bool *finite) {
+saf_status __wrap_saf_stage_logit_rows(saf_stage *which, int64_t row0, int64_t n,
+                                       const int32_t *asked, float *logits, saf_logit_row *out);
+saf_status __wrap_saf_stage_logit_rows(saf_stage *which, int64_t row0, int64_t n,
+                                       const int32_t *asked, float *logits, saf_logit_row *out) {
     stage *s = (stage *)which;
-    (void)row0;
-    for (int64_t i = 0; i < n; i++) finite[i] = true;
+    (void)asked;
+    (void)logits;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (saf_logit_row){.finite = true, .best = s->next[row0 + i]};
     sim_compute(seconds_of(s, (double)n) - seconds_of(s, 0));
-    if (s->meetings) saf__meetings_begin_logits(s->meetings, n, logits);
-    meet(s, SAF__MEET_LOGITS);
+    if (s->meetings) saf__meetings_begin_logit_rows(s->meetings, n);
+    meet(s, SAF__MEET_LOGIT_ROWS);
     return SAF_OK;
 }
 
@@ -157,29 +164,10 @@ void __wrap_saf_stage_tick(saf_stage *which, void (*tick)(void *ctx), void *ctx)
     s->ctx = ctx;
 }
 
-/* What sampling takes is in the plan's seconds of the logits. */
+/* Nothing is drawn: no memory for it, on hundreds of ranks. */
 saf_status __wrap_saf_sampler_new(int64_t vocab, saf_sampler **out);
 saf_status __wrap_saf_sampler_new(int64_t vocab, saf_sampler **out) {
-    vocabulary = vocab;
+    (void)vocab;
     *out = NULL;
-    return SAF_OK;
-}
-
-saf_status __wrap_saf_sampler_pick(saf_sampler *s, const float *logits,
-                                   const saf_sampling *settings, const int32_t *history,
-                                   int64_t n_history, uint64_t request, int64_t position,
-                                   saf_sampled *out, int n_top, saf_sampled *top);
-saf_status __wrap_saf_sampler_pick(saf_sampler *s, const float *logits,
-                                   const saf_sampling *settings, const int32_t *history,
-                                   int64_t n_history, uint64_t request, int64_t position,
-                                   saf_sampled *out, int n_top, saf_sampled *top) {
-    (void)s;
-    (void)logits;
-    (void)settings;
-    (void)history;
-    (void)n_history;
-    (void)n_top;
-    (void)top;
-    *out = (saf_sampled){.id = sim_token(vocabulary, 31 * (int64_t)request + position)};
     return SAF_OK;
 }

@@ -22,15 +22,13 @@ typedef struct {
     saf_kv_cache *kv;
     saf_stage *stage;
     int64_t max_tokens;
-    saf_run *runs;          /* [sequences] */
-    saf_fault *faults;      /* [sequences] */
-    int32_t *ids;           /* [max_tokens] */
-    float *x;               /* [max_tokens, D] */
-    float *logits;          /* [SAF_LOGIT_ROWS, V] */
-    bool *finite;           /* [SAF_LOGIT_ROWS] */
-    saf_sampled *sampled;   /* [sequences] */
-    saf_sampler **samplers; /* one for each thread */
-    int n_samplers;
+    saf_run *runs;                 /* [sequences] */
+    saf_fault *faults;             /* [sequences] */
+    int32_t *ids;                  /* [max_tokens] */
+    float *x;                      /* [max_tokens, D] */
+    float *logits;                 /* [SAF_LOGIT_ROWS, V] */
+    saf_logit_row *rows;           /* [SAF_LOGIT_ROWS] */
+    int32_t *sampled;              /* [sequences] */
     saf_cost cost[SAF_STEP_COUNT]; /* of a repetition */
     saf_profile *profiles;         /* [repeats] */
 } saf__bench_phase;

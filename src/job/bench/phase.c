@@ -1,5 +1,3 @@
-#include <omp.h>
-
 #include "job/bench/bench.h"
 
 enum { FILL_CHUNK = 512 };
@@ -42,34 +40,20 @@ out:
     return st;
 }
 
-static saf_status pick(saf__bench_phase *p, int64_t i, saf_sampled *out) {
-    static const saf_sampling greedy = {.top_p = 1, .repeat_penalty = 1};
-    if (!p->finite[i]) return saf_fail(SAF_FAILED, "a value that is not finite left the head");
-    return saf_sampler_pick(p->samplers[omp_get_thread_num()], p->logits + i * p->params->vocab,
-                            &greedy, NULL, 0, 0, 0, out, 0, NULL);
-}
-
 /* The head and the likeliest token of each sequence, as the last stage of a job picks it. */
 static saf_status sample(saf__bench_phase *p) {
-    saf_status st = SAF_OK;
-    for (int64_t row = 0; row < p->shape.sequences && st == SAF_OK; row += SAF_LOGIT_ROWS) {
+    static const int32_t asked[SAF_LOGIT_ROWS] = {0};
+    for (int64_t row = 0; row < p->shape.sequences; row += SAF_LOGIT_ROWS) {
         int64_t n = saf_i64_min(SAF_LOGIT_ROWS, p->shape.sequences - row);
-        st = saf_stage_logits(p->stage, row, n, p->logits, p->finite);
+        saf_status st = saf_stage_logit_rows(p->stage, row, n, asked, p->logits, p->rows);
         if (st != SAF_OK) return st;
-        if (n == 1) {
-            st = pick(p, 0, &p->sampled[row]);
-            continue;
-        }
-#pragma omp parallel for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++) {
-            saf_status mine = pick(p, i, &p->sampled[row + i]);
-            if (mine != SAF_OK) {
-#pragma omp critical(saf_bench_status)
-                st = mine;
-            }
+            if (!p->rows[i].finite)
+                return saf_fail(SAF_FAILED, "a value that is not finite left the head");
+            p->sampled[row + i] = p->rows[i].best;
         }
     }
-    return st;
+    return SAF_OK;
 }
 
 saf_status saf__bench_phase_run(saf__bench_phase *p, int32_t repeat, double *seconds) {
@@ -87,7 +71,7 @@ saf_status saf__bench_phase_run(saf__bench_phase *p, int32_t repeat, double *sec
         SAF_TRY(check_faults(p, batch.n_runs));
         SAF_TRY(sample(p));
         if (h->tokens == 1)
-            for (int32_t i = 0; i < h->sequences; i++) p->ids[i] = p->sampled[i].id;
+            for (int32_t i = 0; i < h->sequences; i++) p->ids[i] = p->sampled[i];
     }
     *seconds = saf_clock_s() - start;
 out:
@@ -125,12 +109,8 @@ static saf_status make_room(const saf__session *s, int32_t repeats, saf__bench_p
     SAF_TRY(saf_alloc(rows, sizeof *p->ids, &p->ids));
     SAF_TRY(saf_alloc(rows, (size_t)s->params.width * sizeof *p->x, &p->x));
     SAF_TRY(saf_alloc(logit_rows, (size_t)s->params.vocab * sizeof *p->logits, &p->logits));
-    SAF_TRY(saf_alloc(logit_rows, sizeof *p->finite, &p->finite));
+    SAF_TRY(saf_alloc(logit_rows, sizeof *p->rows, &p->rows));
     SAF_TRY(saf_alloc(n, sizeof *p->sampled, &p->sampled));
-    p->n_samplers = omp_get_max_threads();
-    SAF_TRY(saf_alloc((size_t)p->n_samplers, sizeof *p->samplers, &p->samplers));
-    for (int i = 0; i < p->n_samplers; i++)
-        SAF_TRY(saf_sampler_new(s->params.vocab, &p->samplers[i]));
     SAF_TRY(saf_alloc((size_t)repeats, sizeof *p->profiles, &p->profiles));
 out:
     return st;
@@ -153,14 +133,12 @@ out:
 }
 
 void saf__bench_phase_free(saf__bench_phase *p) {
-    for (int i = 0; p->samplers && i < p->n_samplers; i++) saf_sampler_free(&p->samplers[i]);
-    saf_free(&p->samplers);
     saf_free(&p->runs);
     saf_free(&p->faults);
     saf_free(&p->ids);
     saf_free(&p->x);
     saf_free(&p->logits);
-    saf_free(&p->finite);
+    saf_free(&p->rows);
     saf_free(&p->sampled);
     saf_free(&p->profiles);
     saf_stage_free(&p->stage);

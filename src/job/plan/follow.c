@@ -199,10 +199,13 @@ out:
 
 static void describe_work(const saf__session *s, saf_plan_work *w) {
     double prompts = 0, sampled = 0;
+    bool whole_rows = false;
     saf_schedule_wish wish = saf__schedule_wish(s);
     for (int32_t i = 0; i < s->work.n_requests; i++) {
-        prompts += s->work.requests[i].n_prompt;
-        sampled += s->work.requests[i].max_tokens;
+        const saf_request *r = &s->work.requests[i];
+        prompts += r->n_prompt;
+        sampled += r->max_tokens;
+        whole_rows = whole_rows || saf_work_whole_rows(&s->work, r);
     }
     double n = s->work.n_requests;
     *w = (saf_plan_work){
@@ -210,6 +213,7 @@ static void describe_work(const saf__session *s, saf_plan_work *w) {
         .prompt_tokens = prompts / n,
         .completion_tokens = sampled / n,
         .longest = wish.longest,
+        .whole_rows = whole_rows,
         .kv_type = (saf_kv_type)s->settings.kv_type,
         .sequences = wish.sequences,
         .micro_batch = wish.micro_batch,

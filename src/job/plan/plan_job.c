@@ -63,6 +63,7 @@ static saf_status read_requests(const saf_job *job, saf__session *s, saf_plan_wo
         prompts += r->n_prompt;
         sampled += r->max_tokens;
         work->longest = saf_i64_max(work->longest, r->n_prompt + r->max_tokens);
+        work->whole_rows = work->whole_rows || saf_work_whole_rows(&s->work, r);
     }
     work->requests = s->work.n_requests;
     if (work->requests == 0) {

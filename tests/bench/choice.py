@@ -1,8 +1,8 @@
 """Does the plan choose well over a link? `make bench-choice` (by RATES, TYPE, JOBS, REPEATS)
 
 Two hosts of network namespaces, one core each, with links of each of RATES (100mbit, 1gbit, 10gbit, those of up to
-1gbit without the bursts that would let messages of a few tokens pass at once). `saf detect`
-measures them, a plan is made from its profile, and the job then runs by every layout in turn: on one host alone, as a
+1gbit without the bursts that would let messages of a few tokens pass at once). For each
+job `saf detect` measures them, a plan is made from its profile, and the job then runs by every layout in turn: on one host alone, as a
 pipeline, as a tensor split. A choice is right where the layout that the plan has for the best takes at most a tenth
 longer than the one that is; medians.
 
@@ -81,9 +81,8 @@ def detect(folder):
 def inside(rate):
     model = bench_model(os.environ.get("TYPE", "q8_0"))
     with scratch() as folder:
-        profile = detect(folder)
         for job in os.environ.get("JOBS", " ".join(JOBS)).split():
-            best, planned = plan(folder, model, job, profile)
+            best, planned = plan(folder, model, job, detect(folder))
             got = {layout: [] for layout in LAYOUTS}
             for _ in range(REPEATS):
                 for layout in LAYOUTS:

@@ -193,6 +193,8 @@ static saf_status measure(detecting *d, const saf_detect_options *o) {
     if (first)
         st =
             saf__detect_links_measure(d->world, d->firsts, d->names, &d->tables[SAF_PROFILE_LINKS]);
+    SAF_TRY(saf_comm_agree(d->world, st));
+    if (first && d->sharers > 1) st = saf__detect_machine_together(d->machine, &h, d->tables);
     st = saf_comm_agree(d->world, st);
 out:
     return st;

@@ -25,6 +25,10 @@ saf_status saf__detect_host_measure(saf__detect_host *h, bool strict,
  * once: replaces what their rows say of it. `machine`: a rank of each. Collective over it. */
 saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *h,
                                        saf_buf tables[SAF_PROFILE_TABLES]);
+/* All at once again, some seconds later: the less of the two is kept. The cores of a virtual
+ * machine may share a path to memory in one moment and not in the next. */
+saf_status saf__detect_machine_together(saf_comm *machine, const saf__detect_host *h,
+                                        saf_buf tables[SAF_PROFILE_TABLES]);
 /* Bytes of a block for that, of a host that shares its machine with so many, itself included. */
 saf_status saf__detect_choose_bytes(const saf_profile_host *row, int32_t sharers, size_t *out);
 

@@ -61,12 +61,31 @@ static double read_for(saf_hw_memory *block, double seconds) {
     return bytes / (now - start);
 }
 
-saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *of,
-                                       saf_buf tables[SAF_PROFILE_TABLES]) {
+saf_status saf__detect_machine_together(saf_comm *machine, const saf__detect_host *of,
+                                        saf_buf tables[SAF_PROFILE_TABLES]) {
     saf_status st = SAF_OK;
     saf_hw_memory *block = NULL;
     saf_profile_host *h = (void *)tables[SAF_PROFILE_HOSTS].data;
     double s[SAMPLES];
+    int before = omp_get_max_threads();
+    omp_set_num_threads(h->usable_cores);
+    st = saf_hw_memory_new(of->block_bytes, h->usable_cores, SAF_HW_ANY_NODE, &block);
+    SAF_TRY(saf_comm_agree(machine, st));
+    for (int i = 0; i < SAMPLES; i++) {
+        SAF_TRY(saf_comm_barrier(machine));
+        s[i] = read_for(block, TOGETHER_S);
+    }
+    h->together_read_bytes_s = fmin(h->together_read_bytes_s, saf_median(s, SAMPLES));
+out:
+    saf_hw_memory_free(&block);
+    omp_set_num_threads(before);
+    return st;
+}
+
+saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *of,
+                                       saf_buf tables[SAF_PROFILE_TABLES]) {
+    saf_status st = SAF_OK;
+    saf_profile_host *h = (void *)tables[SAF_PROFILE_HOSTS].data;
     int before = omp_get_max_threads();
     omp_set_num_threads(h->usable_cores);
     for (int turn = 0; turn < saf_comm_size(machine); turn++) {
@@ -74,15 +93,9 @@ saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host
             st = take_turn(h, &tables[SAF_PROFILE_RATES], &h->read_bytes_s);
         SAF_TRY(saf_comm_agree(machine, st));
     }
-    st = saf_hw_memory_new(of->block_bytes, h->usable_cores, SAF_HW_ANY_NODE, &block);
-    SAF_TRY(saf_comm_agree(machine, st));
-    for (int i = 0; i < SAMPLES; i++) {
-        SAF_TRY(saf_comm_barrier(machine));
-        s[i] = read_for(block, TOGETHER_S);
-    }
-    h->together_read_bytes_s = fmin(h->read_bytes_s, saf_median(s, SAMPLES));
+    h->together_read_bytes_s = h->read_bytes_s;
+    st = saf__detect_machine_together(machine, of, tables);
 out:
-    saf_hw_memory_free(&block);
     omp_set_num_threads(before);
     return st;
 }

@@ -21,10 +21,10 @@
 #include <string.h>
 
 #define SAF_VERSION "0.1.0"
-/* Of the arithmetic (doc/numbers.md): one more with whatever changes a bit of logits, tokens or
- * sampled text. A job that another one began is not gone on with: its first half would not fit its
+/* Of the arithmetic (doc/numbers.md): one more with whatever changes a bit of logits, log-probabilities,
+ * tokens or sampled text. A job that another one began is not gone on with: its first half would not fit its
  * second. */
-enum { SAF_NUMBERS = 1 };
+enum { SAF_NUMBERS = 2 };
 
 /* ---- status ------------------------------------------------------------------------------ */
 

@@ -263,8 +263,8 @@ void saf_stage_tick(saf_stage *s, void (*tick)(void *ctx), void *ctx);
  * positions (EMBED); norms, what comes out of attention (QUANTISE) and SiLU, each with quantising
  * for the products that follow (QKV, O, GATE_UP, DOWN, HEAD); O and DOWN with adding to the rows;
  * biases, norms and rotation of heads, and storing keys and values (HEADS); whether the last
- * layer's rows and the logits are finite (CHECK); meetings with the other ranks of a stage
- * (EXCHANGE), waiting for them included. */
+ * layer's rows and the logits are finite, and what rows of logits come to (CHECK); meetings with
+ * the other ranks of a stage (EXCHANGE), waiting for them included. */
 typedef enum {
 #define X(name, text) SAF_STEP_##name,
     SAF_STEP_LIST(X)

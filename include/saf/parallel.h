@@ -150,7 +150,10 @@ typedef struct {
 } saf_work;
 /* Whether somebody needs all logits of the request's rows: those that keep them, or draw a token
  * from them. Otherwise no rank of the last stage has the others' (saf_stage_logit_rows). */
-bool saf_work_whole_rows(const saf_work *work, const saf_request *request);
+static inline bool saf_work_whole_rows(const saf_work *work, const saf_request *request) {
+    if (work->score) return work->logits;
+    return work->logits || work->n_top > 0 || !saf_sampling_greedy(&request->sampling);
+}
 
 /* Everybody gets the root's work. Collective. */
 saf_status saf_work_bcast(saf_comm *comm, int root, saf_work *work);

@@ -95,7 +95,7 @@ typedef struct {
     double int8_ops, float_ops, attention_ops;
     double rows;           /* of activations, in a flight */
     double row_values;     /* summed over rows and layers */
-    double sampled_values; /* of logits, looked through by one thread */
+    double sampled_values; /* of logits, that each thread looks through */
 } saf_plan_flight;
 /* Seconds of a flight on one rank, by a roofline for every kind of operation: of reading and
  * computing the longer, and what of the shorter is not hidden behind it. */

@@ -159,6 +159,7 @@ saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const int
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < n; i++) out[i] = join(s, notes, i, asked[i]);
         }
+        saf__stage_mark(s, SAF_STEP_CHECK);
     }
     return m ? m->status : SAF_OK;
 }

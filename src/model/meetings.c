@@ -2,8 +2,8 @@
  *   one batch of activations: what comes out of attention, and out of SiLU, for the product that
  *   reads all its columns. A rank writes the next one after the meeting that follows that product;
  *   and behind it
- *   whether logits are finite, [ranks, max_logits] twice: a rank may still read those of one call
- *   when another is at the next.
+ *   what is noted of rows of logits (logits.h), twice: a rank may still read that of one call when
+ *   another is at the next.
  * The caller's x and logits follow. */
 #include "model/meetings.h"
 

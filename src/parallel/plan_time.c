@@ -35,7 +35,7 @@ enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 1 };
 #define ATTENTION 0.65
 /* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
 #define VALUE_OPS 70
-/* One thread looks through logits. */
+/* Of a logit that a thread looks at. */
 #define SAMPLED_VALUE_S 1e-9
 /* Between ranks of one host: a meeting of two, of each more; bytes written and read, beyond what a
  * rank by itself would. */

@@ -5,15 +5,15 @@
 
 struct saf__tail {
     const saf__engine *e;
-    int64_t block; /* rows of `logits` */
-    bool *finite;  /* [block] whether a row of `logits` is */
-    /* rows that nobody needs whole: */
-    int32_t *asked;       /* [block] the token that follows, where it is scored */
-    saf_logit_row *rows;  /* [block] */
+    int64_t block;        /* rows of `logits` */
+    bool *finite;         /* [block] whether a row of `logits` is */
     float *scores;        /* [max rows] log-probability of the token that follows a row */
     saf_sampled *sampled; /* [micro_batch, 1 + n_top] */
-    float *logits;        /* [block, V], in the group's memory; and what ranks make of rows: */
-    float *shared_scores; /* like scores */
+    int32_t *asked;       /* [block] the token that follows a row, where it is scored */
+    saf_logit_row *rows;  /* [block] what rows come to that nobody needs whole */
+    /* in the group's memory: of rows that somebody does, and what the ranks make of them */
+    float *logits; /* [block, V] */
+    float *shared_scores;
     saf_sampled *shared_sampled;
     saf_sampler **samplers; /* one for each thread */
     int n_samplers;

@@ -78,11 +78,6 @@ out:
     return st;
 }
 
-bool saf_work_whole_rows(const saf_work *work, const saf_request *request) {
-    if (work->score) return work->logits;
-    return work->logits || work->n_top > 0 || !saf_sampling_greedy(&request->sampling);
-}
-
 void saf_work_free(saf_work *work) {
     for (int32_t i = 0; work->requests && i < work->n_requests; i++)
         saf_free(&work->requests[i].prompt);

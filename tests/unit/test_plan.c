@@ -147,6 +147,23 @@ static double job_s(const model *m, saf_plan_work work, saf_plan_host host, int3
     return s;
 }
 
+/* A host of two sends half of V logits for each token that is drawn, else 8 bytes for 512 of them.
+ */
+static void test_plan_whole_rows(void **state) {
+    (void)state;
+    model m;
+    open_model(&usual, &m);
+    saf_plan_work drawn = single;
+    drawn.whole_rows = true;
+    saf_plan_host h = host_of(2, 64, 1);
+    double rows = single.completion_tokens * (double)single.requests, V = (double)m.p.vocab;
+    double more = job_s(&m, drawn, h, 1, 2) - job_s(&m, single, h, 1, 2);
+    double bytes = (4 * V - 8 * V / SAF_LOGIT_SEGMENT) / 2;
+    assert_true(more > 0.9 * rows * bytes / h.link_bytes_s);
+    assert_true(more < 1.3 * rows * (bytes / h.link_bytes_s + h.latency_s + 1e-9 * V));
+    close_model(&m);
+}
+
 static void test_plan_slower_link_is_never_better(void **state) {
     (void)state;
     model m;
@@ -318,6 +335,7 @@ int main(void) {
         cmocka_unit_test(test_plan_links),
         cmocka_unit_test(test_plan_model_numbers),
         cmocka_unit_test(test_plan_against_stage),
+        cmocka_unit_test(test_plan_whole_rows),
         cmocka_unit_test(test_plan_slower_link_is_never_better),
         cmocka_unit_test(test_plan_more_memory_never_stops_fitting),
         cmocka_unit_test(test_plan_fewest_hosts),

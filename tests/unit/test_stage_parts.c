@@ -77,6 +77,22 @@ static void open_model(int i, model *m) {
     OK(saf_model_params_read(m->g, &m->p));
 }
 
+/* Row `to` of the head becomes row `from`, or with no such row NaN. Of a model of floats, before it
+ * is loaded. */
+static void set_head_row(const model *m, int64_t to, int64_t from) {
+    const saf_gguf_tensor *t = saf_gguf_tensor_find(m->g, "output.weight");
+    size_t bytes = (size_t)m->p.width * sizeof(float);
+    float row[128];
+    assert_true(t && t->dtype == SAF_DTYPE_F32 && bytes <= sizeof row);
+    for (int i = 0; i < 128; i++) row[i] = NAN;
+    if (from >= 0) OK(saf_gguf_tensor_read(m->g, t, (size_t)from * bytes, bytes, row));
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)(t->offset + (size_t)to * bytes), SEEK_SET), 0);
+    assert_int_equal(fwrite(row, 1, bytes, f), bytes);
+    assert_int_equal(fclose(f), 0);
+}
+
 static void close_model(model *m) {
     saf_model_params_free(&m->p);
     saf_gguf_close(&m->g);
@@ -528,6 +544,46 @@ static void test_parts_find_the_same_faults(void **state) {
     }
 }
 
+static void compare_cuts(const model *m, rank *alone) {
+    for (int how = 0; how < CUTS; how++)
+        for (int copies = 0; copies < 2; copies++) {
+            world w = world_of(m, 3, (cut)how, copies);
+            run_and_compare(&w, &alone->seen);
+        }
+    seen_free(&alone->seen);
+}
+
+/* All rows of the head are one, so all logits of a row are equal: in every segment, on every rank.
+ */
+static void test_parts_take_the_first_of_equals(void **state) {
+    (void)state;
+    model m = {0};
+    rank alone[1];
+    open_model(2, &m);
+    for (int64_t v = 1; v < m.p.vocab; v++) set_head_row(&m, v, 0);
+    world one = world_of(&m, 0, EVEN, false);
+    run_world(&one, alone);
+    compare(&one, &alone->seen, alone);
+    assert_int_equal(alone->seen.rows[0][0].best, 0);
+    compare_cuts(&m, alone);
+    close_model(&m);
+}
+
+/* Logits that are not finite on one rank, the last one, are so for all. */
+static void test_parts_hear_of_logits_that_are_not_finite(void **state) {
+    (void)state;
+    model m = {0};
+    rank alone[1];
+    open_model(2, &m);
+    set_head_row(&m, m.p.vocab - 1, -1);
+    world one = world_of(&m, 0, EVEN, false);
+    run_world(&one, alone);
+    assert_false(alone->seen.rows[0][0].finite);
+    assert_false(alone->seen.finite[0][0]);
+    compare_cuts(&m, alone);
+    close_model(&m);
+}
+
 /* Four meetings a layer, one for the tokens, one for each block of logits, and one for what its
  * rows come to; with a clock of their own. */
 static void test_parts_meet_four_times_a_layer(void **state) {
@@ -561,9 +617,10 @@ static void test_parts_pass_on_a_meeting_that_fails(void **state) {
     model m = {0};
     (void)state;
     open_model(0, &m);
-    /* at the tokens, in the middle of a layer, at the logits of the first pass; in the second */
-    static const int64_t at[] = {0, 7, 13, 20};
-    for (int i = 0; i < 4; i++) {
+    /* at the tokens, in the middle of a layer, at the logits of the first pass and at what they
+     * come to; in the third */
+    static const int64_t at[] = {0, 7, 13, 14, 20};
+    for (int i = 0; i < 5; i++) {
         rank ranks[2];
         world w = world_of(&m, 2, EVEN, i % 2);
         w.fail_at = at[i];
@@ -654,6 +711,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_give_the_bits_of_one_rank),
         cmocka_unit_test(test_parts_find_the_same_faults),
+        cmocka_unit_test(test_parts_take_the_first_of_equals),
+        cmocka_unit_test(test_parts_hear_of_logits_that_are_not_finite),
         cmocka_unit_test(test_parts_meet_four_times_a_layer),
         cmocka_unit_test(test_parts_pass_on_a_meeting_that_fails),
         cmocka_unit_test(test_parts_cost_what_the_whole_costs),

@@ -183,7 +183,7 @@ static void make_model(saf_comm *world) {
                                 .head_width = 32,
                                 .ff_width = 256,
                                 .context = CAPACITY,
-                                .vocab_size = 300,
+                                .vocab_size = 4 * SAF_LOGIT_SEGMENT + 300,
                                 .dtype = SAF_DTYPE_Q8_0,
                                 .seed = 3};
     omp_set_num_threads(1); /* ranks are many enough */

@@ -226,7 +226,7 @@ static saf_status evaluate_whole(saf__tail *t, saf__flight *f, const row_place *
     saf_status st = SAF_OK;
     saf_group *g = t->e->group;
     int32_t me = g->place.part;
-    size_t each = (size_t)(1 + t->e->work->n_top);
+    int64_t each = 1 + (int64_t)t->e->work->n_top;
     SAF_TRY(saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite));
     note_faults(t, f, places + row0, n);
     SAF_TRY(evaluate_rows(t, f, places, row0, n * me / g->ranks, n * (me + 1) / g->ranks));
@@ -235,11 +235,11 @@ static saf_status evaluate_whole(saf__tail *t, saf__flight *f, const row_place *
             evaluated_part(t, places, r, row0 + n * r / g->ranks, row0 + n * (r + 1) / g->ranks);
     SAF_TRY(saf__group_meet(g, SAF_TRACE_EXCHANGE, t->parts, g->stage.parts ? g->ranks : 0));
     for (int64_t row = row0; row < row0 + n; row++) {
-        size_t run = (size_t)places[row].run * each;
+        int64_t run = places[row].run * each;
         if (t->e->work->score)
             t->scores[row] = t->shared_scores[row];
         else
-            memcpy(t->sampled + run, t->shared_sampled + run, each * sizeof *t->sampled);
+            memcpy(t->sampled + run, t->shared_sampled + run, (size_t)each * sizeof *t->sampled);
     }
 out:
     return st;

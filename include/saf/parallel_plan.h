@@ -13,6 +13,15 @@
 
 enum { SAF_PLAN_HOSTS_MAX = 100000, SAF_PLAN_CLASSES_MAX = 64, SAF_PLAN_RANKS_MAX = 1024 };
 
+enum { SAF_PLAN_SHORT_BYTES = 2048 };
+
+/* From host to host: bytes a second each way, what a message of one byte takes, and one of
+ * SAF_PLAN_SHORT_BYTES, which says what a line of these two does not (packets, switches that store
+ * them first, links that owe some bytes); 0: not known. */
+typedef struct {
+    double bytes_s, latency_s, short_s;
+} saf_plan_link;
+
 /* Hosts that are alike. Rates are those of a whole host, by the yardsticks of saf/hw.h. */
 typedef struct {
     char name[64];
@@ -30,8 +39,7 @@ typedef struct {
     double product_share; /* of int8_ops_s: what products of Q8_0 by few rows reach; 0: unknown */
     double hidden_share;  /* of the shorter of reading and computing, by few rows; 0: unknown */
     bool tiles;           /* there are tile units (AMX) as well */
-    double link_bytes_s;  /* each way */
-    double latency_s;     /* of one message from host to host */
+    saf_plan_link link;   /* to others of the cluster */
 } saf_plan_host;
 
 typedef struct {
@@ -108,6 +116,8 @@ double saf_plan_overhead_s(const saf_plan_host *host);
  * alike. */
 double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts, double bytes,
                           double most);
+/* The worse of each figure; a short message is unknown where one of them is. */
+saf_plan_link saf_plan_slower_link(const saf_plan_link *a, const saf_plan_link *b);
 /* Seconds of a message between hosts, or within one (host NULL). */
 double saf_plan_message_s(const saf_plan_host *host, double bytes);
 

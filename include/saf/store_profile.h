@@ -59,11 +59,13 @@ typedef struct {
     double read_bytes_s, copy_bytes_s, int8_ops_s, f32_ops_s, f64_ops_s;
 } saf_profile_rate;
 
+enum { SAF_PROFILE_SHORT_BYTES = 2048 };
+
 /* Between two hosts: one way, and so many bytes a second to and fro. */
 typedef struct {
     char host_a[SAF_SUITE_HOST_BYTES], host_b[SAF_SUITE_HOST_BYTES];
     int32_t round; /* pairs of one round were measured side by side */
-    double latency_s;
+    double latency_s, short_s; /* of a byte; of SAF_PROFILE_SHORT_BYTES, 0: not measured */
     int64_t bytes; /* of a message */
     double bytes_s_to_b, bytes_s_to_a;
 } saf_profile_link;

@@ -147,7 +147,7 @@ static saf_status print_links(FILE *out, const saf_hosts_profile *p) {
     }
     if (n > SHOWN) limit = 1.05 * least;
     fputc('\n', out);
-    SAF_TRY(saf__grid_begin(&g, "<from|<to|latency us|there Gbit/s|back Gbit/s|message KiB|round"));
+    SAF_TRY(saf__grid_begin(&g, "<from|<to|latency us|2 KiB us|there Gbit/s|back Gbit/s|message KiB|round"));
     for (int64_t i = 0, shown = 0; i < n; i++) {
         if (fmin(l[i].bytes_s_to_a, l[i].bytes_s_to_b) > limit || shown == SHOWN) {
             left_out++;
@@ -157,6 +157,7 @@ static saf_status print_links(FILE *out, const saf_hosts_profile *p) {
         SAF_TRY(saf__grid_cell(&g, "%s", l[i].host_a));
         SAF_TRY(saf__grid_cell(&g, "%s", l[i].host_b));
         SAF_TRY(number(&g, l[i].latency_s, 1e6, 1));
+        SAF_TRY(number(&g, l[i].short_s, 1e6, 1));
         SAF_TRY(number(&g, l[i].bytes_s_to_b, 8e-9, 2));
         SAF_TRY(number(&g, l[i].bytes_s_to_a, 8e-9, 2));
         SAF_TRY(saf__grid_cell(&g, "%lld", (long long)l[i].bytes >> 10));

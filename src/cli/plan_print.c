@@ -91,8 +91,8 @@ static saf_status print_hosts(const saf_job_plan *p, FILE *out) {
         SAF_TRY(saf__grid_cell(&grid, "%.1f", c->read_bytes_s * 1e-9));
         SAF_TRY(saf__grid_cell(&grid, "%.0f%s", c->int8_ops_s * 1e-9, c->tiles ? " + tiles" : ""));
         SAF_TRY(saf__grid_cell(&grid, "%.0f", c->f32_ops_s * 1e-9));
-        SAF_TRY(saf__grid_cell(&grid, "%g", c->link_bytes_s * 8e-9));
-        SAF_TRY(saf__grid_cell(&grid, "%g", c->latency_s * 1e6));
+        SAF_TRY(saf__grid_cell(&grid, "%g", c->link.bytes_s * 8e-9));
+        SAF_TRY(saf__grid_cell(&grid, "%g", c->link.latency_s * 1e6));
     }
     SAF_TRY(saf__grid_print(&grid, out));
 out:
@@ -184,8 +184,9 @@ static cJSON *host_json(saf__json *b, const saf_plan_host *c) {
     saf__json_number(b, o, "int8_ops_s", c->int8_ops_s);
     saf__json_number(b, o, "f32_ops_s", c->f32_ops_s);
     saf__json_add(b, o, "tiles", cJSON_CreateBool(c->tiles));
-    saf__json_number(b, o, "link_bytes_s", c->link_bytes_s);
-    saf__json_number(b, o, "latency_s", c->latency_s);
+    saf__json_number(b, o, "link_bytes_s", c->link.bytes_s);
+    saf__json_number(b, o, "latency_s", c->link.latency_s);
+    if (c->link.short_s > 0) saf__json_number(b, o, "short_message_s", c->link.short_s);
     return o;
 }
 

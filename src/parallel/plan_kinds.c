@@ -157,8 +157,7 @@ static saf_plan_host least_of(saf_plan_host a, const saf_plan_host *b) {
         a.product_share > 0 && b->product_share > 0 ? fmin(a.product_share, b->product_share) : 0;
     a.hidden_share = fmin(a.hidden_share, b->hidden_share); /* of one unknown: unknown */
     a.tiles = a.tiles && b->tiles;
-    a.link_bytes_s = fmin(a.link_bytes_s, b->link_bytes_s);
-    a.latency_s = fmax(a.latency_s, b->latency_s);
+    a.link = saf_plan_slower_link(&a.link, &b->link);
     return a;
 }
 

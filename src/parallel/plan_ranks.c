@@ -143,8 +143,7 @@ static int32_t hosts_of(const standing *s, int32_t rank, int32_t tensor, saf_pla
         bool known = false;
         for (int32_t j = 0; j < i && !known; j++) known = r->host[rank + j] == r->host[rank + i];
         hosts += !known;
-        out->link_bytes_s = fmin(out->link_bytes_s, s->places[rank + i].link_bytes_s);
-        out->latency_s = fmax(out->latency_s, s->places[rank + i].latency_s);
+        out->link = saf_plan_slower_link(&out->link, &s->places[rank + i].link);
     }
     return hosts;
 }
@@ -216,8 +215,9 @@ static bool same_place(const standing *s, int32_t a, int32_t b, int32_t n, bool 
                     x->machine_hosts == y->machine_hosts &&
                     fabs(x->product_share - y->product_share) < 1e-6 &&
                     fabs(x->hidden_share - y->hidden_share) < 1e-6 &&
-                    fabs(x->link_bytes_s - y->link_bytes_s) < 1 &&
-                    fabs(x->latency_s - y->latency_s) < 1e-9 &&
+                    fabs(x->link.bytes_s - y->link.bytes_s) < 1 &&
+                    fabs(x->link.latency_s - y->link.latency_s) < 1e-9 &&
+                    fabs(x->link.short_s - y->link.short_s) < 1e-9 &&
                     fabs(s->share[by_memory][a + i] - s->share[by_memory][b + i]) < 1e-12;
         int32_t x_host = r->host[a + i], y_host = r->host[b + i];
         same = same && s->here[x_host] == s->here[y_host] &&

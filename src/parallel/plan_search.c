@@ -154,12 +154,12 @@ out:
 
 saf_status saf__plan_check_host(const saf_plan_host *c) {
     const double least[] = {c->memory_bytes, c->read_bytes_s, c->int8_ops_s, c->f32_ops_s,
-                            c->link_bytes_s};
+                            c->link.bytes_s};
     for (size_t i = 0; i < sizeof least / sizeof least[0]; i++)
         if (!(least[i] > 0 && least[i] < 1e30))
             return saf_fail(SAF_USAGE, "host %s: memory, rates and link must be above 0", c->name);
     if (c->count < 1 || c->count > SAF_PLAN_HOSTS_MAX || c->cores < 1 || c->ranks < 1 ||
-        c->ranks > SAF_PLAN_RANKS_MAX || !(c->latency_s >= 0) || !(c->reserve_bytes >= 0))
+        c->ranks > SAF_PLAN_RANKS_MAX || !(c->link.latency_s >= 0) || !(c->reserve_bytes >= 0))
         return saf_fail(SAF_USAGE, "host %s: count, cores, ranks, reserve or latency out of range",
                         c->name);
     if (!(c->core_read_bytes_s >= 0) || !(c->machine_read_bytes_s >= 0) || c->machine_hosts < 0 ||

@@ -101,7 +101,21 @@ double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
 }
 
 double saf_plan_overhead_s(const saf_plan_host *host) {
-    return fmin(OVERHEAD_SHARE * host->latency_s, OVERHEAD_MOST_S);
+    return fmin(OVERHEAD_SHARE * host->link.latency_s, OVERHEAD_MOST_S);
+}
+
+saf_plan_link saf_plan_slower_link(const saf_plan_link *a, const saf_plan_link *b) {
+    bool known = a->short_s > 0 && b->short_s > 0;
+    return (saf_plan_link){fmin(a->bytes_s, b->bytes_s), fmax(a->latency_s, b->latency_s),
+                           known ? fmax(a->short_s, b->short_s) : 0};
+}
+
+/* Beyond the latency: to a short message by what that takes, then by the link's rate. */
+static double bytes_s(const saf_plan_link *l, double bytes) {
+    if (l->short_s <= 0) return bytes / l->bytes_s;
+    double more = fmax(0, l->short_s - l->latency_s);
+    if (bytes <= SAF_PLAN_SHORT_BYTES) return more * bytes / SAF_PLAN_SHORT_BYTES;
+    return more + (bytes - SAF_PLAN_SHORT_BYTES) / l->bytes_s;
 }
 
 /* The first rank of each host sends what its host has to those of all others, one message after the
@@ -111,12 +125,12 @@ double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts
     double seconds = here > 1 ? MEETING_S + MEETING_RANK_S * here + bytes / SHARED_BYTES_S : 0;
     if (hosts == 1) return seconds;
     double each = saf_plan_overhead_s(host), others = hosts - 1;
-    double last_s = host->latency_s + (others - 1) * each; /* until the last one is there, */
+    double last_s = host->link.latency_s + (others - 1) * each; /* until the last one is there, */
     double busy_s = 2 * others * each;                     /* and has been taken */
-    return seconds + fmax(last_s, busy_s) + others * most / host->link_bytes_s;
+    return seconds + fmax(last_s, busy_s) + bytes_s(&host->link, others * most);
 }
 
 double saf_plan_message_s(const saf_plan_host *host, double bytes) {
     if (!host) return MEETING_S + bytes / SHARED_BYTES_S;
-    return host->latency_s + bytes / host->link_bytes_s;
+    return host->link.latency_s + bytes_s(&host->link, bytes);
 }

@@ -88,6 +88,7 @@ static const saf__column link_columns[] = {
     LINK(host_b, CHARS, "text", "the other"),
     LINK(round, I32, "1", "pairs of the same round were measured side by side; no host is in two of one"),
     LINK(latency_s, F64, "s", "of a byte, one way"),
+    LINK(short_s, F64, "s", "of 2048 bytes, one way; 0: not measured"),
     LINK(bytes, I64, "bytes", "of a message that the rates are of"),
     LINK(bytes_s_to_b, F64, "bytes/s", "from the one to the other"),
     LINK(bytes_s_to_a, F64, "bytes/s", "the other way"),

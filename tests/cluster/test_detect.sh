@@ -82,6 +82,6 @@ assert len(hosts) == 3 and len(links) == 3 and len(pairs) == 3 and len({row["rou
 for row in links:
     # Other work of this machine takes some, and none gets more.
     assert 0.2 * 25e6 < row["bytes_s_to_a"] < 1.3 * 25e6 and 0.2 * 25e6 < row["bytes_s_to_b"] < 1.3 * 25e6
-    assert 0 < row["latency_s"] < 0.05
+    assert 0 < row["latency_s"] < 0.05 and 0 < row["short_s"] < 0.05
 PY
 tap_exit

@@ -67,8 +67,7 @@ void sim_read_cluster(int argc, char **argv) {
                                          .int8_ops_s = values[3][c],
                                          .f32_ops_s = values[4][c],
                                          .tiles = values[5][c] != 0,
-                                         .link_bytes_s = values[6][c],
-                                         .latency_s = values[7][c]};
+                                         .link = {values[6][c], values[7][c], 0}};
     sim.message_s = saf_plan_overhead_s(&sim.classes[0]);
     for (int k = 0; k < KEYS; k++) saf_free(&values[k]);
 }
@@ -114,8 +113,8 @@ static void write_platform(const char *folder, char *path, size_t size) {
                 "core=\"%d\" bw=\"%.17gBps\" lat=\"%.17gs\" sharing_policy=\"SPLITDUPLEX\" "
                 "loopback_bw=\"%.17gBps\" loopback_lat=\"%.17gs\"/>\n",
                 c, host, host + sim.classes[c].count - 1, CORE_FLOPS, sim.ranks_per_host,
-                sim.classes[c].link_bytes_s / SIM_UNIT,
-                (sim.classes[c].latency_s - 2 * sim.message_s) / 2, inside_bytes_s / SIM_UNIT,
+                sim.classes[c].link.bytes_s / SIM_UNIT,
+                (sim.classes[c].link.latency_s - 2 * sim.message_s) / 2, inside_bytes_s / SIM_UNIT,
                 inside_s);
     fputs("<link id=\"core\" bandwidth=\"1e18Bps\" latency=\"0s\" sharing_policy=\"FATPIPE\"/>\n",
           f);

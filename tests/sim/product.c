@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
     saf_product_ranks ranks = {.ranks = sim.ranks,
                                .host = host,
                                .speed = speed,
-                               .link_bytes_s = sim.classes[0].link_bytes_s};
+                               .link_bytes_s = sim.classes[0].link.bytes_s};
     sim_check(saf_product_plan_new(&shape, &ranks, &plan));
     int code = sim_run(sim_text(argc, argv, "folder"), rank);
     printf("{\"grid\": [%d, %d, %d], \"plan_s\": %.9g, \"sim_s\": %.9g}\n", plan->grid_m,

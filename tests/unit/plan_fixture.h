@@ -73,8 +73,7 @@ static inline saf_plan_host host_of(int32_t count, double memory_gb, double link
                            .read_bytes_s = 50e9,
                            .int8_ops_s = 2000e9,
                            .f32_ops_s = 500e9,
-                           .link_bytes_s = link_gbit / 8 * 1e9,
-                           .latency_s = 30e-6};
+                           .link = {link_gbit / 8 * 1e9, 30e-6, 0}};
 }
 
 static inline saf_plan plan_of(const model *m, const saf_plan_host *hosts, int32_t n,

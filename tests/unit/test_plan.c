@@ -76,8 +76,23 @@ static void test_plan_links(void **state) {
     assert_float_equal(saf_plan_meeting_s(&h, 1, 1, 500e3, 500e3), 0, 1e-12);
     assert_true(saf_plan_meeting_s(&h, 4, 1, 4096, 4096) <
                 saf_plan_meeting_s(&h, 4, 2, 4096, 2048));
-    h.latency_s = 2e-6;
+    h.link.latency_s = 2e-6;
     assert_float_equal(saf_plan_overhead_s(&h), 0.25e-6, 1e-12);
+    /* 2 KiB were seen to take 10 us more than a byte */
+    h.link.short_s = 12e-6;
+    assert_float_equal(saf_plan_message_s(&h, 0), 2e-6, 1e-12);
+    assert_float_equal(saf_plan_message_s(&h, 512), 4.5e-6, 1e-12);
+    assert_float_equal(saf_plan_message_s(&h, 2048 + 125), 13e-6, 1e-12);
+    assert_float_equal(saf_plan_meeting_s(&h, 1, 2, 4096, 2048), 12e-6, 1e-12);
+    h.link.short_s = 1e-6; /* no less than a byte */
+    assert_float_equal(saf_plan_message_s(&h, 2048 + 125), 3e-6, 1e-12);
+    saf_plan_link slower =
+        saf_plan_slower_link(&(saf_plan_link){1e9, 3e-6, 4e-6}, &(saf_plan_link){2e9, 2e-6, 5e-6});
+    assert_float_equal(slower.bytes_s, 1e9, 0);
+    assert_float_equal(slower.latency_s, 3e-6, 0);
+    assert_float_equal(slower.short_s, 5e-6, 0);
+    slower = saf_plan_slower_link(&slower, &(saf_plan_link){1e9, 9e-6, 0});
+    assert_float_equal(slower.short_s, 0, 0);
 }
 
 static void test_plan_model_numbers(void **state) {
@@ -159,8 +174,8 @@ static void test_plan_whole_rows(void **state) {
     double rows = single.completion_tokens * (double)single.requests, V = (double)m.p.vocab;
     double more = job_s(&m, drawn, h, 1, 2) - job_s(&m, single, h, 1, 2);
     double bytes = (4 * V - 8 * V / SAF_LOGIT_SEGMENT) / 2;
-    assert_true(more > 0.9 * rows * bytes / h.link_bytes_s);
-    assert_true(more < 1.3 * rows * (bytes / h.link_bytes_s + h.latency_s + 1e-9 * V));
+    assert_true(more > 0.9 * rows * bytes / h.link.bytes_s);
+    assert_true(more < 1.3 * rows * (bytes / h.link.bytes_s + h.link.latency_s + 1e-9 * V));
     close_model(&m);
 }
 
@@ -180,7 +195,7 @@ static void test_plan_slower_link_is_never_better(void **state) {
                 before = now;
             }
             saf_plan_host late = host_of(8, 512, 100);
-            late.latency_s = 1;
+            late.link.latency_s = 1;
             assert_true(
                 job_s(&m, w ? eight : single, late, cuts[c][0], cuts[c][1]) >
                 job_s(&m, w ? eight : single, host_of(8, 512, 100), cuts[c][0], cuts[c][1]));

@@ -76,7 +76,7 @@ static void test_plan_one_machine(void **state) {
                 work.tensor = grid[2];
                 if (many && g == 1) work.micro_batch = 4;
                 saf_plan_host kind = host_of(2, 64, 1e5), hosts[2];
-                kind.latency_s = 0;
+                kind.link.latency_s = 0;
                 kind.ranks = 1;
                 if (shared) {
                     kind.machine_hosts = 2;
@@ -99,7 +99,7 @@ static void test_plan_one_machine(void **state) {
     saf_plan_work work = single;
     work.tensor = 2;
     four.ranks = 1;
-    four.latency_s = 0;
+    four.link.latency_s = 0;
     four.machine_hosts = 4;
     four.machine_read_bytes_s = four.read_bytes_s;
     saf_plan two = plan_of(&m, &four, 1, &work);

@@ -33,8 +33,9 @@ static const host_key keys[] = {
     {"product_share", NUMBER, AT(product_share), 1, 0.01, 1, 0},
     {"hidden_share", NUMBER, AT(hidden_share), 1, 0.01, 1, 0},
     {"tiles", FLAG, AT(tiles), 1, 0, 1, 0},
-    {"link_gbit", NUMBER, AT(link_bytes_s), 1e9 / 8, 1e-6, 1e6, SAF__LINK_GBIT},
-    {"latency_us", NUMBER, AT(latency_s), 1e-6, 0, 1e7, SAF__LATENCY_US},
+    {"link_gbit", NUMBER, AT(link.bytes_s), 1e9 / 8, 1e-6, 1e6, SAF__LINK_GBIT},
+    {"latency_us", NUMBER, AT(link.latency_s), 1e-6, 0, 1e7, SAF__LATENCY_US},
+    {"short_message_us", NUMBER, AT(link.short_s), 1e-6, 0, 1e7, 0},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -101,7 +102,8 @@ static saf_status read_host(const saf__source *source, const config_setting_t *g
             return saf__fail_at(&here, NULL,
                                 "unknown key %s; a host has name, count, cores, ranks, memory_gb, "
                                 "reserve_gb, bandwidth_gbs, core_bandwidth_gbs, gflops, int8_gops, "
-                                "product_share, hidden_share, tiles, link_gbit, latency_us",
+                                "product_share, hidden_share, tiles, link_gbit, latency_us, "
+                                "short_message_us",
                                 saf__quote(config_setting_name(v), quoted));
         saf_status st = set_value(h, k, v, &here);
         if (st != SAF_OK) return st;

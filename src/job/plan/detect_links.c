@@ -10,7 +10,7 @@
 #define ROUND_LEAST_S 0.05
 
 enum {
-    GROUPS = 5,        /* of messages of a byte; their median counts */
+    GROUPS = 5,        /* of short messages; their median counts */
     TRIPS = 50,        /* of such a group at most */
     SAMPLES = 3,       /* of long messages, in each direction */
     LEAST = 256 << 10, /* bytes of a long message */
@@ -87,16 +87,16 @@ out:
     return st;
 }
 
-/* Groups as long as a tenth of the time allows. */
-static saf_status measure_latency(const wire *w, double *out) {
+/* One way, by groups as long as a tenth of the time allows. */
+static saf_status measure_short(const wire *w, int64_t bytes, double *out) {
     saf_status st = SAF_OK;
     double s, each[GROUPS];
-    SAF_TRY(give_order(w, (order){ECHO, 1, 1}, &s));
-    SAF_TRY(give_order(w, (order){ECHO, 1, 1}, &s));
+    SAF_TRY(give_order(w, (order){ECHO, 1, bytes}, &s));
+    SAF_TRY(give_order(w, (order){ECHO, 1, bytes}, &s));
     int64_t trips = s > 0 ? (int64_t)fmin(TRIPS, w->budget_s / 10 / GROUPS / s) : TRIPS;
     if (trips < 1) trips = 1;
     for (int i = 0; i < GROUPS; i++) {
-        SAF_TRY(give_order(w, (order){ECHO, trips, 1}, &s));
+        SAF_TRY(give_order(w, (order){ECHO, trips, bytes}, &s));
         each[i] = s / (2 * (double)trips);
     }
     *out = saf_median(each, GROUPS);
@@ -129,7 +129,8 @@ out:
 static saf_status measure_pair(const wire *w, saf_profile_link *l) {
     saf_status st = SAF_OK;
     order end = {END, 0, 1};
-    SAF_TRY(measure_latency(w, &l->latency_s));
+    SAF_TRY(measure_short(w, 1, &l->latency_s));
+    SAF_TRY(measure_short(w, SAF_PROFILE_SHORT_BYTES, &l->short_s));
     SAF_TRY(measure_rates(w, l));
     SAF_TRY(put(w, &end, sizeof end));
 out:

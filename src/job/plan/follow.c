@@ -75,8 +75,7 @@ static saf_status guess_hosts(following *f) {
             h->count = h->ranks = 1;
             h->memory_bytes = p->memory_bytes;
             h->tiles = p->tiles != 0;
-            h->link_bytes_s = SAF__LINK_BYTES_S;
-            h->latency_s = SAF__LATENCY_S;
+            h->link = (saf_plan_link){SAF__LINK_BYTES_S, SAF__LATENCY_S, 0};
             memcpy(h->name, p->host, sizeof h->name);
         }
         h->cores += p->threads;
@@ -108,8 +107,7 @@ static void take_measured(const saf_plan_host *measured, saf_plan_host *h) {
     h->product_share = measured->product_share;
     h->hidden_share = measured->hidden_share;
     h->tiles = measured->tiles && h->tiles;
-    h->link_bytes_s = measured->link_bytes_s;
-    h->latency_s = measured->latency_s;
+    h->link = measured->link;
     h->memory_bytes = fmin(h->memory_bytes, measured->memory_bytes);
     h->reserve_bytes = SAF__RESERVE_PART * h->memory_bytes;
 }

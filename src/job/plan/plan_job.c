@@ -190,8 +190,7 @@ static saf_status find_hosts(const saf_job_plan_options *o, saf_job_plan *p) {
         SAF_TRY(measure_host(&p->classes[0]));
         p->measured = true;
         p->cluster.n = 1;
-        p->classes[0].link_bytes_s = o->link_gbit * 1e9 / 8;
-        p->classes[0].latency_s = o->latency_us * 1e-6;
+        p->classes[0].link = (saf_plan_link){o->link_gbit * 1e9 / 8, o->latency_us * 1e-6, 0};
         if (o->hosts)
             SAF_TRY(add_hostfile(o->hosts, p));
         else if (o->ranks > 0)

@@ -31,7 +31,7 @@ static int64_t find_named(const host_name *sorted, int64_t n, const char *name) 
 static saf_status find_links(const saf_hosts_profile *p, saf_plan_host *hosts, int64_t n) {
     saf_status st = SAF_OK;
     int64_t links, *end = NULL, *stop = NULL; /* end[2 links]: hosts; stop[n]: of their values */
-    double *rate = NULL, *delay = NULL;       /* [2 links] host after host */
+    double *rate = NULL, *delay = NULL, *brief = NULL; /* [2 links] host after host */
     host_name *sorted = NULL;
     const saf_profile_link *l = saf_profile_links(p, &links);
     SAF_TRY(saf_alloc((size_t)n, sizeof *sorted, &sorted));
@@ -39,6 +39,7 @@ static saf_status find_links(const saf_hosts_profile *p, saf_plan_host *hosts, i
     SAF_TRY(saf_alloc((size_t)links * 2, sizeof *end, &end));
     SAF_TRY(saf_alloc((size_t)links * 2, sizeof *rate, &rate));
     SAF_TRY(saf_alloc((size_t)links * 2, sizeof *delay, &delay));
+    SAF_TRY(saf_alloc((size_t)links * 2, sizeof *brief, &brief));
     for (int64_t i = 0; i < n; i++) sorted[i] = (host_name){hosts[i].name, i};
     qsort(sorted, (size_t)n, sizeof *sorted, by_name);
     for (int64_t i = 0; i < 2 * links; i++) {
@@ -51,11 +52,13 @@ static saf_status find_links(const saf_hosts_profile *p, saf_plan_host *hosts, i
         int64_t to = stop[end[i]]++;
         rate[to] = fmin(l[i / 2].bytes_s_to_a, l[i / 2].bytes_s_to_b);
         delay[to] = l[i / 2].latency_s;
+        brief[to] = l[i / 2].short_s;
     }
     for (int64_t i = 0, from = 0; i < n; from = stop[i++]) {
         if (stop[i] == from) continue;
-        hosts[i].link_bytes_s = saf_median(rate + from, stop[i] - from);
-        hosts[i].latency_s = saf_median(delay + from, stop[i] - from);
+        hosts[i].link = (saf_plan_link){saf_median(rate + from, stop[i] - from),
+                                        saf_median(delay + from, stop[i] - from),
+                                        saf_median(brief + from, stop[i] - from)};
     }
 out:
     saf_free(&sorted);
@@ -63,6 +66,7 @@ out:
     saf_free(&end);
     saf_free(&rate);
     saf_free(&delay);
+    saf_free(&brief);
     return st;
 }
 
@@ -131,8 +135,7 @@ saf_status saf__profile_hosts(const saf_hosts_profile *p, saf_plan_host *out) {
                             .product_share = f->product_share > 0 ? fmin(1, f->product_share) : 0,
                             .hidden_share = f->hidden_share > 0 ? fmin(1, f->hidden_share) : 0,
                             .tiles = isfinite(f->tile_ops_s) && f->tile_ops_s > 0,
-                            .link_bytes_s = SAF__LINK_BYTES_S,
-                            .latency_s = SAF__LATENCY_S};
+                            .link = {SAF__LINK_BYTES_S, SAF__LATENCY_S, 0}};
         memcpy(out[i].name, f->host, sizeof out[i].name);
     }
     saf_status st = find_machines(p, NULL, (int32_t)n, out);
@@ -171,7 +174,7 @@ static bool alike(const saf_plan_host *a, const saf_plan_host *b, double wider) 
            near(a->f32_ops_s, b->f32_ops_s, 0.1 * wider) &&
            near(a->product_share, b->product_share, 0.1 * wider) &&
            fabs(a->hidden_share - b->hidden_share) < 0.25 * wider &&
-           near(a->link_bytes_s, b->link_bytes_s, 0.25 * wider);
+           near(a->link.bytes_s, b->link.bytes_s, 0.25 * wider);
 }
 
 /* Like the first of each class; the last class takes what is left when there may be no more. */
@@ -212,8 +215,7 @@ static void level(saf_plan_host *hosts, int32_t n, const int32_t *class_of, int3
         all.tiles = all.tiles && h->tiles;
         all.memory_bytes = fmin(all.memory_bytes, h->memory_bytes);
         all.reserve_bytes = fmax(all.reserve_bytes, h->reserve_bytes);
-        all.link_bytes_s = fmin(all.link_bytes_s, h->link_bytes_s);
-        all.latency_s = fmax(all.latency_s, h->latency_s);
+        all.link = saf_plan_slower_link(&all.link, &h->link);
     }
     if (count < 2) return;
     all.read_bytes_s /= count;

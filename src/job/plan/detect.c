@@ -173,6 +173,7 @@ static saf_status measure(detecting *d, const saf_detect_options *o) {
     saf_status st = SAF_OK;
     bool first = d->firsts != NULL, root = saf_comm_rank(d->world) == 0;
     saf__detect_host h = {0};
+    saf__together together = {0};
     SAF_TRY(saf_comm_agree(d->world, first ? meet_hosts(d) : SAF_OK));
     say(d, o, "measuring hosts");
     saf_comm_watch_phase("measuring hosts");
@@ -186,7 +187,7 @@ static saf_status measure(detecting *d, const saf_detect_options *o) {
         st = saf__detect_host_measure(&h, root, d->tables);
     }
     SAF_TRY(saf_comm_agree(d->world, st));
-    if (first && d->sharers > 1) st = saf__detect_machine_measure(d->machine, &h, d->tables);
+    if (first && d->sharers > 1) st = saf__detect_machine_measure(d->machine, &h, &together, d->tables);
     SAF_TRY(saf_comm_agree(d->world, st));
     if (first && saf_comm_size(d->firsts) > 1) say(d, o, "measuring links");
     saf_comm_watch_phase("measuring links");
@@ -194,7 +195,7 @@ static saf_status measure(detecting *d, const saf_detect_options *o) {
         st =
             saf__detect_links_measure(d->world, d->firsts, d->names, &d->tables[SAF_PROFILE_LINKS]);
     SAF_TRY(saf_comm_agree(d->world, st));
-    if (first && d->sharers > 1) st = saf__detect_machine_together(d->machine, &h, d->tables);
+    if (first && d->sharers > 1) st = saf__detect_machine_together(d->machine, &h, &together, d->tables);
     st = saf_comm_agree(d->world, st);
 out:
     return st;

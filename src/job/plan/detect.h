@@ -21,14 +21,21 @@ typedef struct {
 saf_status saf__detect_host_measure(saf__detect_host *h, bool strict,
                                     saf_buf tables[SAF_PROFILE_TABLES]);
 
-/* Hosts that are one machine read its memory by turns, each past all of its caches, and then all at
- * once: replaces what their rows say of it. `machine`: a rank of each. Collective over it. */
+/* What a host read while all of its machine did, in several moments: the cores of a virtual machine
+ * may share a path to memory in one and not in the next, or be away. */
+enum { SAF__TOGETHER_SAMPLES = 5, SAF__TOGETHER_MOMENTS = 3 };
+typedef struct {
+    int32_t n;
+    double bytes_s[SAF__TOGETHER_SAMPLES * SAF__TOGETHER_MOMENTS];
+} saf__together;
+/* Hosts that are one machine read its memory all at once, each past all of its caches, then by
+ * turns, and all at once again: replaces what their rows say of it. `machine`: a rank of each.
+ * Collective over it. */
 saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *h,
-                                       saf_buf tables[SAF_PROFILE_TABLES]);
-/* All at once again, some seconds later: the less of the two is kept. The cores of a virtual
- * machine may share a path to memory in one moment and not in the next. */
+                                       saf__together *samples, saf_buf tables[SAF_PROFILE_TABLES]);
+/* All at once, for a moment more: of what was read in all of them the median counts. */
 saf_status saf__detect_machine_together(saf_comm *machine, const saf__detect_host *h,
-                                        saf_buf tables[SAF_PROFILE_TABLES]);
+                                        saf__together *samples, saf_buf tables[SAF_PROFILE_TABLES]);
 /* Bytes of a block for that, of a host that shares its machine with so many, itself included. */
 saf_status saf__detect_choose_bytes(const saf_profile_host *row, int32_t sharers, size_t *out);
 

@@ -167,6 +167,13 @@ typedef struct {
     const int32_t *ids; /* [T], only read by the first stage */
 } saf_batch;
 
+/* The most of a batch: rows, runs, rows that want logits; and of what is asked of such a row
+ * (saf_logit_ask), n + n_top. */
+typedef struct {
+    int64_t tokens, runs, logits;
+    int32_t candidates;
+} saf_stage_room;
+
 /* The ranks that hold the parts of one stage. Each works out its own rows and heads; what others
  * need of it, it writes into memory that all of them see, and they meet in `share`: four times a
  * layer, for the rows that feed the two norms (f32) and those that feed the two products after
@@ -185,24 +192,22 @@ typedef struct {
 } saf_stage_group;
 /* Bytes at the beginning of `memory`, a multiple of 64, that the stages of a group of so many ranks
  * need, the same on all of them; what comes after is the caller's. SIZE_MAX where it overflows. */
-size_t saf_stage_shared_bytes(const saf_model_params *p, int64_t max_tokens, int64_t max_logits,
-                              int32_t ranks);
+size_t saf_stage_shared_bytes(const saf_model_params *p, saf_stage_room room, int32_t ranks);
 
-/* Working memory of a stage for batches up to max_tokens rows and max_logits logit rows. With a
+/* Working memory of a stage for batches that fit into a room. With a
  * group, which must outlive the stage, its ranks make the same calls with the same batches, and all
  * get the same results; x and logits then lie in the group's memory, at the same place on each
  * rank. A rank may still read them when another is done with the call: before they are written
  * again all must have met, or the next call uses others. group NULL: alone. */
 typedef struct saf_stage saf_stage;
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
-                         int64_t max_tokens, int64_t max_runs, int64_t max_logits,
-                         const saf_stage_group *group, saf_stage **out);
+                         saf_stage_room room, const saf_stage_group *group, saf_stage **out);
 void saf_stage_free(saf_stage **s);
 size_t saf_stage_bytes(const saf_stage *s);
 /* The same without making one, for a cache of so many positions; group: as a part of a stage. For
  * the team that a parallel region gets now. */
 size_t saf_stage_plan_bytes(const saf_model_params *p, saf_slice_range range, int64_t capacity,
-                            int64_t max_tokens, int64_t max_runs, int64_t max_logits, bool group);
+                            saf_stage_room room, bool group);
 
 /* A value that is not finite leaving a layer: the first of a run. */
 typedef struct {
@@ -222,19 +227,49 @@ saf_status saf_stage_forward(saf_stage *s, const saf_batch *batch, float *x, saf
  * whether all logits of a row are. Errors: those of the group's share. */
 saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits, bool *finite);
 
-/* What a row of logits comes to. */
+/* ---- rows of which nobody needs all logits ---- */
+
+/* How a token is picked: saf_sampler_pick has the steps. */
 typedef struct {
-    bool finite;        /* all of them; else the rest means nothing */
-    int32_t best;       /* the likeliest token, the smallest id among equals */
-    float best_logit;   /* its logit */
-    float asked_logit;  /* of the token that was asked for */
-    double log_sum_exp; /* saf_log_sum_exp of the row */
+    double temperature;    /* 0: greedy */
+    int32_t top_k;         /* 0: off */
+    double top_p, min_p;   /* 1.0 and 0.0: off */
+    double repeat_penalty; /* 1.0: off */
+    int32_t repeat_last;   /* how many last tokens count; 0: none, -1: all */
+    uint64_t seed;
+} saf_sampling;
+
+/* Rows at a time; of each, tokens at most, n + n_top; different tokens that are penalised. */
+enum { SAF_LOGIT_ROWS = 24, SAF_CANDIDATES = 256, SAF_PENALISED = 1024 };
+
+/* What is wanted of a row: the logit of a token (-1: of none), the n likeliest tokens once those of
+ * the history are penalised (sampling NULL: none are), and the n_top likeliest before. */
+typedef struct {
+    int32_t scored, n, n_top;
+    const saf_sampling *sampling;
+    const int32_t *history; /* [n_history] */
+    int64_t n_history;
+} saf_logit_ask;
+
+/* A token that may be picked. */
+typedef struct {
+    int32_t id;
+    float value, logit; /* penalised, and as it was */
+} saf_candidate;
+
+/* What a row of logits comes to. Where it is not finite the rest means nothing. */
+typedef struct {
+    bool finite; /* all of its logits */
+    float scored_logit;
+    double log_sum_exp;                /* saf_log_sum_exp of the row */
+    int32_t n, n_top;                  /* no more than V */
+    const saf_candidate *likely, *top; /* the largest value first, of equals the smallest id */
 } saf_logit_row;
-/* The same rows where nobody needs all their logits: out[n] is what they come to, asked[n] are
- * tokens whose logits are wanted, -1: of none. The ranks of a group tell each other what their
- * parts come to, 8 bytes for SAF_LOGIT_SEGMENT logits; in logits[n, V] each has its own alone, and
- * no other rank reads them. */
-saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const int32_t *asked,
+/* Of the kept rows [row0, row0 + n), n up to SAF_LOGIT_ROWS: out[n] is what they come to, with
+ * candidates in the stage's memory until the next call. The ranks of a group tell each other what
+ * their parts come to, 8 bytes for SAF_LOGIT_SEGMENT logits and 12 for a candidate; in logits[n, V]
+ * each has its own alone, and penalises them there, and no other rank reads them. */
+saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const saf_logit_ask *asks,
                                 float *logits, saf_logit_row *out);
 
 /* From now on the calling thread does this after every layer, while the others go on, for what
@@ -296,24 +331,18 @@ void saf_stage_cost(const saf_stage *s, const saf_batch *batch, saf_cost out[SAF
  * ====================================================================================*/
 
 typedef struct {
-    double temperature;    /* 0: greedy */
-    int32_t top_k;         /* 0: off */
-    double top_p, min_p;   /* 1.0 and 0.0: off */
-    double repeat_penalty; /* 1.0: off */
-    int32_t repeat_last;   /* how many last tokens count; 0: none, -1: all */
-    uint64_t seed;
-} saf_sampling;
-
-/* Whether the likeliest token is taken, whatever came before. */
-static inline bool saf_sampling_greedy(const saf_sampling *s) {
-    return !(s->temperature > 0.0) && (s->repeat_penalty == 1.0 || s->repeat_last == 0);
-}
-
-typedef struct {
     int32_t id;
     float logprob; /* of id under the plain softmax of the logits (penalties and temperature left
                       out) */
 } saf_sampled;
+
+/* How many tokens step 4 leaves, where that is known and they are few enough to be told of one by
+ * one, of a vocabulary as large; 0: it is not so. */
+int32_t saf_sampling_candidates(const saf_sampling *s);
+/* Steps 5 to 7 for those: which of the n likeliest tokens of `vocab` is picked, n the least of
+ * saf_sampling_candidates and vocab. */
+int32_t saf_sampling_draw(const saf_candidate *likely, int32_t n, int64_t vocab,
+                          const saf_sampling *settings, uint64_t request, int64_t position);
 
 typedef struct saf_sampler saf_sampler; /* scratch for one vocabulary; one thread */
 saf_status saf_sampler_new(int64_t vocab, saf_sampler **out);

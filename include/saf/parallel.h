@@ -148,12 +148,11 @@ typedef struct {
     int32_t n_requests;
     saf_request *requests;
 } saf_work;
-/* Whether somebody needs all logits of the request's rows: those that keep them, or draw a token
- * from them. Otherwise no rank of the last stage has the others' (saf_stage_logit_rows). */
-static inline bool saf_work_whole_rows(const saf_work *work, const saf_request *request) {
-    if (work->score) return work->logits;
-    return work->logits || work->n_top > 0 || !saf_sampling_greedy(&request->sampling);
-}
+/* Whether somebody needs all logits of the request's rows: those that keep them, or draw from them
+ * all. Otherwise no rank of the last stage has the others' (saf_stage_logit_rows). */
+bool saf_work_whole_rows(const saf_work *work, const saf_request *request);
+/* n + n_top of what is asked of other rows at most (saf_logit_ask). */
+int32_t saf_work_candidates(const saf_work *work);
 
 /* Everybody gets the root's work. Collective. */
 saf_status saf_work_bcast(saf_comm *comm, int root, saf_work *work);
@@ -300,10 +299,9 @@ size_t saf_group_bytes(const saf_group *group);
 saf_status saf_engine_run(saf_group *group, saf_stage *stage, const saf_engine_events *events,
                           saf_trace *trace, saf_engine_times *times);
 
-/* Rows of logits that are computed and sampled at a time unless all are to be kept. */
-enum { SAF_LOGIT_ROWS = 24 };
-
-/* Rows of logits that a stage must have room for under this schedule. */
+/* Rows that want logits in a batch under this schedule, at most. */
 int64_t saf_schedule_max_logits(const saf_schedule *schedule, const saf_work *work);
+/* What a stage must have room for. */
+saf_stage_room saf_schedule_room(const saf_schedule *schedule, const saf_work *work, bool last);
 
 #endif

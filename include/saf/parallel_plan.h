@@ -54,6 +54,7 @@ typedef struct {
     double prompt_tokens, completion_tokens; /* of a request, on average */
     int64_t longest;                         /* positions of the longest one */
     bool whole_rows;                         /* saf_work_whole_rows of any of them */
+    int32_t candidates;                      /* saf_work_candidates */
     saf_kv_type kv_type;
     int32_t sequences, micro_batch, chunk, threads;
     int32_t replicas, stages, tensor; /* only such layouts; 0: any */

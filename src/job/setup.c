@@ -206,9 +206,9 @@ static saf_status make_stage(saf__session *s) {
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, c->sequences,
                              c->capacity, &s->kv));
     touch_caches(s);
-    SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv, c->chunk, c->micro_batch,
-                          s->range.head ? saf_schedule_max_logits(c, &s->work) : 0,
-                          saf_group_stage(s->group), &s->stage));
+    SAF_TRY(saf_stage_new(&s->params, s->slice, s->kv,
+                          saf_schedule_room(c, &s->work, s->range.head), saf_group_stage(s->group),
+                          &s->stage));
 out:
     return st;
 }

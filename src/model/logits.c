@@ -11,40 +11,45 @@ static bool reserve(int64_t n, size_t size, size_t *end) {
            saf_size_add(*end, bytes / ALIGNMENT * ALIGNMENT, end);
 }
 
-/* Ends of the three parts. */
-static bool places(const saf_model_params *p, int64_t max_logits, int32_t ranks, size_t end[3]) {
+/* Ends of the four parts. */
+static bool places(const saf_model_params *p, saf_stage_room room, int32_t ranks, size_t end[4]) {
+    int64_t rows = saf_i64_min(room.logits, SAF_LOGIT_ROWS);
     size_t n;
-    if (max_logits < 0 || ranks < 1 || !saf_size_mul((size_t)max_logits, (size_t)ranks, &n) ||
-        n > INT64_MAX / 64)
+    if (room.logits < 0 || ranks < 1 || room.candidates < 0 ||
+        !saf_size_mul((size_t)room.logits, (size_t)ranks, &n) || n > INT64_MAX / 64)
         return false;
     end[0] = 0;
     if (!reserve((int64_t)n, sizeof(bool), &end[0])) return false;
     end[1] = end[0];
-    if (!reserve((int64_t)n, sizeof(saf__found), &end[1])) return false;
+    if (!reserve(rows * ranks, sizeof(saf__found), &end[1])) return false;
     end[2] = end[1];
-    return reserve(max_logits, (size_t)saf__logit_segments(p) * sizeof(saf_logit_segment), &end[2]);
+    if (!reserve(rows * ranks * room.candidates, sizeof(saf_candidate), &end[2])) return false;
+    end[3] = end[2];
+    return reserve(rows, (size_t)saf__logit_segments(p) * sizeof(saf_logit_segment), &end[3]);
 }
 
-size_t saf__logit_notes_bytes(const saf_model_params *p, int64_t max_logits, int32_t ranks) {
-    size_t end[3];
-    return places(p, max_logits, ranks, end) ? end[2] : SIZE_MAX;
+size_t saf__logit_notes_bytes(const saf_model_params *p, saf_stage_room room, int32_t ranks) {
+    size_t end[4];
+    return places(p, room, ranks, end) ? end[3] : SIZE_MAX;
 }
 
-saf__logit_notes saf__logit_notes_at(const saf_model_params *p, int64_t max_logits, int32_t ranks,
+saf__logit_notes saf__logit_notes_at(const saf_model_params *p, saf_stage_room room, int32_t ranks,
                                      char *memory) {
-    size_t end[3];
-    if (!places(p, max_logits, ranks, end)) return (saf__logit_notes){0};
-    return (saf__logit_notes){(bool *)memory, (saf__found *)(void *)(memory + end[0]),
-                              (saf_logit_segment *)(void *)(memory + end[1])};
+    size_t end[4];
+    if (!places(p, room, ranks, end)) return (saf__logit_notes){0};
+    return (saf__logit_notes){saf_i64_min(room.logits, SAF_LOGIT_ROWS), (bool *)memory,
+                              (saf__found *)(void *)(memory + end[0]),
+                              (saf_candidate *)(void *)(memory + end[1]),
+                              (saf_logit_segment *)(void *)(memory + end[2])};
 }
 
 /* ---- the rank's part of the vocabulary ---------------------------------------------------------
  */
 
 static saf_status check_rows(const saf_stage *s, int64_t row0, int64_t n) {
-    if (row0 < 0 || n < 0 || n > s->max_logits - row0)
+    if (row0 < 0 || n < 0 || n > s->room.logits - row0)
         return saf_fail(SAF_DEFECT, "rows %lld of logits, from %lld on, of %lld", (long long)n,
-                        (long long)row0, (long long)s->max_logits);
+                        (long long)row0, (long long)s->room.logits);
     return SAF_OK;
 }
 
@@ -68,7 +73,7 @@ static void all_true(bool *finite, int64_t n) {
 static bool finite_everywhere(const saf_stage *s, const saf__logit_notes *notes, int64_t row) {
     int32_t ranks = s->meetings ? s->meetings->group->ranks : 1;
     bool finite = true;
-    for (int32_t r = 0; r < ranks; r++) finite = finite && notes->finite[r * s->max_logits + row];
+    for (int32_t r = 0; r < ranks; r++) finite = finite && notes->finite[r * s->room.logits + row];
     return finite;
 }
 
@@ -78,7 +83,7 @@ saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits
     if (st != SAF_OK) return st;
     if (m) saf__meetings_begin_logits(m, n, logits);
     const saf__logit_notes *notes = saf__stage_notes(s);
-    bool *mine = m ? notes->finite + m->group->rank * s->max_logits : finite;
+    bool *mine = m ? notes->finite + m->group->rank * s->room.logits : finite;
     all_true(mine, n);
     saf__stage_begin_marks(s);
 #pragma omp parallel
@@ -96,70 +101,76 @@ saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits
 /* ---- what rows come to -------------------------------------------------------------------------
  */
 
-/* In the rank's part of a row with these segments. */
-static saf__found find(saf_span vocab, const saf_logit_segment *segments, const float *row,
-                       int32_t asked) {
-    saf__found found = {.best = -1};
-    int64_t from = 0;
-    for (int64_t v = vocab.begin; v < vocab.end; v += SAF_LOGIT_SEGMENT) {
-        float max = segments[v / SAF_LOGIT_SEGMENT].max;
-        if (v > vocab.begin && !(max > found.best_logit)) continue;
-        found.best_logit = max;
-        from = v;
-    }
-    for (int64_t v = from; v < vocab.end && found.best < 0; v++)
-        if (row[v] == found.best_logit) found.best = (int32_t)v;
-    if (asked >= vocab.begin && asked < vocab.end) found.asked_logit = row[asked];
-    return found;
+static saf_status check_asks(const saf_stage *s, int64_t n, const saf_logit_ask *asks) {
+    bool fits = n <= SAF_LOGIT_ROWS;
+    for (int64_t i = 0; fits && i < n; i++)
+        fits =
+            asks[i].n >= 0 && asks[i].n_top >= 0 && asks[i].n <= s->room.candidates - asks[i].n_top;
+    return fits ? SAF_OK
+                : saf_fail(SAF_DEFECT, "more is asked of rows of logits than there is room for");
+}
+
+/* Where the candidates of a row lie, of rank r or joined. */
+static saf_candidate *candidates_of(const saf_stage *s, const saf__logit_notes *notes, int32_t r,
+                                    int64_t row) {
+    return notes->candidates + (r * notes->rows + row) * s->room.candidates;
 }
 
 static saf_logit_row join(const saf_stage *s, const saf__logit_notes *notes, int64_t row,
-                          int32_t asked) {
+                          const saf_logit_ask *ask) {
     const saf_stage_group *g = s->meetings ? s->meetings->group : NULL;
     int64_t segments = saf__logit_segments(s->p);
-    saf_logit_row out = {.finite = finite_everywhere(s, notes, row), .best = -1};
+    saf_candidate *likely = s->joined + row * s->room.candidates, *top = likely + ask->n;
+    saf_logit_row out = {.finite = finite_everywhere(s, notes, row), .likely = likely, .top = top};
     if (!out.finite) return out;
     for (int32_t r = 0; r < (g ? g->ranks : 1); r++) {
-        const saf__found *found = &notes->found[r * s->max_logits + row];
+        const saf__found *found = &notes->found[r * notes->rows + row];
+        const saf_candidate *c = candidates_of(s, notes, r, row);
         saf_span vocab = g ? g->ranges[r].vocab : s->slice->range.vocab;
-        if (found->best >= 0 && (out.best < 0 || found->best_logit > out.best_logit)) {
-            out.best = found->best;
-            out.best_logit = found->best_logit;
-        }
-        if (asked >= vocab.begin && asked < vocab.end) out.asked_logit = found->asked_logit;
+        for (int32_t i = 0; i < found->n; i++)
+            out.n = saf__candidates_add(likely, out.n, ask->n, c[i]);
+        for (int32_t i = 0; i < found->n_top; i++)
+            out.n_top = saf__candidates_add(top, out.n_top, ask->n_top, c[ask->n + i]);
+        if (ask->scored >= vocab.begin && ask->scored < vocab.end)
+            out.scored_logit = found->scored_logit;
     }
     out.log_sum_exp = saf_log_sum_exp_of(notes->segments + row * segments, segments);
     return out;
 }
 
-saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const int32_t *asked,
+saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const saf_logit_ask *asks,
                                 float *logits, saf_logit_row *out) {
+    saf_status st = SAF_OK;
     const saf_span vocab = s->slice->range.vocab;
     saf__meetings *m = s->meetings;
     int64_t V = s->p->vocab, segments = saf__logit_segments(s->p);
-    saf_status st = check_rows(s, row0, n);
-    if (st != SAF_OK) return st;
-    if (m) saf__meetings_begin_logit_rows(m, n);
+    int32_t rank = m ? m->group->rank : 0;
+    SAF_TRY(check_rows(s, row0, n));
+    SAF_TRY(check_asks(s, n, asks));
+    if (m) saf__meetings_begin_logit_rows(m, n, asks);
     const saf__logit_notes *notes = saf__stage_notes(s);
-    int64_t mine = m ? m->group->rank * s->max_logits : 0;
-    all_true(notes->finite + mine, n);
+    bool *finite = notes->finite + rank * s->room.logits;
+    all_true(finite, n);
     saf__stage_begin_marks(s);
 #pragma omp parallel
     {
-        multiply(s, row0, n, logits, notes->finite + mine);
+        multiply(s, row0, n, logits, finite);
         saf_logit_segments(logits + vocab.begin, V, n, vocab.end - vocab.begin,
                            notes->segments + vocab.begin / SAF_LOGIT_SEGMENT, segments);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < n; i++)
-            notes->found[mine + i] =
-                find(vocab, notes->segments + i * segments, logits + i * V, asked[i]);
+            notes->found[rank * notes->rows + i] = saf__candidates_find(
+                &asks[i], vocab, notes->segments + i * segments, s->maxima + i * segments,
+                logits + i * V, candidates_of(s, notes, rank, i));
         saf__stage_mark(s, SAF_STEP_CHECK);
         saf__stage_meet(s, SAF__MEET_LOGIT_ROWS);
         if (!saf__stage_apart(s)) {
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < n; i++) out[i] = join(s, notes, i, asked[i]);
+            for (int64_t i = 0; i < n; i++) out[i] = join(s, notes, i, &asks[i]);
         }
         saf__stage_mark(s, SAF_STEP_CHECK);
     }
-    return m ? m->status : SAF_OK;
+    if (m) st = m->status;
+out:
+    return st;
 }

@@ -6,23 +6,36 @@
 
 /* In the part of one rank. */
 typedef struct {
-    int32_t best; /* -1: the part is empty */
-    float best_logit, asked_logit;
+    int32_t n, n_top; /* of its candidates: the likeliest after penalties, then those before */
+    float scored_logit;
 } saf__found;
 
-/* Of up to max_logits rows. */
+/* Of `rows` rows of logits, and of whether all of room.logits are finite. */
 typedef struct {
-    bool *finite;                /* [ranks, max_logits] */
-    saf__found *found;           /* [ranks, max_logits] */
-    saf_logit_segment *segments; /* [max_logits, saf__logit_segments] */
+    int64_t rows;
+    bool *finite;                /* [ranks, room.logits] */
+    saf__found *found;           /* [ranks, rows] */
+    saf_candidate *candidates;   /* [ranks, rows, room.candidates] */
+    saf_logit_segment *segments; /* [rows, saf__logit_segments] */
 } saf__logit_notes;
 
 static inline int64_t saf__logit_segments(const saf_model_params *p) {
     return saf_ceil_div(p->vocab, SAF_LOGIT_SEGMENT);
 }
 /* A multiple of 64; SIZE_MAX where it overflows. */
-size_t saf__logit_notes_bytes(const saf_model_params *p, int64_t max_logits, int32_t ranks);
-saf__logit_notes saf__logit_notes_at(const saf_model_params *p, int64_t max_logits, int32_t ranks,
+size_t saf__logit_notes_bytes(const saf_model_params *p, saf_stage_room room, int32_t ranks);
+saf__logit_notes saf__logit_notes_at(const saf_model_params *p, saf_stage_room room, int32_t ranks,
                                      char *memory);
+
+/* ---- candidates.c ---- */
+
+/* Puts a candidate into list[n], which is in order and takes `most` at most; returns how many it
+ * has then. */
+int32_t saf__candidates_add(saf_candidate *list, int32_t n, int32_t most, saf_candidate c);
+/* What is asked of the part of a row: out[n + n_top]. segments and row begin with those of token 0;
+ * the part's values are penalised afterwards. maxima: scratch for its segments. */
+saf__found saf__candidates_find(const saf_logit_ask *ask, saf_span vocab,
+                                const saf_logit_segment *segments, float *maxima, float *row,
+                                saf_candidate *out);
 
 #endif

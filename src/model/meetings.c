@@ -14,17 +14,16 @@ static int64_t acts_cols(const saf_model_params *p) {
     return saf_i64_max(p->heads * p->head_width, p->ff_width);
 }
 
-static bool places(const saf_model_params *p, int64_t max_tokens, int64_t max_logits, int32_t ranks,
+static bool places(const saf_model_params *p, saf_stage_room room, int32_t ranks,
                    size_t *acts_bytes, size_t *note_bytes) {
-    *acts_bytes = saf_acts_shared_bytes(max_tokens, acts_cols(p));
-    *note_bytes = saf__logit_notes_bytes(p, max_logits, ranks);
+    *acts_bytes = saf_acts_shared_bytes(room.tokens, acts_cols(p));
+    *note_bytes = saf__logit_notes_bytes(p, room, ranks);
     return *acts_bytes != SIZE_MAX && *note_bytes <= SIZE_MAX / 4;
 }
 
-size_t saf_stage_shared_bytes(const saf_model_params *p, int64_t max_tokens, int64_t max_logits,
-                              int32_t ranks) {
+size_t saf_stage_shared_bytes(const saf_model_params *p, saf_stage_room room, int32_t ranks) {
     size_t acts_bytes, note_bytes, bytes;
-    if (!places(p, max_tokens, max_logits, ranks, &acts_bytes, &note_bytes) ||
+    if (!places(p, room, ranks, &acts_bytes, &note_bytes) ||
         !saf_size_add(acts_bytes, 2 * note_bytes, &bytes))
         return SIZE_MAX;
     return bytes;
@@ -168,7 +167,7 @@ static bool begin_notes(saf__meetings *m, saf__meeting what, int64_t n) {
     m->written[what].n = 0;
     if (!g->parts || n == 0) return false;
     for (int32_t i = 0; i < g->ranks; i++)
-        list_notes(m, what, i, m->notes[m->turn].finite + i * m->max_logits, 1,
+        list_notes(m, what, i, m->notes[m->turn].finite + i * m->room.logits, 1,
                    (size_t)n * sizeof(bool), 0);
     return true;
 }
@@ -178,9 +177,12 @@ void saf__meetings_begin_logits(saf__meetings *m, int64_t n, const float *logits
         list_columns(m, SAF__MEET_LOGITS, logits, n, m->p->vocab, vocab_of);
 }
 
-void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n) {
+void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n, const saf_logit_ask *asks) {
     const saf_stage_group *g = m->group;
     bool list = begin_notes(m, SAF__MEET_LOGIT_ROWS, n);
+    int32_t most = 0; /* candidates of a row */
+    for (int64_t i = 0; i < n; i++)
+        most = asks[i].n + asks[i].n_top > most ? asks[i].n + asks[i].n_top : most;
     const saf__logit_notes *notes = &m->notes[m->turn];
     size_t each = sizeof *notes->segments;
     for (int32_t i = 0; list && i < g->ranks; i++) {
@@ -189,8 +191,12 @@ void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n) {
         int64_t segments = saf_ceil_div(vocab.end - vocab.begin, SAF_LOGIT_SEGMENT);
         list_notes(m, SAF__MEET_LOGIT_ROWS, i, notes->segments + first, n, (size_t)segments * each,
                    (size_t)saf__logit_segments(m->p) * each);
-        list_notes(m, SAF__MEET_LOGIT_ROWS, i, notes->found + i * m->max_logits, 1,
+        list_notes(m, SAF__MEET_LOGIT_ROWS, i, notes->found + i * notes->rows, 1,
                    (size_t)n * sizeof *notes->found, 0);
+        list_notes(m, SAF__MEET_LOGIT_ROWS, i,
+                   notes->candidates + i * notes->rows * m->room.candidates, n,
+                   (size_t)most * sizeof *notes->candidates,
+                   (size_t)m->room.candidates * sizeof *notes->candidates);
     }
 }
 
@@ -204,29 +210,28 @@ void saf__meetings_meet(saf__meetings *m, saf__meeting what) {
 #pragma omp barrier
 }
 
-saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, int64_t max_tokens,
-                             int64_t max_logits, const saf_stage_group *group,
-                             saf__meetings **out) {
+saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, saf_stage_room room,
+                             const saf_stage_group *group, saf__meetings **out) {
     saf_status st = SAF_OK;
     saf__meetings *m = NULL;
     size_t acts_bytes, note_bytes;
     SAF_TRY(check_group(p, range, group));
-    if (!places(p, max_tokens, max_logits, group->ranks, &acts_bytes, &note_bytes)) {
+    if (!places(p, room, group->ranks, &acts_bytes, &note_bytes)) {
         st = saf_fail(SAF_NO_MEMORY, "a stage of %lld rows on %d ranks is too large",
-                      (long long)max_tokens, group->ranks);
+                      (long long)room.tokens, group->ranks);
         goto out;
     }
     SAF_TRY(saf_alloc(1, sizeof *m, &m));
     m->group = group;
     m->p = p;
-    m->max_logits = max_logits;
+    m->room = room;
     SAF_TRY(
-        saf_acts_shared_new(group->memory, max_tokens, acts_cols(p), group->by_token, &m->acts));
+        saf_acts_shared_new(group->memory, room.tokens, acts_cols(p), group->by_token, &m->acts));
     for (size_t i = 0; i < 2; i++)
-        m->notes[i] = saf__logit_notes_at(p, max_logits, group->ranks,
-                                          group->memory + acts_bytes + i * note_bytes);
+        m->notes[i] =
+            saf__logit_notes_at(p, room, group->ranks, group->memory + acts_bytes + i * note_bytes);
     for (int i = 0; i < SAF__MEET_COUNT && group->parts; i++) {
-        int64_t most = i == SAF__MEET_ROWS ? max_tokens : (int64_t)group->ranks * SAF_ACTS_PARTS;
+        int64_t most = i == SAF__MEET_ROWS ? room.tokens : (int64_t)group->ranks * SAF_ACTS_PARTS;
         SAF_TRY(saf_alloc((size_t)most, sizeof(saf_part), &m->written[i].items));
     }
     *out = m;

@@ -19,7 +19,7 @@ typedef enum {
 typedef struct {
     const saf_stage_group *group;
     const saf_model_params *p;
-    int64_t max_logits;
+    saf_stage_room room;
     saf_status status; /* of the first meeting that failed: there are none after it */
     saf_acts *acts; /* in the group's memory, by turns of the heads and of feed-forward columns */
     saf__logit_notes notes[2]; /* in the group's memory; calls take turns */
@@ -32,15 +32,15 @@ typedef struct {
 
 /* Errors: DEFECT (parts that do not make up a whole stage, or memory that begins elsewhere than at
  * a multiple of 64), NO_MEMORY. */
-saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, int64_t max_tokens,
-                             int64_t max_logits, const saf_stage_group *group, saf__meetings **out);
+saf_status saf__meetings_new(const saf_model_params *p, saf_slice_range range, saf_stage_room room,
+                             const saf_stage_group *group, saf__meetings **out);
 void saf__meetings_free(saf__meetings **meetings);
 
 /* Before the meetings of a pass, and before that of logits; by one thread. */
 void saf__meetings_begin(saf__meetings *m, const saf_slice_range *range, const saf_batch *batch,
                          const float *x);
 void saf__meetings_begin_logits(saf__meetings *m, int64_t n, const float *logits);
-void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n);
+void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n, const saf_logit_ask *asks);
 
 /* All ranks meet. Team: every thread has come to a barrier before. */
 void saf__meetings_meet(saf__meetings *m, saf__meeting what);

@@ -9,7 +9,6 @@ enum { LANES = 8, CHUNK = 1024 };
 struct saf_sampler {
     int64_t vocab;
     float *values; /* [V] logits, finite, penalties applied */
-    float largest; /* of them */
     saf__order order;
 };
 
@@ -51,37 +50,67 @@ static void copy_finite(saf_sampler *s, const float *logits) {
     }
 }
 
+saf_span saf__sampling_window(const saf_sampling *settings, int64_t n_history) {
+    if (settings->repeat_penalty == 1.0 || settings->repeat_last == 0)
+        return (saf_span){n_history, n_history};
+    if (settings->repeat_last < 0) return (saf_span){0, n_history};
+    return (saf_span){saf_i64_max(0, n_history - settings->repeat_last), n_history};
+}
+
+float saf__penalised(float logit, const saf_sampling *settings) {
+    double x = (double)logit, r = settings->repeat_penalty;
+    return finite(x > 0 ? x / r : x * r);
+}
+
 static bool penalise(saf_sampler *s, const float *logits, const saf_sampling *settings,
                      const int32_t *history, int64_t n) {
-    double r = settings->repeat_penalty;
-    if (r == 1.0 || settings->repeat_last == 0) return false;
-    int64_t from = settings->repeat_last < 0 ? 0 : saf_i64_max(0, n - settings->repeat_last);
-    for (int64_t i = from; i < n; i++) {
+    saf_span window = saf__sampling_window(settings, n);
+    for (int64_t i = window.begin; i < window.end; i++) {
         int32_t id = history[i];
         if (id < 0 || id >= s->vocab) continue;
         /* From the logit itself, so that an id seen twice is penalised once. */
-        double x = finite(logits[id]);
-        s->values[id] = finite(x > 0 ? x / r : x * r);
+        s->values[id] = saf__penalised(finite((double)logits[id]), settings);
     }
-    return from < n;
+    return window.begin < window.end;
+}
+
+/* ---- drawing -----------------------------------------------------------------------------------
+ */
+
+/* What is drawn from: the values of a whole vocabulary, brought into order as far as somebody asks,
+ * or the likeliest of them in a list. */
+typedef struct {
+    int64_t n, vocab; /* n: of the list, or all */
+    const float *values;
+    saf__order *order;
+    const saf_candidate *list; /* or NULL */
+    float largest;
+} pool;
+
+static inline int32_t id_at(const pool *p, int64_t place) {
+    return p->list ? p->list[place].id : saf__order_at(p->order, place);
+}
+
+static inline float value_at(const pool *p, int64_t place) {
+    return p->list ? p->list[place].value : p->values[saf__order_at(p->order, place)];
 }
 
 /* What a logit weighs against the largest, at a temperature. */
-static inline float scaled(const saf_sampler *s, float value, double temperature) {
-    double z = ((double)value - (double)s->largest) / temperature;
+static inline float scaled(const pool *p, float value, double temperature) {
+    double z = ((double)value - (double)p->largest) / temperature;
     return z > -200.0 ? (float)z : -200.0f; /* exp gives 0 below -104 */
 }
 
-static double weight_at(saf_sampler *s, int64_t place, double temperature) {
-    return saf_math_expf(scaled(s, s->values[saf__order_at(&s->order, place)], temperature));
+static double weight_at(const pool *p, int64_t place, double temperature) {
+    return saf_math_expf(scaled(p, value_at(p, place), temperature));
 }
 
-static double sum_all(const saf_sampler *s, double temperature) {
+static double sum_values(const pool *p, const float *values, double temperature) {
     double lane[LANES] = {0};
     float z[CHUNK], w[CHUNK];
-    for (int64_t at = 0; at < s->vocab; at += CHUNK) {
-        int64_t n = saf_i64_min(CHUNK, s->vocab - at);
-        for (int64_t i = 0; i < n; i++) z[i] = scaled(s, s->values[at + i], temperature);
+    for (int64_t at = 0; at < p->vocab; at += CHUNK) {
+        int64_t n = saf_i64_min(CHUNK, p->vocab - at);
+        for (int64_t i = 0; i < n; i++) z[i] = scaled(p, values[at + i], temperature);
         saf_exp_shifted(z, 0.0f, n, w);
         for (int64_t i = n; i < saf_round_up(n, LANES); i++) w[i] = 0.0f;
         for (int64_t i = 0; i < n; i += LANES)
@@ -93,43 +122,65 @@ static double sum_all(const saf_sampler *s, double temperature) {
 }
 
 /* Of the first n in order. All of them have another way: it needs no order. */
-static double sum_first(saf_sampler *s, int64_t n, double temperature) {
-    if (n == s->vocab) return sum_all(s, temperature);
+static double sum_first(const pool *p, int64_t n, double temperature) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += weight_at(s, i, temperature);
+    if (n == p->vocab && !p->list) return sum_values(p, p->values, temperature);
+    if (n == p->vocab) { /* a small one, by the order of its ids */
+        float values[SAF_CANDIDATES];
+        for (int64_t i = 0; i < n; i++) values[p->list[i].id] = p->list[i].value;
+        return sum_values(p, values, temperature);
+    }
+    for (int64_t i = 0; i < n; i++) sum += weight_at(p, i, temperature);
     return sum;
 }
 
 /* How many of the likeliest top-k, top-p and min-p leave, one at least. */
-static int64_t candidates(saf_sampler *s, const saf_sampling *settings) {
-    int64_t n = s->vocab;
+static int64_t candidates(const pool *p, const saf_sampling *settings) {
+    int64_t n = p->n;
     if (settings->top_k > 0) n = saf_i64_min(n, settings->top_k);
     if (settings->top_p < 1.0) {
-        double need = settings->top_p * sum_first(s, n, 1.0), sum = 0;
+        double need = settings->top_p * sum_first(p, n, 1.0), sum = 0;
         int64_t i = 0;
-        while (i < n && (i == 0 || sum < need)) sum += weight_at(s, i++, 1.0);
+        while (i < n && (i == 0 || sum < need)) sum += weight_at(p, i++, 1.0);
         n = i;
     }
     if (settings->min_p > 0.0) {
         int64_t i = 1;
-        while (i < n && weight_at(s, i, 1.0) >= settings->min_p) i++;
+        while (i < n && weight_at(p, i, 1.0) >= settings->min_p) i++;
         n = i;
     }
     return n;
 }
 
-static int32_t draw(saf_sampler *s, const saf_sampling *settings, double uniform) {
-    int64_t n = candidates(s, settings), last = 0;
-    double mark = uniform * sum_first(s, n, settings->temperature), sum = 0;
+/* The place of the one that is picked. */
+static int64_t draw(const pool *p, const saf_sampling *settings, double uniform) {
+    int64_t n = candidates(p, settings), last = 0;
+    double mark = uniform * sum_first(p, n, settings->temperature), sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        double w = weight_at(s, i, settings->temperature);
+        double w = weight_at(p, i, settings->temperature);
         sum += w;
-        if (sum > mark) return saf__order_at(&s->order, i);
+        if (sum > mark) return i;
         if (w == 0.0) break; /* so are all that follow */
         last = i;
     }
-    return saf__order_at(&s->order, last); /* the two sums differ in their last bits */
+    return last; /* the two sums differ in their last bits */
 }
+
+int32_t saf_sampling_candidates(const saf_sampling *s) {
+    if (!(s->temperature > 0.0)) return 1;
+    return s->top_k <= SAF_CANDIDATES ? s->top_k : 0;
+}
+
+int32_t saf_sampling_draw(const saf_candidate *likely, int32_t n, int64_t vocab,
+                          const saf_sampling *settings, uint64_t request, int64_t position) {
+    if (!(settings->temperature > 0.0)) return 0;
+    const pool p = {.n = n, .vocab = vocab, .list = likely, .largest = likely[0].value};
+    return (int32_t)draw(&p, settings,
+                         saf_philox_uniform(settings->seed, request, (uint64_t)position));
+}
+
+/* ---- from all logits ---------------------------------------------------------------------------
+ */
 
 saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampling *settings,
                             const int32_t *history, int64_t n_history, uint64_t request,
@@ -146,9 +197,14 @@ saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampl
         best = (int32_t)saf_argmax(s->values, s->vocab);
     }
     if (!greedy) {
-        s->largest = s->values[best];
+        const pool p = {.n = s->vocab,
+                        .vocab = s->vocab,
+                        .values = s->values,
+                        .order = &s->order,
+                        .largest = s->values[best]};
         saf__order_start(&s->order, s->values);
-        best = draw(s, settings, saf_philox_uniform(settings->seed, request, (uint64_t)position));
+        best = id_at(&p, draw(&p, settings,
+                              saf_philox_uniform(settings->seed, request, (uint64_t)position)));
     }
     out->id = best;
     out->logprob = (float)((double)logits[best] - total);

@@ -2,7 +2,12 @@
 #ifndef SAF_MODEL_SAMPLER_H
 #define SAF_MODEL_SAMPLER_H
 
-#include "saf/core.h"
+#include "saf/model.h"
+
+/* Of a history of n tokens those that are penalised. */
+saf_span saf__sampling_window(const saf_sampling *settings, int64_t n_history);
+/* A finite logit of a token among them. */
+float saf__penalised(float logit, const saf_sampling *settings);
 
 /* Sorting a whole vocabulary for each token would take longer than choosing it. The vocabulary is
  * cut into blocks. The k-th best of the blocks' best values is a bound that at least k values

@@ -13,8 +13,8 @@ const saf__logit_notes *saf__stage_notes(const saf_stage *s) {
 /* What it notes without a group. */
 static saf_status take_notes(saf_stage *s) {
     saf_status st = SAF_OK;
-    SAF_TRY(saf_alloc(saf__logit_notes_bytes(s->p, s->max_logits, 1), 1, &s->notes_memory));
-    s->notes = saf__logit_notes_at(s->p, s->max_logits, 1, s->notes_memory);
+    SAF_TRY(saf_alloc(saf__logit_notes_bytes(s->p, s->room, 1), 1, &s->notes_memory));
+    s->notes = saf__logit_notes_at(s->p, s->room, 1, s->notes_memory);
 out:
     return st;
 }
@@ -29,7 +29,7 @@ static saf_status find_part(saf_stage *s, const saf_stage_group *group) {
     s->kv_width = length(s->shape.kv) * p->head_width;
     s->width = length(r->width);
     s->ff_width = length(r->ff);
-    if (group) return saf__meetings_new(p, *r, s->max_tokens, s->max_logits, group, &s->meetings);
+    if (group) return saf__meetings_new(p, *r, s->room, group, &s->meetings);
     if (length(r->heads) != p->heads || s->width != p->width || s->ff_width != p->ff_width ||
         length(r->vocab) != p->vocab)
         return saf_fail(SAF_DEFECT, "a part of a stage, and no group");
@@ -44,54 +44,55 @@ static int64_t widest_batch(const saf_model_params *p, saf_slice_range r, bool g
 }
 
 size_t saf_stage_plan_bytes(const saf_model_params *p, saf_slice_range r, int64_t capacity,
-                            int64_t max_tokens, int64_t max_runs, int64_t max_logits, bool group) {
-    int64_t rows = saf_i64_max(max_tokens, max_logits), layers = r.layer1 - r.layer0;
+                            saf_stage_room room, bool group) {
+    int64_t rows = saf_i64_max(room.tokens, room.logits), layers = r.layer1 - r.layer0;
+    int64_t notes = saf_i64_min(room.logits, SAF_LOGIT_ROWS);
     saf_attn_shape shape = {p->heads, p->kv_heads, p->head_width, r.heads,
                             saf_slice_kv_heads(p, r)};
     int64_t q_width = length(r.heads) * p->head_width;
     int64_t kv_width = length(shape.kv) * p->head_width;
-    int64_t floats = (rows + max_logits) * p->width +
-                     2 * max_tokens * (q_width + kv_width + length(r.ff) + p->rope_half);
+    int64_t floats = (rows + room.logits) * p->width + notes * saf__logit_segments(p) +
+                     2 * room.tokens * (q_width + kv_width + length(r.ff) + p->rope_half);
     return saf_acts_bytes(rows, widest_batch(p, r, group)) +
            saf_attn_scratch_bytes(&shape, saf_round_up(capacity, SAF_KV_SEGMENT)) +
-           (size_t)floats * sizeof(float) + (size_t)max_tokens * sizeof(int32_t) +
-           (size_t)(layers * max_tokens) * sizeof(bool) +
-           (size_t)(layers * max_runs) * sizeof(saf_attn_seq) +
-           (group ? 0 : saf__logit_notes_bytes(p, max_logits, 1));
+           (size_t)floats * sizeof(float) + (size_t)room.tokens * sizeof(int32_t) +
+           (size_t)(notes * room.candidates) * sizeof(saf_candidate) +
+           (size_t)(layers * room.tokens) * sizeof(bool) +
+           (size_t)(layers * room.runs) * sizeof(saf_attn_seq) +
+           (group ? 0 : saf__logit_notes_bytes(p, room, 1));
 }
 
 saf_status saf_stage_new(const saf_model_params *p, saf_slice *slice, saf_kv_cache *kv,
-                         int64_t max_tokens, int64_t max_runs, int64_t max_logits,
-                         const saf_stage_group *group, saf_stage **out) {
+                         saf_stage_room room, const saf_stage_group *group, saf_stage **out) {
     saf_status st = SAF_OK;
     saf_stage *s = NULL;
-    int64_t rows = saf_i64_max(max_tokens, max_logits);
+    int64_t rows = saf_i64_max(room.tokens, room.logits);
+    int64_t notes = saf_i64_min(room.logits, SAF_LOGIT_ROWS);
     int64_t layers = slice->range.layer1 - slice->range.layer0;
     int64_t capacity = saf__kv_cache_capacity(kv);
     SAF_TRY(saf_alloc(1, sizeof *s, &s));
     s->p = p;
     s->slice = slice;
     s->kv = kv;
-    s->max_tokens = max_tokens;
-    s->max_runs = max_runs;
-    s->max_logits = max_logits;
+    s->room = room;
     SAF_TRY(find_part(s, group));
     SAF_TRY(saf_acts_new(rows, widest_batch(p, slice->range, group), &s->acts));
     SAF_TRY(saf_attn_scratch_new(&s->shape, capacity, &s->scratch));
-    s->bytes = saf_stage_plan_bytes(p, slice->range, capacity, max_tokens, max_runs, max_logits,
-                                    group != NULL);
+    s->bytes = saf_stage_plan_bytes(p, slice->range, capacity, room, group != NULL);
     SAF_TRY(saf_alloc((size_t)(rows * p->width), sizeof(float), &s->h));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * s->q_width), sizeof(float), &s->q));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * s->kv_width), sizeof(float), &s->k));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * s->kv_width), sizeof(float), &s->v));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * s->q_width), sizeof(float), &s->a));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * s->ff_width), sizeof(float), &s->gate));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * s->ff_width), sizeof(float), &s->up));
-    SAF_TRY(saf_alloc((size_t)(max_tokens * p->rope_half * 2), sizeof(float), &s->rope));
-    SAF_TRY(saf_alloc((size_t)(max_logits * p->width), sizeof(float), &s->last));
-    SAF_TRY(saf_alloc((size_t)(max_tokens), sizeof *s->positions, &s->positions));
-    SAF_TRY(saf_alloc((size_t)(layers * max_tokens), sizeof *s->finite, &s->finite));
-    SAF_TRY(saf_alloc((size_t)(layers * max_runs), sizeof *s->seqs, &s->seqs));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * s->q_width), sizeof(float), &s->q));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * s->kv_width), sizeof(float), &s->k));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * s->kv_width), sizeof(float), &s->v));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * s->q_width), sizeof(float), &s->a));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * s->ff_width), sizeof(float), &s->gate));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * s->ff_width), sizeof(float), &s->up));
+    SAF_TRY(saf_alloc((size_t)(room.tokens * p->rope_half * 2), sizeof(float), &s->rope));
+    SAF_TRY(saf_alloc((size_t)(room.logits * p->width), sizeof(float), &s->last));
+    SAF_TRY(saf_alloc((size_t)(notes * room.candidates), sizeof *s->joined, &s->joined));
+    SAF_TRY(saf_alloc((size_t)(notes * saf__logit_segments(p)), sizeof *s->maxima, &s->maxima));
+    SAF_TRY(saf_alloc((size_t)(room.tokens), sizeof *s->positions, &s->positions));
+    SAF_TRY(saf_alloc((size_t)(layers * room.tokens), sizeof *s->finite, &s->finite));
+    SAF_TRY(saf_alloc((size_t)(layers * room.runs), sizeof *s->seqs, &s->seqs));
     *out = s;
     s = NULL;
 out:
@@ -108,6 +109,8 @@ void saf_stage_free(saf_stage **stage) {
     float **buffers[] = {&s->h, &s->q, &s->k, &s->v, &s->a, &s->gate, &s->up, &s->rope, &s->last};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) saf_free(buffers[i]);
     saf_free(&s->notes_memory);
+    saf_free(&s->joined);
+    saf_free(&s->maxima);
     saf_free(&s->positions);
     saf_free(&s->finite);
     saf_free(&s->seqs);
@@ -185,18 +188,18 @@ static void keep_last_rows(saf_stage *s, const saf_batch *batch, const float *x)
 /* Checks a batch, and notes the positions of its rows. */
 static saf_status begin_pass(saf_stage *s, const saf_batch *batch) {
     int64_t row = 0, wanted = 0;
-    if (batch->tokens > s->max_tokens || batch->n_runs > s->max_runs)
+    if (batch->tokens > s->room.tokens || batch->n_runs > s->room.runs)
         return saf_fail(SAF_DEFECT, "a batch of %d rows in %d runs exceeds %lld in %lld",
-                        batch->tokens, batch->n_runs, (long long)s->max_tokens,
-                        (long long)s->max_runs);
+                        batch->tokens, batch->n_runs, (long long)s->room.tokens,
+                        (long long)s->room.runs);
     for (int32_t i = 0; i < batch->n_runs; i++) {
         const saf_run *run = &batch->runs[i];
         for (int32_t t = 0; t < run->tokens; t++) s->positions[row++] = run->pos0 + t;
         wanted += run->logits;
     }
-    if (s->slice->range.head && wanted > s->max_logits)
+    if (s->slice->range.head && wanted > s->room.logits)
         return saf_fail(SAF_DEFECT, "a batch wants %lld rows of logits, room for %lld",
-                        (long long)wanted, (long long)s->max_logits);
+                        (long long)wanted, (long long)s->room.logits);
     return SAF_OK;
 }
 

@@ -16,19 +16,21 @@ struct saf_stage {
     double since_s;          /* the end of the step before, where there is a profile */
     void (*tick)(void *ctx); /* after every layer; NULL: nothing */
     void *tick_ctx;
-    int64_t max_tokens, max_runs, max_logits;
+    saf_stage_room room;
     saf_attn_shape shape;
     int64_t q_width, kv_width, width, ff_width; /* columns of the part: of q, of k, of x, of gate */
     size_t bytes;
     saf_acts *acts;
     saf_attn_scratch *scratch;
-    float *h; /* [T or max_logits, D] */
+    float *h; /* [T or room.logits, D] */
     float *q, *k, *v, *a, *gate, *up;
-    float *rope;        /* [T, rope_half, 2] */
-    float *last;        /* [max_logits, D] the rows that want logits */
-    int32_t *positions; /* [T] */
-    bool *finite;       /* [layers, T] whether each layer left each row so */
-    saf_attn_seq *seqs; /* [layers, runs] */
+    float *rope;           /* [T, rope_half, 2] */
+    float *last;           /* [room.logits, D] the rows that want logits */
+    saf_candidate *joined; /* [SAF_LOGIT_ROWS, room.candidates] of all ranks */
+    float *maxima;         /* [SAF_LOGIT_ROWS, segments of the vocabulary] */
+    int32_t *positions;    /* [T] */
+    bool *finite;          /* [layers, T] whether each layer left each row so */
+    saf_attn_seq *seqs;    /* [layers, runs] */
 };
 
 /* The steps of a pass. Called by every thread of the team.

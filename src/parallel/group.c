@@ -19,7 +19,9 @@ static saf_status find_places(saf_group *g) {
     bool last = saf__group_is_last(g);
     size_t stage;
     size_t stage_bytes =
-        g->ranks > 1 ? saf_stage_shared_bytes(g->p, chunk, last ? rows : 0, g->ranks) : 0;
+        g->ranks > 1
+            ? saf_stage_shared_bytes(g->p, saf_schedule_room(schedule, g->work, last), g->ranks)
+            : 0;
     bool fits = reserve(&at->end, 1, stage_bytes, &stage);
     at->words_max = 2 + SAF__FLIGHT_HEAD + (int64_t)schedule->micro_batch * SAF__FLIGHT_RUN + chunk;
     fits = fits && saf_size_mul((size_t)chunk, (size_t)g->p->width * sizeof(float), &at->x_bytes) &&

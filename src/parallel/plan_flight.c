@@ -56,12 +56,14 @@ static double embed_s(const saf_plan_model *m, const group *g, double rows) {
 }
 
 /* Of logits, some rows at a time: all of them, and then what is drawn from them; or what they come
- * to, a pair of numbers for each segment. */
+ * to, a pair of numbers for each segment and some of the likeliest tokens of each part. */
 static double logits_s(const saf_plan_model *m, const saf_plan_work *work, const group *g,
                        double logits) {
     double blocks = fmax(fmin(1, logits), logits / SAF_LOGIT_ROWS), rows = logits / blocks;
     double vocab = (double)m->params->vocab, segment = sizeof(saf_logit_segment);
-    if (!work->whole_rows) return blocks * meet_s(g, vocab / SAF_LOGIT_SEGMENT * segment * rows);
+    double each = vocab / SAF_LOGIT_SEGMENT * segment +
+                  (double)work->candidates * g->here * g->hosts * sizeof(saf_candidate);
+    if (!work->whole_rows) return blocks * meet_s(g, each * rows);
     return blocks * (meet_s(g, 4 * vocab * rows) + meet_s(g, 8 * rows));
 }
 

@@ -9,8 +9,8 @@ struct saf__tail {
     bool *finite;         /* [block] whether a row of `logits` is */
     float *scores;        /* [max rows] log-probability of the token that follows a row */
     saf_sampled *sampled; /* [micro_batch, 1 + n_top] */
-    int32_t *asked;       /* [block] the token that follows a row, where it is scored */
-    saf_logit_row *rows;  /* [block] what rows come to that nobody needs whole */
+    saf_logit_ask asks[SAF_LOGIT_ROWS]; /* of rows that nobody needs whole, */
+    saf_logit_row rows[SAF_LOGIT_ROWS]; /* and what they come to */
     /* in the group's memory: of rows that somebody does, and what the ranks make of them */
     float *logits; /* [block, V] */
     float *shared_scores;
@@ -29,6 +29,38 @@ typedef struct {
 
 int64_t saf_schedule_max_logits(const saf_schedule *schedule, const saf_work *work) {
     return work->score ? schedule->chunk : schedule->micro_batch;
+}
+
+/* What is asked of a row; -1: all of it. */
+static int32_t candidates_of(const saf_work *work, const saf_request *r) {
+    const saf_sampling *s = &r->sampling;
+    if (work->logits) return -1;
+    if (work->score) return 0;
+    bool penalised = s->repeat_penalty != 1.0;
+    bool far = s->repeat_last < 0 || s->repeat_last > SAF_PENALISED;
+    int32_t n = saf_sampling_candidates(s);
+    if (n == 0 || n > SAF_CANDIDATES - work->n_top || (penalised && far)) return -1;
+    return n + work->n_top;
+}
+
+bool saf_work_whole_rows(const saf_work *work, const saf_request *request) {
+    return candidates_of(work, request) < 0;
+}
+
+int32_t saf_work_candidates(const saf_work *work) {
+    int32_t most = 0;
+    for (int32_t i = 0; i < work->n_requests; i++) {
+        int32_t n = candidates_of(work, &work->requests[i]);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+saf_stage_room saf_schedule_room(const saf_schedule *schedule, const saf_work *work, bool last) {
+    return (saf_stage_room){.tokens = schedule->chunk,
+                            .runs = schedule->micro_batch,
+                            .logits = last ? saf_schedule_max_logits(schedule, work) : 0,
+                            .candidates = last ? saf_work_candidates(work) : 0};
 }
 
 int64_t saf__result_words_max(const saf__engine *e) {
@@ -53,8 +85,6 @@ saf_status saf__tail_new(const saf__engine *e, saf__tail **out) {
     t->block = e->group->logits_block;
     t->n_samplers = omp_get_max_threads();
     SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->finite, &t->finite));
-    SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->asked, &t->asked));
-    SAF_TRY(saf_alloc((size_t)t->block, sizeof *t->rows, &t->rows));
     SAF_TRY(saf_alloc((size_t)saf_schedule_max_logits(e->schedule, e->work), sizeof *t->scores,
                       &t->scores));
     SAF_TRY(saf_alloc((size_t)e->schedule->micro_batch * (size_t)(1 + e->work->n_top),
@@ -80,8 +110,6 @@ void saf__tail_free(saf__tail **tail) {
     saf_free(&t->samplers);
     saf_free(&t->history);
     saf_free(&t->finite);
-    saf_free(&t->asked);
-    saf_free(&t->rows);
     saf_free(&t->scores);
     saf_free(&t->sampled);
     saf_free(&t->words);
@@ -134,24 +162,51 @@ static bool are_whole(const saf__tail *t, const saf__flight *f, const row_place 
     return whole;
 }
 
+static saf_logit_ask ask_of(const saf__tail *t, const saf__flight *f, row_place place) {
+    const saf_work *work = t->e->work;
+    const saf_request *r = &work->requests[f->request[place.run]];
+    const saf_ids *h = &t->history[f->runs[place.run].slot];
+    if (work->score) return (saf_logit_ask){.scored = token_after(t, f, place)};
+    return (saf_logit_ask){.scored = -1,
+                           .n = saf_sampling_candidates(&r->sampling),
+                           .n_top = work->n_top,
+                           .sampling = &r->sampling,
+                           .history = h->data,
+                           .n_history = h->len};
+}
+
+static saf_sampled sampled_of(const saf_candidate *c, const saf_logit_row *row) {
+    return (saf_sampled){c->id, (float)((double)c->logit - row->log_sum_exp)};
+}
+
+static void pick(const saf__tail *t, const saf__flight *f, row_place place,
+                 const saf_logit_row *row) {
+    const saf_work *work = t->e->work;
+    const saf_request *r = &work->requests[f->request[place.run]];
+    saf_sampled *out = t->sampled + (int64_t)place.run * (1 + work->n_top);
+    int64_t position = t->history[f->runs[place.run].slot].len;
+    int32_t chosen =
+        saf_sampling_draw(row->likely, row->n, t->e->p->vocab, &r->sampling, r->key, position);
+    *out++ = sampled_of(&row->likely[chosen], row);
+    for (int32_t i = 0; i < row->n_top; i++) *out++ = sampled_of(&row->top[i], row);
+}
+
 /* Each rank makes the same of what all have noted of their logits. */
 static saf_status evaluate_joined(saf__tail *t, saf__flight *f, const row_place *places,
                                   int64_t row0, int64_t n) {
     saf_status st = SAF_OK;
-    bool score = t->e->work->score;
-    for (int64_t i = 0; i < n; i++) t->asked[i] = score ? token_after(t, f, places[i]) : -1;
-    SAF_TRY(saf_stage_logit_rows(t->e->stage, row0, n, t->asked, t->logits, t->rows));
+    for (int64_t i = 0; i < n; i++) t->asks[i] = ask_of(t, f, places[i]);
+    SAF_TRY(saf_stage_logit_rows(t->e->stage, row0, n, t->asks, t->logits, t->rows));
     for (int64_t i = 0; i < n; i++) t->finite[i] = t->rows[i].finite;
     note_faults(t, f, places, n);
     for (int64_t i = 0; i < n; i++) {
         const saf_logit_row *row = &t->rows[i];
-        double logit = (double)(score ? row->asked_logit : row->best_logit);
-        float logprob = (float)(logit - row->log_sum_exp);
         if (is_fault(f, places[i])) continue;
-        if (score)
-            t->scores[row0 + i] = t->asked[i] < 0 ? 0 : logprob;
+        if (!t->e->work->score)
+            pick(t, f, places[i], row);
         else
-            t->sampled[places[i].run] = (saf_sampled){row->best, logprob};
+            t->scores[row0 + i] =
+                t->asks[i].scored < 0 ? 0 : (float)((double)row->scored_logit - row->log_sum_exp);
     }
 out:
     return st;

@@ -20,7 +20,7 @@ static saf_status compute(const saf_model_params *p, saf_slice *slice, saf_slice
     bool finite[TOKENS];
     saf_kv_type type = (saf_kv_type)(p->vocab % 3);
     SAF_TRY(saf_kv_cache_new(p, all, type, 1, CAPACITY, &kv));
-    SAF_TRY(saf_stage_new(p, slice, kv, TOKENS, 1, TOKENS, NULL, &stage));
+    SAF_TRY(saf_stage_new(p, slice, kv, (saf_stage_room){TOKENS, 1, TOKENS, 0}, NULL, &stage));
     SAF_TRY(saf_alloc((size_t)(TOKENS * p->width), sizeof *x, &x));
     SAF_TRY(saf_alloc((size_t)(TOKENS * p->vocab), sizeof *logits, &logits));
     SAF_TRY(saf_stage_forward(stage, &batch, x, &fault));

@@ -251,8 +251,7 @@ static void run_all(saf_comm *world, const saf_layout *layout, const course *bef
     CHECK_OK(saf_slice_load(gguf, &params, range, &slice));
     CHECK_OK(saf_group_new(world, layout, &params, &work, &schedule, &r->group));
     CHECK_OK(saf_kv_cache_new(&params, range, SAF_KV_F16, schedule.sequences, CAPACITY, &kv));
-    CHECK_OK(saf_stage_new(&params, slice, kv, schedule.chunk, schedule.micro_batch,
-                           range.head ? saf_schedule_max_logits(&schedule, &work) : 0,
+    CHECK_OK(saf_stage_new(&params, slice, kv, saf_schedule_room(&schedule, &work, range.head),
                            saf_group_stage(r->group), &stage));
     CHECK_OK(saf_comm_barrier(world));
     r->kv = kv;

@@ -16,6 +16,7 @@ typedef struct {
     saf__plan_replica replica;
     saf__plan_batch flight; /* the last one */
     int32_t *next; /* [micro_batch] tokens that follow those of its rows that want logits */
+    saf_candidate likely[SAF_LOGIT_ROWS];
     void (*tick)(void *ctx);
     void *ctx;
 } stage;
@@ -57,9 +58,9 @@ saf_stage *sim_stage_new(const sim_model *m, saf_place place, saf_slice_range ra
                                      .host = host,
                                      .first = first,
                                      .schedule = *schedule};
-    if (group)
-        sim_check(saf__meetings_new(m->plan.params, range, schedule->chunk, schedule->micro_batch,
-                                    group, &s->meetings));
+    const saf_stage_room room = {schedule->chunk, schedule->micro_batch,
+                                 range.head ? schedule->micro_batch : 0, range.head};
+    if (group) sim_check(saf__meetings_new(m->plan.params, range, room, group, &s->meetings));
     return (saf_stage *)s;
 }
 
@@ -143,16 +144,19 @@ saf_status __wrap_saf_stage_forward(saf_stage *which, const saf_batch *batch, fl
 }
 
 saf_status __wrap_saf_stage_logit_rows(saf_stage *which, int64_t row0, int64_t n,
-                                       const int32_t *asked, float *logits, saf_logit_row *out);
+                                       const saf_logit_ask *asks, float *logits,
+                                       saf_logit_row *out);
 saf_status __wrap_saf_stage_logit_rows(saf_stage *which, int64_t row0, int64_t n,
-                                       const int32_t *asked, float *logits, saf_logit_row *out) {
+                                       const saf_logit_ask *asks, float *logits,
+                                       saf_logit_row *out) {
     stage *s = (stage *)which;
-    (void)asked;
     (void)logits;
-    for (int64_t i = 0; i < n; i++)
-        out[i] = (saf_logit_row){.finite = true, .best = s->next[row0 + i]};
+    for (int64_t i = 0; i < n; i++) {
+        s->likely[i] = (saf_candidate){.id = s->next[row0 + i]};
+        out[i] = (saf_logit_row){.finite = true, .n = 1, .likely = &s->likely[i]};
+    }
     sim_compute(seconds_of(s, (double)n) - seconds_of(s, 0));
-    if (s->meetings) saf__meetings_begin_logit_rows(s->meetings, n);
+    if (s->meetings) saf__meetings_begin_logit_rows(s->meetings, n, asks);
     meet(s, SAF__MEET_LOGIT_ROWS);
     return SAF_OK;
 }

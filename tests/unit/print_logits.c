@@ -56,7 +56,8 @@ static saf_status print_model(const char *path, const token_list *tokens, saf_kv
     saf_slice_range all = saf_slice_range_whole(&p, 0, p.layers, true, true);
     SAF_TRY(saf_slice_load(g, &p, all, &slice));
     SAF_TRY(saf_kv_cache_new(&p, all, type, 1, MAX_TOKENS, &kv));
-    SAF_TRY(saf_stage_new(&p, slice, kv, MAX_TOKENS, 1, MAX_TOKENS, NULL, &stage));
+    SAF_TRY(
+        saf_stage_new(&p, slice, kv, (saf_stage_room){MAX_TOKENS, 1, MAX_TOKENS, 0}, NULL, &stage));
     SAF_TRY(saf_alloc((size_t)(MAX_TOKENS * p.width), sizeof *x, &x));
     SAF_TRY(saf_alloc((size_t)(MAX_TOKENS * p.vocab), sizeof *logits, &logits));
     SAF_TRY(saf_sha256_new(&sha));

@@ -174,7 +174,7 @@ static piece new_piece(int64_t layer0, int64_t layer1, saf_kv_type type, int64_t
     saf_slice_range range = saf_slice_range_whole(&p, layer0, layer1, layer0 == 0, last);
     OK(saf_slice_load(g, &p, range, &r.slice));
     OK(saf_kv_cache_new(&p, range, type, slots, capacity, &r.kv));
-    OK(saf_stage_new(&p, r.slice, r.kv, TOKENS, 1, last ? 1 : 0, NULL, &r.stage));
+    OK(saf_stage_new(&p, r.slice, r.kv, (saf_stage_room){TOKENS, 1, last, 0}, NULL, &r.stage));
     return r;
 }
 

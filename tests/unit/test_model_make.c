@@ -354,7 +354,7 @@ static void test_model_make_activations_stay_moderate(void **state) {
         const saf_slice_range all = saf_slice_range_whole(&p, 0, LAYERS, true, true);
         OK(saf_slice_load(g, &p, all, &slice));
         OK(saf_kv_cache_new(&p, all, SAF_KV_F16, 1, SAF_KV_SEGMENT, &kv));
-        OK(saf_stage_new(&p, slice, kv, T, 1, T, NULL, &stage));
+        OK(saf_stage_new(&p, slice, kv, (saf_stage_room){T, 1, T, 0}, NULL, &stage));
         OK(saf_stage_forward(stage, &batch, x, &fault));
         assert_int_equal(fault.run, -1);
         OK(saf_stage_logits(stage, 0, T, logits, finite));

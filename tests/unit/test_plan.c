@@ -114,6 +114,7 @@ static void test_plan_model_numbers(void **state) {
 static void test_plan_against_stage(void **state) {
     (void)state;
     enum { CAPACITY = 300, TOKENS = 64, RUNS = 4 };
+    const saf_stage_room room = {TOKENS, RUNS, RUNS, 7};
     model m;
     saf_slice *slice = NULL;
     saf_kv_cache *kv = NULL;
@@ -126,8 +127,8 @@ static void test_plan_against_stage(void **state) {
     assert_int_equal(packed, saf_slice_memory_bytes(slice));
     assert_float_equal(m.m.sums[6].packed_bytes + m.m.tied_packed, (double)packed, 0);
     OK(saf_kv_cache_new(&m.p, whole, SAF_KV_F16, RUNS, CAPACITY, &kv));
-    OK(saf_stage_new(&m.p, slice, kv, TOKENS, RUNS, RUNS, NULL, &stage));
-    assert_int_equal(saf_stage_plan_bytes(&m.p, whole, CAPACITY, TOKENS, RUNS, RUNS, false),
+    OK(saf_stage_new(&m.p, slice, kv, room, NULL, &stage));
+    assert_int_equal(saf_stage_plan_bytes(&m.p, whole, CAPACITY, room, false),
                      saf_stage_bytes(stage));
     /* one token: what the stage itself counts */
     const saf_run run = {.tokens = 1, .logits = 1};
@@ -177,6 +178,37 @@ static void test_plan_whole_rows(void **state) {
     assert_true(more > 0.9 * rows * bytes / h.link.bytes_s);
     assert_true(more < 1.3 * rows * (bytes / h.link.bytes_s + h.link.latency_s + 1e-9 * V));
     close_model(&m);
+}
+
+/* All logits are needed where they are kept, or no list of the likeliest will do. */
+static void test_plan_rows_of_requests(void **state) {
+    (void)state;
+    const saf_sampling greedy = {.top_p = 1, .repeat_penalty = 1, .repeat_last = 64};
+    saf_request r = {.sampling = greedy};
+    saf_work work = {.n_requests = 1, .requests = &r};
+    assert_false(saf_work_whole_rows(&work, &r));
+    assert_int_equal(saf_work_candidates(&work), 1);
+    r.sampling.temperature = 0.5;
+    assert_true(saf_work_whole_rows(&work, &r)); /* drawn from all */
+    assert_int_equal(saf_work_candidates(&work), 0);
+    r.sampling.top_k = 40;
+    work.n_top = 3;
+    assert_false(saf_work_whole_rows(&work, &r));
+    assert_int_equal(saf_work_candidates(&work), 43);
+    r.sampling.top_k = SAF_CANDIDATES - 2;
+    assert_true(saf_work_whole_rows(&work, &r)); /* three more than there is room for */
+    r.sampling.top_k = 40;
+    r.sampling.repeat_penalty = 1.1;
+    assert_false(saf_work_whole_rows(&work, &r));
+    r.sampling.repeat_last = -1;
+    assert_true(saf_work_whole_rows(&work, &r)); /* any number is penalised */
+    r.sampling.repeat_penalty = 1;
+    assert_false(saf_work_whole_rows(&work, &r));
+    work.logits = true;
+    assert_true(saf_work_whole_rows(&work, &r));
+    work = (saf_work){.score = true, .n_requests = 1, .requests = &r};
+    assert_false(saf_work_whole_rows(&work, &r));
+    assert_int_equal(saf_work_candidates(&work), 0);
 }
 
 static void test_plan_slower_link_is_never_better(void **state) {
@@ -351,6 +383,7 @@ int main(void) {
         cmocka_unit_test(test_plan_model_numbers),
         cmocka_unit_test(test_plan_against_stage),
         cmocka_unit_test(test_plan_whole_rows),
+        cmocka_unit_test(test_plan_rows_of_requests),
         cmocka_unit_test(test_plan_slower_link_is_never_better),
         cmocka_unit_test(test_plan_more_memory_never_stops_fitting),
         cmocka_unit_test(test_plan_fewest_hosts),

@@ -152,6 +152,67 @@ static void test_sampler_agrees_with_a_plain_one(void **state) {
     free(logits);
 }
 
+/* The first n of all in order, made likelier or less by what came before. */
+static int32_t list_likeliest(const float *logits, int64_t vocab, const saf_sampling *settings,
+                              const int32_t *history, int64_t n_history, saf_candidate *out) {
+    scored *all = malloc((size_t)vocab * sizeof *all);
+    assert_non_null(all);
+    for (int64_t i = 0; i < vocab; i++) all[i] = (scored){(double)logits[i], (int32_t)i};
+    for (int64_t i = 0; i < n_history; i++) {
+        double x = (double)logits[history[i]], r = settings->repeat_penalty;
+        all[history[i]].value = (double)(float)(x > 0 ? x / r : x * r);
+    }
+    qsort(all, (size_t)vocab, sizeof *all, by_value);
+    int32_t n = (int32_t)saf_i64_min(saf_sampling_candidates(settings), vocab);
+    for (int32_t i = 0; i < n; i++)
+        out[i] = (saf_candidate){all[i].id, (float)all[i].value, logits[all[i].id]};
+    free(all);
+    return n;
+}
+
+/* From a list of the likeliest the same is drawn as from all logits, and of a vocabulary as small
+ * as the list too. */
+static void test_sampler_draws_from_a_list_as_from_all(void **state) {
+    (void)state;
+    enum { MOST = 3000, TRIES = 400 };
+    static const int64_t vocabs[] = {1, 7, 9, 64, SAF_CANDIDATES, MOST};
+    static float logits[MOST];
+    static const saf_sampling settings[] = {
+        {.temperature = 0, .top_k = 0, .top_p = 1, .repeat_penalty = 1.7, .repeat_last = 64},
+        {.temperature = 1, .top_k = 1, .top_p = 1, .repeat_penalty = 1},
+        {.temperature = 3, .top_k = 9, .top_p = 1, .repeat_penalty = 1},
+        {.temperature = 0.8,
+         .top_k = 40,
+         .top_p = 0.95,
+         .min_p = 0.02,
+         .repeat_penalty = 0.6,
+         .repeat_last = -1},
+        {.temperature = 1.5,
+         .top_k = SAF_CANDIDATES,
+         .top_p = 0.99,
+         .repeat_penalty = 1.3,
+         .repeat_last = 64},
+        {.temperature = 2, .top_k = 200, .top_p = 1, .min_p = 0.001, .repeat_penalty = 1}};
+    for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++) {
+        const int64_t V = vocabs[v];
+        const int32_t history[] = {0, (int32_t)(V / 2), (int32_t)(V - 1), 0};
+        saf_sampler *s = new_ok(V);
+        for (int32_t k = 0; k < TRIES; k++) {
+            const saf_sampling *with = &settings[(size_t)k % (sizeof settings / sizeof *settings)];
+            saf_candidate list[SAF_CANDIDATES];
+            random_logits((uint64_t)k, 2.0, V, logits);
+            bool penalised = with->repeat_penalty != 1.0;
+            int32_t n = list_likeliest(logits, V, with, history, penalised ? 4 : 0, list);
+            int32_t at = saf_sampling_draw(list, n, V, with, 3, k);
+            assert_int_equal(list[at].id, pick_ok(s, logits, *with, history, 4, 3, k).id);
+        }
+        saf_sampler_free(&s);
+    }
+    assert_int_equal(saf_sampling_candidates(&plain), 0);
+    assert_int_equal(
+        saf_sampling_candidates(&(saf_sampling){.temperature = 1, .top_k = SAF_CANDIDATES + 1}), 0);
+}
+
 static void test_sampler_draws_as_often_as_the_softmax_says(void **state) {
     enum { VOCAB = 16, DRAWS = 60000 };
     float logits[VOCAB];
@@ -311,6 +372,7 @@ static void test_sampler_survives_what_is_no_number(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sampler_agrees_with_a_plain_one),
+        cmocka_unit_test(test_sampler_draws_from_a_list_as_from_all),
         cmocka_unit_test(test_sampler_draws_as_often_as_the_softmax_says),
         cmocka_unit_test(test_sampler_is_greedy_at_temperature_zero),
         cmocka_unit_test(test_sampler_gives_the_plain_logprobs),

@@ -23,6 +23,7 @@
 
 enum { MOST_RANKS = 8, SLOTS = 3, CAPACITY = 512, MAX_TOKENS = 300, MAX_RUNS = 3, MAX_LOGITS = 6 };
 enum { LOGIT_ROWS = 3 }; /* of a call */
+enum { VOCAB = 4 * SAF_LOGIT_SEGMENT + 52, CANDIDATES = 40 };
 
 static char folder[] = "/tmp/saf-parts-XXXXXX";
 static char path[64];
@@ -69,7 +70,7 @@ typedef struct {
 
 static void open_model(int i, model *m) {
     saf_model_make_options o = models[i].options;
-    o.vocab_size = 4 * SAF_LOGIT_SEGMENT + 52;
+    o.vocab_size = VOCAB;
     o.seed = 7 + (uint64_t)i;
     m->kv = models[i].kv;
     OK(saf_model_make(path, &o));
@@ -160,7 +161,8 @@ static void cut_stage(const model *m, cut how, int ranks, saf_slice_range stage,
 typedef struct {
     float *x[PASSES], *logits[PASSES]; /* [T, D] as it leaves the last layer, [wanted, V] */
     bool finite[PASSES][MAX_LOGITS];
-    saf_logit_row rows[PASSES][MAX_LOGITS];
+    saf_logit_row rows[PASSES][MAX_LOGITS]; /* with candidates of their own: */
+    saf_candidate candidates[PASSES][MAX_LOGITS][CANDIDATES];
     saf_fault faults[PASSES][MAX_RUNS];
     saf_profile profile;
     saf_cost cost[SAF_STEP_COUNT]; /* of all passes */
@@ -264,7 +266,8 @@ static int64_t cache_line(int64_t bytes) {
 }
 
 static size_t stage_bytes_of(const model *m, int ranks) {
-    return saf_stage_shared_bytes(&m->p, MAX_TOKENS, MAX_LOGITS, ranks);
+    const saf_stage_room room = {MAX_TOKENS, MAX_RUNS, MAX_LOGITS, CANDIDATES};
+    return saf_stage_shared_bytes(&m->p, room, ranks);
 }
 
 /* In the memory: of each stage its own bytes, and x twice; logits twice. */
@@ -308,8 +311,8 @@ static saf_status open_stages(rank *r, stages *s) {
         saf_slice_range mine = w->ranks ? s->ranges[i][r->me] : whole;
         SAF_TRY(saf_slice_load(w->m->g, p, mine, &s->slice[i]));
         SAF_TRY(saf_kv_cache_new(p, mine, w->m->kv, SLOTS, CAPACITY, &s->kv[i]));
-        SAF_TRY(saf_stage_new(p, s->slice[i], s->kv[i], MAX_TOKENS, MAX_RUNS,
-                              whole.head ? MAX_LOGITS : 0, w->ranks ? &s->group[i] : NULL,
+        const saf_stage_room room = {MAX_TOKENS, MAX_RUNS, whole.head ? MAX_LOGITS : 0, CANDIDATES};
+        SAF_TRY(saf_stage_new(p, s->slice[i], s->kv[i], room, w->ranks ? &s->group[i] : NULL,
                               &s->stage[i]));
         saf_stage_profile(s->stage[i], &r->seen.profile);
     }
@@ -340,9 +343,40 @@ static saf_status hand_over(stages *s, const saf_batch *b, const float *from, fl
     return w->ranks ? share(&s->door[0], NULL, 0) : SAF_OK;
 }
 
-/* Of all parts of the vocabulary, and of none. */
-static int32_t asked_of(const model *m, int pass, int64_t row) {
-    return (pass + row) % 4 == 3 ? -1 : (int32_t)((pass * 613 + row * 997) % m->p.vocab);
+/* Rows of all kinds: scored, of all parts of the vocabulary; the likeliest; some of them, after
+ * penalties and before; with tokens made more likely; nothing. */
+static saf_logit_ask ask_of(const model *m, int pass, int64_t row) {
+    static const saf_sampling kinds[] = {
+        {.temperature = 0, .repeat_penalty = 1},
+        {.temperature = 0.8, .top_k = 5, .top_p = 0.9, .repeat_penalty = 1.5, .repeat_last = 9},
+        {.temperature = 1.2,
+         .top_k = CANDIDATES,
+         .top_p = 1,
+         .repeat_penalty = 0.5,
+         .repeat_last = -1},
+        {.temperature = 0, .repeat_penalty = 4, .repeat_last = 12}};
+    static const int32_t history[] = {1,    700, 2099, 512,  511, 1024, 700, 5,    6,    7,   1535,
+                                      1536, 0,   2048, 2047, 300, 300,  300, 1600, 1700, 1800};
+    int64_t V = m->p.vocab, kind = (pass + row) % 6;
+    saf_logit_ask ask = {.scored = -1};
+    if (kind == 0) ask.scored = (int32_t)((pass * 613 + row * 997) % V);
+    if (kind == 0 || kind == 5) return ask;
+    ask.sampling = &kinds[kind - 1];
+    ask.n = saf_sampling_candidates(ask.sampling);
+    ask.n_top = kind == 2 ? 7 : 0;
+    ask.history = history;
+    ask.n_history = sizeof history / sizeof *history;
+    return ask;
+}
+
+/* They are the stage's until the next call. */
+static void keep_candidates(seen *to, int pass, int64_t i) {
+    saf_logit_row *row = &to->rows[pass][i];
+    saf_candidate *at = to->candidates[pass][i];
+    memcpy(at, row->likely, (size_t)row->n * sizeof *at);
+    memcpy(at + row->n, row->top, (size_t)row->n_top * sizeof *at);
+    row->likely = at;
+    row->top = at + row->n;
 }
 
 static saf_status run_pass(rank *r, stages *s, int pass) {
@@ -374,10 +408,11 @@ static saf_status run_pass(rank *r, stages *s, int pass) {
         float *logits = s->logits[s->calls++ % 2];
         SAF_TRY(saf_stage_logits(s->stage[s->n - 1], row, n, logits, to->finite[pass] + row));
         memcpy(to->logits[pass] + row * V, logits, (size_t)(n * V) * sizeof *logits);
-        int32_t asked[LOGIT_ROWS];
-        for (int64_t i = 0; i < n; i++) asked[i] = asked_of(m, pass, row + i);
-        SAF_TRY(saf_stage_logit_rows(s->stage[s->n - 1], row, n, asked, s->logits[s->calls++ % 2],
+        saf_logit_ask asks[LOGIT_ROWS];
+        for (int64_t i = 0; i < n; i++) asks[i] = ask_of(m, pass, row + i);
+        SAF_TRY(saf_stage_logit_rows(s->stage[s->n - 1], row, n, asks, s->logits[s->calls++ % 2],
                                      to->rows[pass] + row));
+        for (int64_t i = 0; i < n; i++) keep_candidates(to, pass, row + i);
     }
 out:
     return st;
@@ -446,18 +481,62 @@ static bool same_floats(const float *a, const float *b, int64_t n) {
     return true;
 }
 
+static int by_value(const void *a, const void *b) {
+    const saf_candidate *x = a, *y = b;
+    if (x->value != y->value) return x->value > y->value ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* The first n of all in order. */
+static void check_candidates(const float *logits, const float *values, int64_t V, int32_t wanted,
+                             int32_t n, const saf_candidate *got) {
+    saf_candidate all[VOCAB];
+    assert_int_equal(V, VOCAB);
+    for (int64_t v = 0; v < V; v++) all[v] = (saf_candidate){(int32_t)v, values[v], logits[v]};
+    qsort(all, (size_t)V, sizeof *all, by_value);
+    assert_int_equal(n, saf_i64_min(wanted, V));
+    assert_memory_equal(got, all, (size_t)n * sizeof *all);
+}
+
+/* What is picked from the likeliest is what is picked from all logits. */
+static void check_pick(const saf_logit_ask *ask, const saf_logit_row *row, const float *logits,
+                       int64_t V) {
+    saf_sampler *s = NULL;
+    saf_sampled want;
+    OK(saf_sampler_new(V, &s));
+    for (int64_t position = 0; position < 20; position++) {
+        OK(saf_sampler_pick(s, logits, ask->sampling, ask->history, ask->n_history, 5, position,
+                            &want, 0, NULL));
+        int32_t at = saf_sampling_draw(row->likely, row->n, V, ask->sampling, 5, position);
+        assert_int_equal(row->likely[at].id, want.id);
+        assert_true((float)((double)row->likely[at].logit - row->log_sum_exp) == want.logprob);
+    }
+    saf_sampler_free(&s);
+}
+
 /* What rows come to is what their logits say. */
 static void check_rows(const model *m, const seen *want, const seen *got, int pass, int64_t n) {
+    int64_t V = m->p.vocab;
     for (int64_t i = 0; i < n; i++) {
-        const float *logits = want->logits[pass] + i * m->p.vocab;
+        const float *logits = want->logits[pass] + i * V;
         const saf_logit_row *row = &got->rows[pass][i];
-        int32_t asked = asked_of(m, pass, i);
+        const saf_logit_ask ask = ask_of(m, pass, i);
+        float values[VOCAB];
         assert_true(row->finite == want->finite[pass][i]);
         if (!row->finite) continue;
-        assert_int_equal(row->best, saf_argmax(logits, m->p.vocab));
-        assert_true(row->best_logit == logits[row->best]);
-        assert_true(asked < 0 || row->asked_logit == logits[asked]);
-        assert_true(row->log_sum_exp == saf_log_sum_exp(logits, m->p.vocab));
+        assert_true(ask.scored < 0 || row->scored_logit == logits[ask.scored]);
+        assert_true(row->log_sum_exp == saf_log_sum_exp(logits, V));
+        memcpy(values, logits, (size_t)V * sizeof *values);
+        check_candidates(logits, values, V, ask.n_top, row->n_top, row->top);
+        for (int64_t k = 0; ask.sampling && k < ask.n_history; k++) {
+            int64_t back = ask.n_history - k;
+            const saf_sampling *s = ask.sampling;
+            if (s->repeat_last >= 0 && back > s->repeat_last) continue;
+            double x = (double)logits[ask.history[k]], r = s->repeat_penalty;
+            values[ask.history[k]] = (float)(x > 0 ? x / r : x * r);
+        }
+        check_candidates(logits, values, V, ask.n, row->n, row->likely);
+        if (ask.sampling) check_pick(&ask, row, logits, V);
     }
 }
 
@@ -564,7 +643,7 @@ static void test_parts_take_the_first_of_equals(void **state) {
     world one = world_of(&m, 0, EVEN, false);
     run_world(&one, alone);
     compare(&one, &alone->seen, alone);
-    assert_int_equal(alone->seen.rows[0][0].best, 0);
+    assert_int_equal(alone->seen.rows[1][0].likely[0].id, 0);
     compare_cuts(&m, alone);
     close_model(&m);
 }
@@ -672,7 +751,8 @@ static void expect_refusal(const model *m, saf_slice_range mine, const saf_stage
     saf_stage *stage = NULL;
     OK(saf_slice_load(m->g, &m->p, mine, &slice));
     OK(saf_kv_cache_new(&m->p, mine, m->kv, 1, 16, &kv));
-    assert_int_equal(saf_stage_new(&m->p, slice, kv, 4, 1, 4, group, &stage), SAF_DEFECT);
+    assert_int_equal(saf_stage_new(&m->p, slice, kv, (saf_stage_room){4, 1, 4, 0}, group, &stage),
+                     SAF_DEFECT);
     assert_null(stage);
     saf_kv_cache_free(&kv);
     saf_slice_free(&slice);
@@ -685,10 +765,12 @@ static void test_parts_that_are_no_whole_are_refused(void **state) {
     (void)state;
     open_model(0, &m);
     saf_slice_range whole = saf_slice_range_whole(&m.p, 0, m.p.layers, true, true);
-    size_t bytes = saf_stage_shared_bytes(&m.p, 4, 4, 2);
+    size_t bytes = saf_stage_shared_bytes(&m.p, (saf_stage_room){4, 1, 4, 0}, 2);
     assert_int_equal(bytes % 64, 0);
-    assert_true(saf_stage_shared_bytes(&m.p, INT64_MAX / 2, 4, 2) == SIZE_MAX);
-    assert_true(saf_stage_shared_bytes(&m.p, 4, INT64_MAX, 1000) == SIZE_MAX);
+    assert_true(saf_stage_shared_bytes(&m.p, (saf_stage_room){INT64_MAX / 2, 1, 4, 0}, 2) ==
+                SIZE_MAX);
+    assert_true(saf_stage_shared_bytes(&m.p, (saf_stage_room){4, 1, INT64_MAX, 0}, 1000) ==
+                SIZE_MAX);
     OK(saf_alloc(bytes + 64, 1, &memory));
     for (int i = 0; i < 8; i++) {
         saf_stage_group group = {.ranks = 2, .ranges = ranges, .memory = memory, .share = share};

@@ -42,15 +42,16 @@ out:
 
 /* The head and the likeliest token of each sequence, as the last stage of a job picks it. */
 static saf_status sample(saf__bench_phase *p) {
-    static const int32_t asked[SAF_LOGIT_ROWS] = {0};
+    saf_logit_ask asks[SAF_LOGIT_ROWS];
+    for (int i = 0; i < SAF_LOGIT_ROWS; i++) asks[i] = (saf_logit_ask){.scored = -1, .n = 1};
     for (int64_t row = 0; row < p->shape.sequences; row += SAF_LOGIT_ROWS) {
         int64_t n = saf_i64_min(SAF_LOGIT_ROWS, p->shape.sequences - row);
-        saf_status st = saf_stage_logit_rows(p->stage, row, n, asked, p->logits, p->rows);
+        saf_status st = saf_stage_logit_rows(p->stage, row, n, asks, p->logits, p->rows);
         if (st != SAF_OK) return st;
         for (int64_t i = 0; i < n; i++) {
             if (!p->rows[i].finite)
                 return saf_fail(SAF_FAILED, "a value that is not finite left the head");
-            p->sampled[row + i] = p->rows[i].best;
+            p->sampled[row + i] = p->rows[i].likely[0].id;
         }
     }
     return SAF_OK;
@@ -102,8 +103,8 @@ static saf_status make_room(const saf__session *s, int32_t repeats, saf__bench_p
     int64_t capacity = (int64_t)h->context + (int64_t)h->tokens * h->passes;
     SAF_TRY(saf_kv_cache_new(&s->params, s->range, (saf_kv_type)s->settings.kv_type, h->sequences,
                              capacity, &p->kv));
-    SAF_TRY(saf_stage_new(&s->params, s->slice, p->kv, p->max_tokens, h->sequences, h->sequences,
-                          NULL, &p->stage));
+    const saf_stage_room room = {p->max_tokens, h->sequences, h->sequences, 1};
+    SAF_TRY(saf_stage_new(&s->params, s->slice, p->kv, room, NULL, &p->stage));
     SAF_TRY(saf_alloc(n, sizeof *p->runs, &p->runs));
     SAF_TRY(saf_alloc(n, sizeof *p->faults, &p->faults));
     SAF_TRY(saf_alloc(rows, sizeof *p->ids, &p->ids));

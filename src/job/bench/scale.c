@@ -83,8 +83,7 @@ static saf_status make_stage(scale *c) {
     saf_slice_range range = saf_layout_range(&c->layout, saf_comm_rank(c->comm));
     SAF_TRY(saf_kv_cache_new(&s->params, range, (saf_kv_type)s->settings.kv_type, d->sequences,
                              d->capacity, &c->kv));
-    SAF_TRY(saf_stage_new(&s->params, c->slice, c->kv, d->chunk, d->micro_batch,
-                          range.head ? saf_schedule_max_logits(d, &c->work) : 0,
+    SAF_TRY(saf_stage_new(&s->params, c->slice, c->kv, saf_schedule_room(d, &c->work, range.head),
                           saf_group_stage(c->group), &c->stage));
 out:
     return st;

@@ -212,6 +212,7 @@ static void describe_work(const saf__session *s, saf_plan_work *w) {
         .completion_tokens = sampled / n,
         .longest = wish.longest,
         .whole_rows = whole_rows,
+        .candidates = saf_work_candidates(&s->work),
         .kv_type = (saf_kv_type)s->settings.kv_type,
         .sequences = wish.sequences,
         .micro_batch = wish.micro_batch,

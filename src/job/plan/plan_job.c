@@ -47,6 +47,7 @@ out:
 
 static void bench_work(const saf_job *job, saf_plan_work *work) {
     work->requests = job->bench.sequences;
+    work->candidates = 1;
     work->prompt_tokens = job->bench.prompt_tokens;
     work->completion_tokens = job->bench.decode_tokens;
     work->longest = job->bench.prompt_tokens + job->bench.decode_tokens;
@@ -66,6 +67,7 @@ static saf_status read_requests(const saf_job *job, saf__session *s, saf_plan_wo
         work->whole_rows = work->whole_rows || saf_work_whole_rows(&s->work, r);
     }
     work->requests = s->work.n_requests;
+    work->candidates = saf_work_candidates(&s->work);
     if (work->requests == 0) {
         st = saf_fail(SAF_BAD_INPUT, "%s: none of its requests can run", job->path);
         goto out;

@@ -4,6 +4,7 @@
  * operation a lane, or a fixed sequence of them, so that all versions give the same bits.
  *
  *   v16_max(a, b) = a > b ? a : b     v16_min(a, b) = a < b ? a : b     (b when either is NaN)
+ *   v16_load_pairs, v16_store_pairs: of 32 values those of even places in a, of odd ones in b
  */
 #ifndef SAF_KERNEL_FRAME_LANES_H
 #define SAF_KERNEL_FRAME_LANES_H
@@ -41,6 +42,18 @@ SAF__INLINE v16 v16_load_n(const float *p, int64_t n) {
 }
 SAF__INLINE void v16_store_n(float *p, int64_t n, v16 a) {
     _mm512_mask_storeu_ps(p, v16_mask(n), a);
+}
+SAF__INLINE void v16_load_pairs(const float *p, v16 *a, v16 *b) {
+    const __m512i even =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    v16 low = v16_load(p), high = v16_load(p + 16);
+    *a = _mm512_permutex2var_ps(low, even, high);
+    *b = _mm512_permutex2var_ps(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high);
+}
+SAF__INLINE void v16_store_pairs(float *p, v16 a, v16 b) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    v16_store(p, _mm512_permutex2var_ps(a, low, b));
+    v16_store(p + 16, _mm512_permutex2var_ps(a, _mm512_add_epi32(low, _mm512_set1_epi32(8)), b));
 }
 SAF__INLINE v16 v16_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
@@ -128,6 +141,24 @@ SAF__INLINE v16 v16_load_n(const float *p, int64_t n) {
 SAF__INLINE void v16_store_n(float *p, int64_t n, v16 a) {
     _mm256_maskstore_ps(p, v16_mask8(n), a.lo);
     if (n > 8) _mm256_maskstore_ps(p + 8, v16_mask8(n - 8), a.hi);
+}
+/* Of sixteen values those of even places (0x88) or of odd ones (0xDD). */
+#define V16_EVERY_OTHER(p, which)                                                                 \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(                                                       \
+        _mm256_castps_pd(_mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps((p) + 8), which)), \
+        0xD8))
+SAF__INLINE void v16_load_pairs(const float *p, v16 *a, v16 *b) {
+    *a = (v16){V16_EVERY_OTHER(p, 0x88), V16_EVERY_OTHER(p + 16, 0x88)};
+    *b = (v16){V16_EVERY_OTHER(p, 0xDD), V16_EVERY_OTHER(p + 16, 0xDD)};
+}
+SAF__INLINE void v16_store_pairs8(float *p, __m256 a, __m256 b) {
+    __m256 low = _mm256_unpacklo_ps(a, b), high = _mm256_unpackhi_ps(a, b);
+    _mm256_storeu_ps(p, _mm256_permute2f128_ps(low, high, 0x20));
+    _mm256_storeu_ps(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+}
+SAF__INLINE void v16_store_pairs(float *p, v16 a, v16 b) {
+    v16_store_pairs8(p, a.lo, b.lo);
+    v16_store_pairs8(p + 16, a.hi, b.hi);
 }
 SAF__INLINE v16 v16_load_f16(const uint16_t *p) {
     return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
@@ -232,6 +263,18 @@ SAF__INLINE v16 v16_load_n(const float *p, int64_t n) {
 }
 SAF__INLINE void v16_store_n(float *p, int64_t n, v16 a) {
     for (int j = 0; j < n; j++) p[j] = a.at[j];
+}
+SAF__INLINE void v16_load_pairs(const float *p, v16 *a, v16 *b) {
+    for (int j = 0; j < LANES; j++) {
+        a->at[j] = p[2 * j];
+        b->at[j] = p[2 * j + 1];
+    }
+}
+SAF__INLINE void v16_store_pairs(float *p, v16 a, v16 b) {
+    for (int j = 0; j < LANES; j++) {
+        p[2 * j] = a.at[j];
+        p[2 * j + 1] = b.at[j];
+    }
 }
 SAF__INLINE v16 v16_load_f16(const uint16_t *p) {
     V16_EACH(saf_f32_from_f16(p[j]));

@@ -33,6 +33,16 @@ SAF__INLINE void v16_store_n(float *p, int64_t n, v16 a) {
     v16_store(part, a);
     memcpy(p, part, (size_t)n * sizeof *p);
 }
+SAF__INLINE void v16_load_pairs(const float *p, v16 *a, v16 *b) {
+    SAF__UNROLL for (int j = 0; j < 4; j++) {
+        float32x4x2_t both = vld2q_f32(p + 8 * j);
+        a->r[j] = both.val[0];
+        b->r[j] = both.val[1];
+    }
+}
+SAF__INLINE void v16_store_pairs(float *p, v16 a, v16 b) {
+    SAF__UNROLL for (int j = 0; j < 4; j++) vst2q_f32(p + 8 * j, (float32x4x2_t){{a.r[j], b.r[j]}});
+}
 SAF__INLINE v16 v16_load_f16(const uint16_t *p) {
     V16_EACH(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * j))));
 }

@@ -55,11 +55,32 @@ static bool frame_finite(const float *x, int64_t n) {
     return largest < 0x7F800000;
 }
 
+/* Sixteen pairs. */
+SAF__INLINE void rotate_lanes(const float *table, v16 *a, v16 *b) {
+    v16 c, s, x = *a, y = *b;
+    v16_load_pairs(table, &c, &s);
+    *a = v16_fma(x, c, v16_mul(v16_mul(y, s), v16_set1(-1.0f)));
+    *b = v16_fma(x, s, v16_mul(y, c));
+}
 static void frame_rope(saf_rope_pairs pairs, const float *restrict table, int64_t half,
                        float *restrict x) {
     int64_t step = pairs == SAF_ROPE_ADJACENT ? 2 : 1;
-    int64_t other = pairs == SAF_ROPE_ADJACENT ? 1 : half;
-    for (int64_t i = 0; i < half; i++) {
+    int64_t other = pairs == SAF_ROPE_ADJACENT ? 1 : half, i = 0;
+    for (; i + LANES <= half; i += LANES) {
+        v16 a, b;
+        if (step == 2) {
+            v16_load_pairs(x + 2 * i, &a, &b);
+            rotate_lanes(table + 2 * i, &a, &b);
+            v16_store_pairs(x + 2 * i, a, b);
+        } else {
+            a = v16_load(x + i);
+            b = v16_load(x + half + i);
+            rotate_lanes(table + 2 * i, &a, &b);
+            v16_store(x + i, a);
+            v16_store(x + half + i, b);
+        }
+    }
+    for (; i < half; i++) {
         float a = x[step * i], b = x[step * i + other];
         float c = table[2 * i], s = table[2 * i + 1];
         x[step * i] = __builtin_fmaf(a, c, -(b * s));

@@ -239,7 +239,8 @@ typedef struct {
     uint64_t seed;
 } saf_sampling;
 
-/* Rows at a time; of each, tokens at most, n + n_top; different tokens that are penalised. */
+/* Rows at a time; of each, tokens at most, n + n_top; of a history, those that are penalised (the
+ * last repeat_last of it). */
 enum { SAF_LOGIT_ROWS = 24, SAF_CANDIDATES = 256, SAF_PENALISED = 1024 };
 
 /* What is wanted of a row: the logit of a token (-1: of none), the n likeliest tokens once those of
@@ -266,9 +267,11 @@ typedef struct {
     const saf_candidate *likely, *top; /* the largest value first, of equals the smallest id */
 } saf_logit_row;
 /* Of the kept rows [row0, row0 + n), n up to SAF_LOGIT_ROWS: out[n] is what they come to, with
- * candidates in the stage's memory until the next call. The ranks of a group tell each other what
- * their parts come to, 8 bytes for SAF_LOGIT_SEGMENT logits and 12 for a candidate; in logits[n, V]
- * each has its own alone, and penalises them there, and no other rank reads them. */
+ * candidates in the stage's memory until the next call of this. The ranks of a group ask the same,
+ * and tell each other what their parts come to, 8 bytes for SAF_LOGIT_SEGMENT logits and 12 for a
+ * candidate; in logits[n, V] each has its own alone, and penalises them there, and no other rank
+ * reads them. Errors: DEFECT (more rows, candidates or penalties than there is room for, more
+ * alternatives than tokens); those of the group's share. */
 saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const saf_logit_ask *asks,
                                 float *logits, saf_logit_row *out);
 

@@ -1,6 +1,6 @@
 /* The likeliest tokens of a part of a row of logits. Segments are looked through from the one with
- * the largest value on, until none is left that could add to those found: of a vocabulary of
- * 152,000 forty tokens take as many segments of 512 at most. */
+ * the largest value on, until none is left that could add to those found: for forty tokens forty at
+ * most, but for equal values. */
 #include <math.h>
 #include <stdlib.h>
 

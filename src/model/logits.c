@@ -1,6 +1,7 @@
 /* Rows to logits, and what rows of logits come to: the end of a pass on the last stage. */
 #include "model/logits.h"
 
+#include "model/sampler.h"
 #include "model/stage.h"
 
 enum { ALIGNMENT = 64 };
@@ -101,11 +102,17 @@ saf_status saf_stage_logits(saf_stage *s, int64_t row0, int64_t n, float *logits
 /* ---- what rows come to -------------------------------------------------------------------------
  */
 
+static bool fits_room(const saf_stage *s, const saf_logit_ask *a) {
+    int32_t most = s->room.candidates < SAF_CANDIDATES ? s->room.candidates : SAF_CANDIDATES;
+    saf_span window = {0, 0};
+    if (a->sampling) window = saf__sampling_window(a->sampling, a->n_history);
+    return a->n >= 0 && a->n_top >= 0 && a->n <= most - a->n_top && a->n_top <= s->p->vocab &&
+           a->scored < s->p->vocab && window.end - window.begin <= SAF_PENALISED;
+}
+
 static saf_status check_asks(const saf_stage *s, int64_t n, const saf_logit_ask *asks) {
     bool fits = n <= SAF_LOGIT_ROWS;
-    for (int64_t i = 0; fits && i < n; i++)
-        fits =
-            asks[i].n >= 0 && asks[i].n_top >= 0 && asks[i].n <= s->room.candidates - asks[i].n_top;
+    for (int64_t i = 0; fits && i < n; i++) fits = fits_room(s, &asks[i]);
     return fits ? SAF_OK
                 : saf_fail(SAF_DEFECT, "more is asked of rows of logits than there is room for");
 }

@@ -195,7 +195,7 @@ void saf__meetings_begin_logit_rows(saf__meetings *m, int64_t n, const saf_logit
                    (size_t)n * sizeof *notes->found, 0);
         list_notes(m, SAF__MEET_LOGIT_ROWS, i,
                    notes->candidates + i * notes->rows * m->room.candidates, n,
-                   (size_t)most * sizeof *notes->candidates,
+                   segments > 0 ? (size_t)most * sizeof *notes->candidates : 0,
                    (size_t)m->room.candidates * sizeof *notes->candidates);
     }
 }

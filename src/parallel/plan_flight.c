@@ -34,7 +34,7 @@ saf_plan_rates saf__plan_rates_of(const saf_plan_model *m, const saf_plan_work *
 /* The ranks of a stage, where they meet. */
 typedef struct {
     const saf_plan_host *host;
-    int32_t here, hosts;
+    int32_t here, hosts, ranks;
 } group;
 
 /* What all hosts write alike, and what one of them writes alone. */
@@ -62,7 +62,7 @@ static double logits_s(const saf_plan_model *m, const saf_plan_work *work, const
     double blocks = fmax(fmin(1, logits), logits / SAF_LOGIT_ROWS), rows = logits / blocks;
     double vocab = (double)m->params->vocab, segment = sizeof(saf_logit_segment);
     double each = vocab / SAF_LOGIT_SEGMENT * segment +
-                  (double)work->candidates * g->here * g->hosts * sizeof(saf_candidate);
+                  (double)work->candidates * g->ranks * sizeof(saf_candidate);
     if (!work->whole_rows) return blocks * meet_s(g, each * rows);
     return blocks * (meet_s(g, 4 * vocab * rows) + meet_s(g, 8 * rows));
 }
@@ -73,7 +73,7 @@ static double meetings_s(const saf_plan_model *m, const saf_plan_work *work,
     const saf__plan_split *split = r->split;
     const saf_schedule *s = &r->schedule;
     group g = {&r->host[stage], (int32_t)saf_i64_max(1, split->parts / r->hosts_per_stage),
-               networks ? r->hosts_per_stage : 1};
+               networks ? r->hosts_per_stage : 1, split->parts};
     double width = 4 * (double)m->params->width;
     if (split->parts == 1) return 0;
     /* The first rank tells the others of the flight; to a later stage it hands the rows as well. */
@@ -158,7 +158,8 @@ static passage pass(const saf_plan_model *m, const saf_plan_work *work, const sa
             const saf_plan_host *link = inside ? NULL : &r->host[s];
             if (inside || networks) {
                 hop = saf_plan_message_s(link, bytes);
-                busy = hop - saf_plan_message_s(link, 0); /* others may follow it closely */
+                /* others may follow it closely */
+                busy = inside ? hop - saf_plan_message_s(link, 0) : bytes / link->link.bytes_s;
             }
         }
         out.whole_s += own + hop;

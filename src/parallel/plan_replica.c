@@ -37,12 +37,11 @@ static double buffers_of(const saf_plan_model *m, const saf_plan_work *work,
     const saf_model_params *p = m->params;
     const saf_schedule *s = &r->schedule;
     bool last = stage == r->stages - 1, group = r->split->parts > 1;
-    const saf_stage_room room = {s->chunk, s->micro_batch, last ? s->micro_batch : 0,
-                                 last ? work->candidates : 0};
+    int64_t rows = !last ? 0 : work->completion_tokens < 1 ? s->chunk : s->micro_batch;
+    const saf_stage_room room = {s->chunk, s->micro_batch, rows, last ? work->candidates : 0};
     double flights = r->stages == 1 ? 1 : stage == 0 ? r->stages + 1 : 2;
     /* Of the rows of logits that there is room for only those that are written take memory. */
-    int64_t rows = work->completion_tokens < 1 ? s->chunk : s->micro_batch;
-    rows = last ? saf_i64_min(SAF_LOGIT_ROWS, rows) : 0;
+    rows = saf_i64_min(SAF_LOGIT_ROWS, rows);
     double shared = flights * (double)s->chunk * (double)p->width * sizeof(float) +
                     (double)rows * (double)p->vocab * sizeof(float);
     if (group) shared += (double)saf_stage_shared_bytes(p, room, r->split->parts);

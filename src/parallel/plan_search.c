@@ -163,9 +163,12 @@ saf_status saf__plan_check_host(const saf_plan_host *c) {
         return saf_fail(SAF_USAGE, "host %s: count, cores, ranks, reserve or latency out of range",
                         c->name);
     if (!(c->core_read_bytes_s >= 0) || !(c->machine_read_bytes_s >= 0) || c->machine_hosts < 0 ||
+        !(c->link.short_s >= 0 && c->link.short_s < 1e30) ||
         !(c->product_share >= 0 && c->product_share <= 1) ||
         !(c->hidden_share >= 0 && c->hidden_share <= 1))
-        return saf_fail(SAF_USAGE, "host %s: what a core reads, or a share, out of range", c->name);
+        return saf_fail(SAF_USAGE,
+                        "host %s: what a core reads, a share or a short message out of range",
+                        c->name);
     return SAF_OK;
 }
 

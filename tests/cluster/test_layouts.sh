@@ -16,7 +16,7 @@ with h5py.File(sys.argv[1]) as f:
     ranks = f["ranks"][...]
     print(*(r["host"].decode() for r in ranks))
     print(*("%d:%d-%d:%d-%d" % tuple(r[["replica", "layer0", "layer1", "head0", "head1"]]) for r in ranks))
-    print(*sorted({s.decode() for s in f["requests"]["state"]}), f.attrs["tokens_sha256"], f.attrs["logits_sha256"])' "$1"
+    print(*sorted({s.decode() for s in f["requests"]["state"]}), f.attrs["tokens_sha256"], f.attrs.get("logits_sha256"))' "$1"
 }
 
 # Runs the job over ranks on these hosts, in order, and checks who did what.
@@ -59,4 +59,10 @@ over "h1 h2 h3" "0:0-4:0-4 1:0-4:0-4 2:0-4:0-4" layout.replicas=3
 over "h1 h2 h3 h2" "0:0-4:0-2 0:0-4:2-4 1:0-4:0-2 1:0-4:2-4" layout.replicas=2 layout.tensor=2
 over "h1 h1 h2 h2 h2 h3 h3 h1" "$squares $others" layout.replicas=2 \
     layout.pipeline=2 layout.tensor=2
+# Of which nobody needs all logits of a row.
+words+=(generate.logits=false generate.top_k=20 generate.repeat_penalty=1.2 generate.logprobs=2)
+ok "it draws from the likeliest" "$SAF" run --fresh "${words[@]}" "output.file=$folder/alone.h5"
+alone=$(facts "$folder/alone.h5" | tail -n 1)
+over "h1 h1 h2 h2" "$quarters" layout.tensor=4
+over "h1 h2 h3" "0:0-4:0-1 0:0-4:1-3 0:0-4:3-4" layout.tensor=3 "layout.share=[1,2,1]"
 tap_exit

@@ -71,19 +71,31 @@ input: {{ prompts = "{folder}/greedy.jsonl"; }};
 generate: {{ max_tokens = 16; temperature = 0.0; }};
 output: {{ file = "{folder}/out.h5"; }};
 """
+# Nor of most of these: what is drawn from the likeliest tokens, with penalties and without.
+DRAWN = """job = "generate";
+model: {{ path = "{model}"; }};
+input: {{ prompts = "{folder}/drawn.jsonl"; }};
+generate: {{ max_tokens = 16; temperature = 0.9; top_k = 40; top_p = 0.98; repeat_penalty = 1.1; seed = 7; logprobs = 3; }};
+output: {{ file = "{folder}/out.h5"; }};
+"""
+DRAWING = ["", ', "top_k": 253, "temperature": 2.0', ', "repeat_penalty": 0.8', ', "repeat_penalty": 1.0, "top_k": 3',
+           ', "temperature": 0.0', ', "repeat_penalty": 1.0, "min_p": 0.05', ', "top_k": 120', ', "top_k": 0']
 SCORE = """job = "score";
 model: {{ path = "{model}"; }};
 input: {{ texts = "{folder}/scored.jsonl"; }};
 output: {{ file = "{folder}/out.h5"; }};
 """
 
+WHOLE = "generate.logits=true"  # of a job that keeps none
+
 tap = Tap()
 
 
 def write_prompts(folder):
     """Lengths from one word to a few hundred (beyond a segment of 256 positions); every third greedy."""
-    names = (os.path.join(folder, name + ".jsonl") for name in ("prompts", "greedy", "scored"))
-    with open(next(names), "w") as f, open(next(names), "w") as greedy, open(next(names), "w") as scored:
+    names = (os.path.join(folder, name + ".jsonl") for name in ("prompts", "greedy", "scored", "drawn"))
+    with (open(next(names), "w") as f, open(next(names), "w") as greedy, open(next(names), "w") as scored,
+          open(next(names), "w") as drawn):
         for i in range(24):
             n = (1, 2, 4, 8, 16, 50)[i % 6] + i // 2
             text = " ".join(WORDS[(i * 7 + k) % len(WORDS)] for k in range(n))
@@ -92,6 +104,7 @@ def write_prompts(folder):
             f.write(line + extra + "}\n")
             greedy.write(line + (', "temperature": 0.8' if i % 8 == 7 else "") + "}\n")  # a few have company
             scored.write(line.replace("prompt", "text") + "}\n")
+            drawn.write(line + DRAWING[i % 7 if i < 20 else 7] + "}\n")  # the last ones need whole rows
 
 
 class Checker:
@@ -112,8 +125,10 @@ class Checker:
         if not tap.ok(run.returncode == 0, name + " runs", run.stderr):
             return
         with h5py.File(os.path.join(self.folder, "out.h5")) as f:
-            values = hashlib.sha256(f["logprobs/values"][:].tobytes()).hexdigest()
-            found = (f.attrs["tokens_sha256"], f.attrs.get("logits_sha256", values), values)
+            tables = [f["logprobs"][x][:].tobytes() for x in ("values", "top_ids", "top_values") if x in f["logprobs"]]
+            values = hashlib.sha256(b"".join(tables)).hexdigest()
+            kept = values if WHOLE in settings else f.attrs.get("logits_sha256", values)
+            found = (f.attrs["tokens_sha256"], kept, values)
             done = sum(s in (b"done", "done") for s in f["requests"]["state"])
         self.hashes.add(found)
         tap.ok(len(self.hashes) == 1 and done == 24,
@@ -129,6 +144,8 @@ def check(folder, path, label, table, *settings):
 def check_grids(folder, path, label, table, *settings, job=JOB):
     checker = Checker(folder, path, label, *settings, job=job)
     checker.run("alone", 0, 1, 24, 24, 512, "auto")
+    if job == DRAWN:
+        checker.run("from whole rows", 0, 2, 24, 24, 512, "auto", WHOLE)
     for replicas, pipeline, tensor, *schedule, share in table:
         grid = [f"layout.replicas={replicas}", f"layout.pipeline={pipeline}", f"layout.tensor={tensor}"]
         name = f"replicas {replicas} x pipeline {pipeline} x tensor {tensor}"
@@ -170,5 +187,6 @@ with scratch() as folder:
                 table = GRIDS + MORE_GRIDS if ALL else GRIDS[number + 1::4]
                 check_grids(folder, path, f"grid {dtype}, likeliest tokens", table, job=GREEDY)
                 check_grids(folder, path, f"grid {dtype}, scores", table, job=SCORE)
+                check_grids(folder, path, f"grid {dtype}, drawn tokens", table, job=DRAWN)
     check_grids(folder, STORIES, "grid stories260K", some(GRIDS, MORE_GRIDS, 4, 7))
 tap.exit()

@@ -52,8 +52,10 @@ static void rank(saf_comm *world) {
     saf_engine_times times;
     sim_check(saf_group_new(world, &job.layout, &job.params, &job.work, &job.schedule, &group));
     saf_place place = saf_layout_place(&job.layout, saf_comm_rank(world));
-    stage = sim_stage_new(&job.model, place, saf_layout_range(&job.layout, saf_comm_rank(world)),
-                          &job.schedule, saf_group_stage(group));
+    saf_slice_range range = saf_layout_range(&job.layout, saf_comm_rank(world));
+    stage = sim_stage_new(&job.model, place, range, &job.schedule,
+                          saf_schedule_room(&job.schedule, &job.work, range.head),
+                          saf_group_stage(group));
     sim_barrier(world);
     if (saf_comm_rank(world) == 0) job.start_s = sim_now();
     sim_check(saf_engine_run(group, stage, &events, NULL, &times));
@@ -73,6 +75,7 @@ static void make_work(int argc, char **argv) {
     for (int32_t i = 0; i < w->n_requests; i++) {
         saf_request *r = &w->requests[i];
         *r = (saf_request){.key = (uint64_t)i,
+                           .sampling = {.top_p = 1, .repeat_penalty = 1},
                            .n_prompt = prompt,
                            .max_tokens = (int32_t)sim_number(argc, argv, "tokens")};
         sim_check(saf_alloc((size_t)prompt, sizeof *r->prompt, &r->prompt));

@@ -34,7 +34,8 @@ int32_t sim_token(int64_t vocab, int64_t n) {
 }
 
 saf_stage *sim_stage_new(const sim_model *m, saf_place place, saf_slice_range range,
-                         const saf_schedule *schedule, const saf_stage_group *group) {
+                         const saf_schedule *schedule, saf_stage_room room,
+                         const saf_stage_group *group) {
     stage *s = NULL;
     int32_t stages = m->layout->stages, *first = NULL;
     saf_plan_host *host = NULL;
@@ -58,8 +59,6 @@ saf_stage *sim_stage_new(const sim_model *m, saf_place place, saf_slice_range ra
                                      .host = host,
                                      .first = first,
                                      .schedule = *schedule};
-    const saf_stage_room room = {schedule->chunk, schedule->micro_batch,
-                                 range.head ? schedule->micro_batch : 0, range.head};
     if (group) sim_check(saf__meetings_new(m->plan.params, range, room, group, &s->meetings));
     return (saf_stage *)s;
 }

@@ -21,7 +21,8 @@ void sim_model_new(const saf_gguf *g, const saf_model_params *p, const saf_layou
 int32_t sim_token(int64_t vocab, int64_t n);
 
 saf_stage *sim_stage_new(const sim_model *m, saf_place place, saf_slice_range range,
-                         const saf_schedule *schedule, const saf_stage_group *group);
+                         const saf_schedule *schedule, saf_stage_room room,
+                         const saf_stage_group *group);
 void sim_stage_free(saf_stage *stage);
 
 #endif

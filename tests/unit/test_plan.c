@@ -177,6 +177,13 @@ static void test_plan_whole_rows(void **state) {
     double bytes = (4 * V - 8 * V / SAF_LOGIT_SEGMENT) / 2;
     assert_true(more > 0.9 * rows * bytes / h.link.bytes_s);
     assert_true(more < 1.3 * rows * (bytes / h.link.bytes_s + h.link.latency_s + 1e-9 * V));
+    /* and of each of 200 tokens that are told of 12 bytes */
+    saf_plan_work told = single;
+    told.candidates = 200;
+    more = job_s(&m, told, h, 1, 2) - job_s(&m, single, h, 1, 2);
+    bytes = 200 * 12;
+    assert_true(more > 0.9 * rows * bytes / h.link.bytes_s);
+    assert_true(more < 1.1 * rows * bytes / h.link.bytes_s);
     close_model(&m);
 }
 

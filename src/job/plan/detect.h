@@ -28,8 +28,8 @@ typedef struct {
     int32_t n;
     double bytes_s[SAF__TOGETHER_SAMPLES * SAF__TOGETHER_MOMENTS];
 } saf__together;
-/* Hosts that are one machine read its memory all at once, each past all of its caches, then by
- * turns, and all at once again: replaces what their rows say of it. `machine`: a rank of each.
+/* Hosts that are one machine read its memory all at once, then by turns, each past all of its
+ * caches, and all at once again: replaces what their rows say of it. `machine`: a rank of each.
  * Collective over it. */
 saf_status saf__detect_machine_measure(saf_comm *machine, const saf__detect_host *h,
                                        saf__together *samples, saf_buf tables[SAF_PROFILE_TABLES]);

@@ -26,6 +26,15 @@ static int64_t find_named(const host_name *sorted, int64_t n, const char *name) 
     return found ? found->at : -1;
 }
 
+/* 0 where one of them is. */
+static double median_of_known(double *values, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (values[i] <= 0) return 0;
+    return saf_median(values, n);
+}
+
+_Static_assert((int)SAF_PROFILE_SHORT_BYTES == (int)SAF_PLAN_SHORT_BYTES, "of one length");
+
 /* Of the links that a host is an end of, the slower way of each: the median, so that one slow host
  * does not make all others slow. Hosts without links keep what they have. */
 static saf_status find_links(const saf_hosts_profile *p, saf_plan_host *hosts, int64_t n) {
@@ -58,7 +67,7 @@ static saf_status find_links(const saf_hosts_profile *p, saf_plan_host *hosts, i
         if (stop[i] == from) continue;
         hosts[i].link = (saf_plan_link){saf_median(rate + from, stop[i] - from),
                                         saf_median(delay + from, stop[i] - from),
-                                        saf_median(brief + from, stop[i] - from)};
+                                        median_of_known(brief + from, stop[i] - from)};
     }
 out:
     saf_free(&sorted);

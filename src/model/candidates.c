@@ -1,6 +1,5 @@
-/* The likeliest tokens of a part of a row of logits. Segments are looked through from the one with
- * the largest value on, until none is left that could add to those found: for forty tokens forty at
- * most, but for equal values. */
+/* The likeliest tokens of a part of a row of logits: of its segments only those are looked through
+ * whose largest value could be among them. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -17,34 +16,81 @@ static bool before(const saf_candidate *a, const saf_candidate *b) {
     return a->value > b->value || (a->value == b->value && a->id < b->id);
 }
 
-int32_t saf__candidates_add(saf_candidate *list, int32_t n, int32_t most, saf_candidate c) {
-    if (n == most && (n == 0 || !before(&c, &list[n - 1]))) return n;
-    int32_t at = n < most ? n++ : n - 1;
-    for (; at > 0 && before(&c, &list[at - 1]); at--) list[at] = list[at - 1];
-    list[at] = c;
-    return n;
+int32_t saf__candidates_merge(saf_candidate *list, int32_t n, int32_t most,
+                              const saf_candidate *more, int32_t n_more) {
+    saf_candidate old[SAF_CANDIDATES];
+    int32_t i = 0, j = 0, at = 0;
+    memcpy(old, list, (size_t)n * sizeof *old);
+    for (; at < most && (i < n || j < n_more); at++)
+        list[at] = j == n_more || (i < n && before(&old[i], &more[j])) ? old[i++] : more[j++];
+    return at;
+}
+
+/* ---- the best of many ----
+ *
+ * A heap: the last in order of those found so far is heap[0], which a better one replaces. */
+
+static void sink(saf_candidate *heap, int32_t n, int32_t at, saf_candidate c) {
+    for (int32_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && before(&heap[child], &heap[child + 1])) child++;
+        if (!before(&c, &heap[child])) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = c;
+}
+
+static void rise(saf_candidate *heap, int32_t at, saf_candidate c) {
+    for (; at > 0 && before(&heap[(at - 1) / 2], &c); at = (at - 1) / 2)
+        heap[at] = heap[(at - 1) / 2];
+    heap[at] = c;
+}
+
+static void sort_heap(saf_candidate *heap, int32_t n) {
+    while (n > 1) {
+        saf_candidate last = heap[--n];
+        heap[n] = heap[0];
+        sink(heap, n, 0, last);
+    }
 }
 
 static int64_t segment_end(saf_span vocab, int64_t begin) {
     return saf_i64_min(begin + SAF_LOGIT_SEGMENT, vocab.end);
 }
 
-/* maxima[] of the part's segments; they are used up. */
+/* Adds what a segment has; returns how many are in the heap then. */
+static int32_t look_through(const float *row, int64_t begin, int64_t end, int32_t most, int32_t n,
+                            saf_candidate *heap) {
+    for (int64_t v = begin; v < end; v++) {
+        const saf_candidate c = {(int32_t)v, row[v], row[v]};
+        if (n < most)
+            rise(heap, n++, c);
+        else if (c.value >= heap[0].value && before(&c, &heap[0]))
+            sink(heap, n, 0, c);
+    }
+    return n;
+}
+
+/* maxima[] of the part's segments; they are used up. The segments with the largest values go first,
+ * so that most of the others have none that is large enough. */
 static int32_t find_likeliest(saf_span vocab, float *maxima, const float *row, int32_t most,
                               saf_candidate *out) {
+    enum { FIRST = 16 };
     int64_t segments = saf_ceil_div(vocab.end - vocab.begin, SAF_LOGIT_SEGMENT);
     int32_t n = 0;
-    for (int64_t k = 0; k < segments && most > 0; k++) {
-        int64_t next = 0;
-        for (int64_t i = 1; i < segments; i++)
-            if (maxima[i] > maxima[next]) next = i;
-        if (n == most && maxima[next] < out[n - 1].value) break;
+    for (int64_t k = 0; k < FIRST + segments && most > 0; k++) {
+        int64_t next = k - FIRST;
+        if (k < FIRST) {
+            next = 0;
+            for (int64_t i = 1; i < segments; i++)
+                if (maxima[i] > maxima[next]) next = i;
+        }
+        if (next >= segments || maxima[next] == -INFINITY) continue; /* it has been */
+        if (n == most && maxima[next] < out[0].value) continue;
         maxima[next] = -INFINITY;
-        int64_t begin = vocab.begin + next * SAF_LOGIT_SEGMENT, end = segment_end(vocab, begin);
-        for (int64_t v = begin; v < end; v++)
-            if (n < most || row[v] >= out[n - 1].value)
-                n = saf__candidates_add(out, n, most, (saf_candidate){(int32_t)v, row[v], row[v]});
+        int64_t begin = vocab.begin + next * SAF_LOGIT_SEGMENT;
+        n = look_through(row, begin, segment_end(vocab, begin), most, n, out);
     }
+    sort_heap(out, n);
     return n;
 }
 

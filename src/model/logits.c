@@ -134,10 +134,8 @@ static saf_logit_row join(const saf_stage *s, const saf__logit_notes *notes, int
         const saf__found *found = &notes->found[r * notes->rows + row];
         const saf_candidate *c = candidates_of(s, notes, r, row);
         saf_span vocab = g ? g->ranges[r].vocab : s->slice->range.vocab;
-        for (int32_t i = 0; i < found->n; i++)
-            out.n = saf__candidates_add(likely, out.n, ask->n, c[i]);
-        for (int32_t i = 0; i < found->n_top; i++)
-            out.n_top = saf__candidates_add(top, out.n_top, ask->n_top, c[ask->n + i]);
+        out.n = saf__candidates_merge(likely, out.n, ask->n, c, found->n);
+        out.n_top = saf__candidates_merge(top, out.n_top, ask->n_top, c + ask->n, found->n_top);
         if (ask->scored >= vocab.begin && ask->scored < vocab.end)
             out.scored_logit = found->scored_logit;
     }

@@ -29,9 +29,10 @@ saf__logit_notes saf__logit_notes_at(const saf_model_params *p, saf_stage_room r
 
 /* ---- candidates.c ---- */
 
-/* Puts a candidate into list[n], which is in order and takes `most` at most; returns how many it
- * has then. */
-int32_t saf__candidates_add(saf_candidate *list, int32_t n, int32_t most, saf_candidate c);
+/* Adds more[n_more] to list[n], both in order; of them no more than `most` <= SAF_CANDIDATES stay.
+ * Returns how many. */
+int32_t saf__candidates_merge(saf_candidate *list, int32_t n, int32_t most,
+                              const saf_candidate *more, int32_t n_more);
 /* What is asked of the part of a row: out[n + n_top]. segments and row begin with those of token 0;
  * the part's values are penalised afterwards. maxima: scratch for its segments. */
 saf__found saf__candidates_find(const saf_logit_ask *ask, saf_span vocab,

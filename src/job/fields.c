@@ -95,7 +95,7 @@ const saf__field saf__fields[] = {
     {"generate.temperature", GENERATE, SAME, FLOAT(0, 100), AT(generate.sampling.temperature), .initial = "0.0",
      .help = "0: always the likeliest token; above: sampled, flatter as it grows"},
     {"generate.top_k", GENERATE, SAME, INT(0, INT32_MAX), AT(generate.sampling.top_k), .initial = "0", .unit = "tokens",
-     .help = "sample among the k likeliest tokens; 0: off"},
+     .help = "sample among the k likeliest tokens; 0: off; up to 256, ranks on several hosts that share a model send each other no whole rows of logits"},
     {"generate.top_p", GENERATE, SAME, FLOAT(0, 1), AT(generate.sampling.top_p), .initial = "1.0",
      .help = "sample among the fewest tokens whose probabilities reach this sum; 1: off"},
     {"generate.min_p", GENERATE, SAME, FLOAT(0, 1), AT(generate.sampling.min_p), .initial = "0.0",

@@ -24,7 +24,7 @@
 /* Of the arithmetic (doc/numbers.md): one more with whatever changes a bit of logits,
  * log-probabilities, tokens or sampled text. A job that another one began is not gone on with: its
  * first half would not fit its second. */
-enum { SAF_NUMBERS = 2 };
+enum { SAF_NUMBERS = 3 };
 
 /* ---- status ------------------------------------------------------------------------------ */
 

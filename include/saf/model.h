@@ -242,6 +242,9 @@ typedef struct {
 /* Rows at a time; of each, tokens at most, n + n_top; of a history, those that are penalised (the
  * last repeat_last of it). */
 enum { SAF_LOGIT_ROWS = 24, SAF_CANDIDATES = 256, SAF_PENALISED = 1024 };
+/* Of the likeliest tokens so many are looked at first where only top-p or min-p says how many it
+ * takes. */
+enum { SAF_NUCLEUS = 128 };
 
 /* What is wanted of a row: the logit of a token (-1: of none), the n likeliest tokens once those of
  * the history are penalised (sampling NULL: none are), and the n_top likeliest before. */
@@ -339,12 +342,14 @@ typedef struct {
                       out) */
 } saf_sampled;
 
-/* How many tokens step 4 leaves, where that is known and they are few enough to be told of one by
- * one, of a vocabulary as large; 0: it is not so. */
+/* How many of the likeliest tokens ranks tell each other of to draw from: as many as step 4 leaves
+ * of a vocabulary as large; SAF_NUCLEUS where steps 5 or 6 are left to cut it (and nothing is
+ * penalised); 0: too many. */
 int32_t saf_sampling_candidates(const saf_sampling *s);
 /* Steps 5 to 7 for those: which of the n likeliest tokens of `vocab` is picked, n the least of
- * saf_sampling_candidates and vocab. */
-int32_t saf_sampling_draw(const saf_candidate *likely, int32_t n, int64_t vocab,
+ * saf_sampling_candidates and vocab; -1: steps 5 and 6 leave more than these. log_sum_exp: of the
+ * row's logits. */
+int32_t saf_sampling_draw(const saf_candidate *likely, int32_t n, int64_t vocab, double log_sum_exp,
                           const saf_sampling *settings, uint64_t request, int64_t position);
 
 typedef struct saf_sampler saf_sampler; /* scratch for one vocabulary; one thread */
@@ -358,7 +363,8 @@ void saf_sampler_free(saf_sampler **s);
  *   3  Candidates in the order x descending, id ascending: c[0], c[1], ...; m = x[c[0]].
  *      w_t(i) = expf(f32((x[i] - m) / t)), the inner part in double, expf = saf_math_expf
  *   4  K > 0: the first K stay.
- *   5  P < 1: the fewest first whose w_1, added in order, reach P * (sum of w_1 over step 4's)
+ *   5  P < 1: the fewest first whose w_1, added in order, reach P * W, W the sum of w_1 over step
+ *      4's, or where that is the whole vocabulary exp(saf_log_sum_exp(x) - m)
  *   6  M > 0: those before the first with w_1 < M
  *   7  u = saf_philox_uniform(seed, request, position): the first whose w_T, added in order,
  *      exceed u * (sum of w_T over step 6's). At least one candidate stays in every step.

@@ -85,6 +85,7 @@ typedef struct {
     saf__order *order;
     const saf_candidate *list; /* or NULL */
     float largest;
+    double log_sum; /* saf_log_sum_exp of the values of all of the vocabulary */
 } pool;
 
 static inline int32_t id_at(const pool *p, int64_t place) {
@@ -134,27 +135,36 @@ static double sum_first(const pool *p, int64_t n, double temperature) {
     return sum;
 }
 
-/* How many of the likeliest top-k, top-p and min-p leave, one at least. */
+/* How many of the likeliest top-k, top-p and min-p leave, one at least; -1: more than a list has
+ * would have to be known. */
 static int64_t candidates(const pool *p, const saf_sampling *settings) {
     int64_t n = p->n;
-    if (settings->top_k > 0) n = saf_i64_min(n, settings->top_k);
+    bool few = settings->top_k > 0 && settings->top_k < p->vocab, ends = n < p->vocab;
+    if (settings->top_k > 0 && settings->top_k <= n) {
+        n = settings->top_k;
+        ends = false;
+    }
     if (settings->top_p < 1.0) {
-        double need = settings->top_p * sum_first(p, n, 1.0), sum = 0;
+        double all = few ? sum_first(p, n, 1.0) : saf_math_exp(p->log_sum - (double)p->largest);
+        double need = settings->top_p * all, sum = 0;
         int64_t i = 0;
         while (i < n && (i == 0 || sum < need)) sum += weight_at(p, i++, 1.0);
         n = i;
+        ends = ends && sum < need;
     }
     if (settings->min_p > 0.0) {
         int64_t i = 1;
         while (i < n && weight_at(p, i, 1.0) >= settings->min_p) i++;
+        ends = ends && i == n;
         n = i;
     }
-    return n;
+    return ends ? -1 : n;
 }
 
-/* The place of the one that is picked. */
+/* The place of the one that is picked, or -1. */
 static int64_t draw(const pool *p, const saf_sampling *settings, double uniform) {
     int64_t n = candidates(p, settings), last = 0;
+    if (n < 0) return -1;
     double mark = uniform * sum_first(p, n, settings->temperature), sum = 0;
     for (int64_t i = 0; i < n; i++) {
         double w = weight_at(p, i, settings->temperature);
@@ -168,13 +178,26 @@ static int64_t draw(const pool *p, const saf_sampling *settings, double uniform)
 
 int32_t saf_sampling_candidates(const saf_sampling *s) {
     if (!(s->temperature > 0.0)) return 1;
-    return s->top_k <= SAF_CANDIDATES ? s->top_k : 0;
+    if (s->top_k > 0) return s->top_k <= SAF_CANDIDATES ? s->top_k : 0;
+    bool penalised = s->repeat_penalty != 1.0 && s->repeat_last != 0;
+    return !penalised && (s->top_p < 1.0 || s->min_p > 0.0) ? SAF_NUCLEUS : 0;
 }
 
-int32_t saf_sampling_draw(const saf_candidate *likely, int32_t n, int64_t vocab,
+/* Of a list that has all of a vocabulary. */
+static double log_sum_of_list(const saf_candidate *list, int32_t n) {
+    float values[SAF_CANDIDATES];
+    for (int32_t i = 0; i < n; i++) values[list[i].id] = list[i].value;
+    return saf_log_sum_exp(values, n);
+}
+
+int32_t saf_sampling_draw(const saf_candidate *likely, int32_t n, int64_t vocab, double log_sum_exp,
                           const saf_sampling *settings, uint64_t request, int64_t position) {
     if (!(settings->temperature > 0.0)) return 0;
-    const pool p = {.n = n, .vocab = vocab, .list = likely, .largest = likely[0].value};
+    const pool p = {.n = n,
+                    .vocab = vocab,
+                    .list = likely,
+                    .largest = likely[0].value,
+                    .log_sum = n == vocab ? log_sum_of_list(likely, n) : log_sum_exp};
     return (int32_t)draw(&p, settings,
                          saf_philox_uniform(settings->seed, request, (uint64_t)position));
 }
@@ -201,7 +224,8 @@ saf_status saf_sampler_pick(saf_sampler *s, const float *logits, const saf_sampl
                         .vocab = s->vocab,
                         .values = s->values,
                         .order = &s->order,
-                        .largest = s->values[best]};
+                        .largest = s->values[best],
+                        .log_sum = changed ? saf_log_sum_exp(s->values, s->vocab) : total};
         saf__order_start(&s->order, s->values);
         best = id_at(&p, draw(&p, settings,
                               saf_philox_uniform(settings->seed, request, (uint64_t)position)));

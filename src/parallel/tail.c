@@ -10,7 +10,9 @@ struct saf__tail {
     float *scores;        /* [max rows] log-probability of the token that follows a row */
     saf_sampled *sampled; /* [micro_batch, 1 + n_top] */
     saf_logit_ask asks[SAF_LOGIT_ROWS]; /* of rows that nobody needs whole, */
-    saf_logit_row rows[SAF_LOGIT_ROWS]; /* and what they come to */
+    saf_logit_row rows[SAF_LOGIT_ROWS]; /* and what they come to; */
+    int64_t undecided[SAF_LOGIT_ROWS];  /* which of them are needed whole after all, */
+    int64_t n_undecided;                /* and how many */
     /* in the group's memory: of rows that somebody does, and what the ranks make of them */
     float *logits; /* [block, V] */
     float *shared_scores;
@@ -179,19 +181,23 @@ static saf_sampled sampled_of(const saf_candidate *c, const saf_logit_row *row) 
     return (saf_sampled){c->id, (float)((double)c->logit - row->log_sum_exp)};
 }
 
-static void pick(const saf__tail *t, const saf__flight *f, row_place place,
+/* False: it takes more tokens than are known. */
+static bool pick(const saf__tail *t, const saf__flight *f, row_place place,
                  const saf_logit_row *row) {
     const saf_work *work = t->e->work;
     const saf_request *r = &work->requests[f->request[place.run]];
     saf_sampled *out = t->sampled + (int64_t)place.run * (1 + work->n_top);
     int64_t position = t->history[f->runs[place.run].slot].len;
-    int32_t chosen =
-        saf_sampling_draw(row->likely, row->n, t->e->p->vocab, &r->sampling, r->key, position);
+    int32_t chosen = saf_sampling_draw(row->likely, row->n, t->e->p->vocab, row->log_sum_exp,
+                                       &r->sampling, r->key, position);
+    if (chosen < 0) return false;
     *out++ = sampled_of(&row->likely[chosen], row);
     for (int32_t i = 0; i < row->n_top; i++) *out++ = sampled_of(&row->top[i], row);
+    return true;
 }
 
-/* Each rank makes the same of what all have noted of their logits. */
+/* Each rank makes the same of what all have noted of their logits, and finds the same rows
+ * undecided. */
 static saf_status evaluate_joined(saf__tail *t, saf__flight *f, const row_place *places,
                                   int64_t row0, int64_t n) {
     saf_status st = SAF_OK;
@@ -202,11 +208,11 @@ static saf_status evaluate_joined(saf__tail *t, saf__flight *f, const row_place 
     for (int64_t i = 0; i < n; i++) {
         const saf_logit_row *row = &t->rows[i];
         if (is_fault(f, places[i])) continue;
-        if (!t->e->work->score)
-            pick(t, f, places[i], row);
-        else
+        if (t->e->work->score)
             t->scores[row0 + i] =
                 t->asks[i].scored < 0 ? 0 : (float)((double)row->scored_logit - row->log_sum_exp);
+        else if (!pick(t, f, places[i], row))
+            t->undecided[t->n_undecided++] = row0 + i;
     }
 out:
     return st;
@@ -308,6 +314,8 @@ static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places
             SAF_TRY(evaluate_whole(t, f, places, row0, n));
         else
             SAF_TRY(evaluate_joined(t, f, places + row0, row0, n));
+        while (t->n_undecided > 0)
+            SAF_TRY(evaluate_whole(t, f, places, t->undecided[--t->n_undecided], 1));
     }
 out:
     return st;

@@ -160,7 +160,7 @@ def foreign_values(folder):
 
     with open(last, "rb") as f:
         good = f.read()
-    for change, line in ((numbers, "numbers was 0 and is 2"), (no_token, "a token that the model has not"),
+    for change, line in ((numbers, "numbers was 0 and is 3"), (no_token, "a token that the model has not"),
                          (no_alternative, "a token that the model has not")):
         with open(last, "wb") as f:
             f.write(good)

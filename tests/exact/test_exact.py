@@ -79,7 +79,8 @@ generate: {{ max_tokens = 16; temperature = 0.9; top_k = 40; top_p = 0.98; repea
 output: {{ file = "{folder}/out.h5"; }};
 """
 DRAWING = ["", ', "top_k": 253, "temperature": 2.0', ', "repeat_penalty": 0.8', ', "repeat_penalty": 1.0, "top_k": 3',
-           ', "temperature": 0.0', ', "repeat_penalty": 1.0, "min_p": 0.05', ', "top_k": 120', ', "top_k": 0']
+           ', "temperature": 0.0', ', "repeat_penalty": 1.0, "min_p": 0.05', ', "top_k": 120',
+           ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.02', ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.9', ', "top_k": 0']
 SCORE = """job = "score";
 model: {{ path = "{model}"; }};
 input: {{ texts = "{folder}/scored.jsonl"; }};
@@ -104,7 +105,7 @@ def write_prompts(folder):
             f.write(line + extra + "}\n")
             greedy.write(line + (', "temperature": 0.8' if i % 8 == 7 else "") + "}\n")  # a few have company
             scored.write(line.replace("prompt", "text") + "}\n")
-            drawn.write(line + DRAWING[i % 7 if i < 20 else 7] + "}\n")  # the last ones need whole rows
+            drawn.write(line + DRAWING[i % 9 if i < 20 else 9] + "}\n")  # the last ones need whole rows
 
 
 class Checker:

@@ -198,6 +198,9 @@ static void test_plan_rows_of_requests(void **state) {
     r.sampling.temperature = 0.5;
     assert_true(saf_work_whole_rows(&work, &r)); /* drawn from all */
     assert_int_equal(saf_work_candidates(&work), 0);
+    r.sampling.top_p = 0.9;
+    assert_false(saf_work_whole_rows(&work, &r));
+    assert_int_equal(saf_work_candidates(&work), SAF_NUCLEUS);
     r.sampling.top_k = 40;
     work.n_top = 3;
     assert_false(saf_work_whole_rows(&work, &r));

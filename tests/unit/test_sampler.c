@@ -192,7 +192,12 @@ static void test_sampler_draws_from_a_list_as_from_all(void **state) {
          .top_p = 0.99,
          .repeat_penalty = 1.3,
          .repeat_last = 64},
-        {.temperature = 2, .top_k = 200, .top_p = 1, .min_p = 0.001, .repeat_penalty = 1}};
+        {.temperature = 2, .top_k = 200, .top_p = 1, .min_p = 0.001, .repeat_penalty = 1},
+        {.temperature = 0.7, .top_p = 0.95, .repeat_penalty = 1},
+        {.temperature = 1.4, .top_p = 0.5, .repeat_penalty = 1, .repeat_last = 64},
+        {.temperature = 1, .top_p = 1, .min_p = 0.03, .repeat_penalty = 1},
+        {.temperature = 3, .top_p = 0.9, .min_p = 0.01, .repeat_penalty = 1.5, .repeat_last = 0}};
+    int undecided[sizeof settings / sizeof *settings] = {0};
     for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++) {
         const int64_t V = vocabs[v];
         const int32_t history[] = {0, (int32_t)(V / 2), (int32_t)(V - 1), 0};
@@ -201,13 +206,19 @@ static void test_sampler_draws_from_a_list_as_from_all(void **state) {
             const saf_sampling *with = &settings[(size_t)k % (sizeof settings / sizeof *settings)];
             saf_candidate list[SAF_CANDIDATES];
             random_logits((uint64_t)k, 2.0, V, logits);
-            bool penalised = with->repeat_penalty != 1.0;
+            bool penalised = with->repeat_penalty != 1.0 && with->repeat_last != 0;
             int32_t n = list_likeliest(logits, V, with, history, penalised ? 4 : 0, list);
-            int32_t at = saf_sampling_draw(list, n, V, with, 3, k);
-            assert_int_equal(list[at].id, pick_ok(s, logits, *with, history, 4, 3, k).id);
+            double sum = saf_log_sum_exp(logits, V);
+            int32_t at = saf_sampling_draw(list, n, V, sum, with, 3, k);
+            undecided[with - settings] += at < 0;
+            assert_true(at >= 0 || (with->top_k == 0 && V > SAF_NUCLEUS));
+            if (at >= 0)
+                assert_int_equal(list[at].id, pick_ok(s, logits, *with, history, 4, 3, k).id);
         }
         saf_sampler_free(&s);
     }
+    assert_true(undecided[6] > 0 && undecided[9] > 0); /* of 3000 tokens and a flat softmax */
+    assert_true(undecided[7] < TRIES / 10);
     assert_int_equal(saf_sampling_candidates(&plain), 0);
     assert_int_equal(
         saf_sampling_candidates(&(saf_sampling){.temperature = 1, .top_k = SAF_CANDIDATES + 1}), 0);

@@ -23,7 +23,7 @@
 
 enum { MOST_RANKS = 8, SLOTS = 3, CAPACITY = 512, MAX_TOKENS = 300, MAX_RUNS = 3, MAX_LOGITS = 31 };
 enum { LOGIT_ROWS = 3 }; /* of a call */
-enum { VOCAB = 4 * SAF_LOGIT_SEGMENT + 20, CANDIDATES = 40 };
+enum { VOCAB = 4 * SAF_LOGIT_SEGMENT + 20, CANDIDATES = SAF_NUCLEUS + 7 };
 
 static char folder[] = "/tmp/saf-parts-XXXXXX";
 static char path[64];
@@ -354,14 +354,15 @@ static saf_logit_ask ask_of(const model *m, int pass, int64_t row) {
          .top_p = 1,
          .repeat_penalty = 0.5,
          .repeat_last = -1},
-        {.temperature = 0, .repeat_penalty = 4, .repeat_last = 12}};
+        {.temperature = 0, .repeat_penalty = 4, .repeat_last = 12},
+        {.temperature = 1.5, .top_p = 0.02, .repeat_penalty = 1}};
     static const int32_t history[] = {1,    700,  2067, -1,  INT32_MAX, VOCAB, 512,  511,
                                       1024, 700,  5,    6,   7,         1535,  1536, 0,
                                       2048, 2047, 300,  300, 300,       1600,  1700, 1800};
-    int64_t V = m->p.vocab, kind = (pass + row) % 6;
+    int64_t V = m->p.vocab, kind = (pass + row) % 7;
     saf_logit_ask ask = {.scored = -1};
     if (kind == 0) ask.scored = (int32_t)((pass * 613 + row * 997) % V);
-    if (kind == 0 || kind == 5) return ask;
+    if (kind == 0 || kind == 6) return ask;
     ask.sampling = &kinds[kind - 1];
     ask.n = saf_sampling_candidates(ask.sampling);
     ask.n_top = kind == 2 ? 7 : 0;
@@ -508,7 +509,9 @@ static void check_pick(const saf_logit_ask *ask, const saf_logit_row *row, const
     for (int64_t position = 0; position < 20; position++) {
         OK(saf_sampler_pick(s, logits, ask->sampling, ask->history, ask->n_history, 5, position,
                             &want, 0, NULL));
-        int32_t at = saf_sampling_draw(row->likely, row->n, V, ask->sampling, 5, position);
+        int32_t at =
+            saf_sampling_draw(row->likely, row->n, V, row->log_sum_exp, ask->sampling, 5, position);
+        assert_true(at >= 0);
         assert_int_equal(row->likely[at].id, want.id);
         assert_true((float)((double)row->likely[at].logit - row->log_sum_exp) == want.logprob);
     }

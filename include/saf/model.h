@@ -278,6 +278,10 @@ typedef struct {
 saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const saf_logit_ask *asks,
                                 float *logits, saf_logit_row *out);
 
+/* All columns of logits[n, V] to all ranks of the group, after that call, where they turn out to be
+ * needed: rows of which no token was penalised. Errors: those of the group's share. */
+saf_status saf_stage_share_logits(saf_stage *s, int64_t n, const float *logits);
+
 /* From now on the calling thread does this after every layer, while the others go on, for what
  * cannot wait until the end of a pass; NULL: no more. It calls nothing of the stage. */
 void saf_stage_tick(saf_stage *s, void (*tick)(void *ctx), void *ctx);

@@ -179,3 +179,13 @@ saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const saf
 out:
     return st;
 }
+
+saf_status saf_stage_share_logits(saf_stage *s, int64_t n, const float *logits) {
+    saf__meetings *m = s->meetings;
+    if (!m) return SAF_OK;
+    saf__meetings_begin_logits(m, n, logits);
+    all_true(saf__stage_notes(s)->finite + m->group->rank * s->room.logits, n);
+    saf__stage_begin_marks(s);
+    saf__stage_meet(s, SAF__MEET_LOGITS);
+    return m->status;
+}

@@ -11,7 +11,7 @@ struct saf__tail {
     saf_sampled *sampled; /* [micro_batch, 1 + n_top] */
     saf_logit_ask asks[SAF_LOGIT_ROWS]; /* of rows that nobody needs whole, */
     saf_logit_row rows[SAF_LOGIT_ROWS]; /* and what they come to; */
-    int64_t undecided[SAF_LOGIT_ROWS];  /* which of them are needed whole after all, */
+    int64_t undecided[SAF_LOGIT_ROWS];  /* which of the block are needed whole after all, */
     int64_t n_undecided;                /* and how many */
     /* in the group's memory: of rows that somebody does, and what the ranks make of them */
     float *logits; /* [block, V] */
@@ -212,7 +212,7 @@ static saf_status evaluate_joined(saf__tail *t, saf__flight *f, const row_place 
             t->scores[row0 + i] =
                 t->asks[i].scored < 0 ? 0 : (float)((double)row->scored_logit - row->log_sum_exp);
         else if (!pick(t, f, places[i], row))
-            t->undecided[t->n_undecided++] = row0 + i;
+            t->undecided[t->n_undecided++] = i;
     }
 out:
     return st;
@@ -246,18 +246,18 @@ static saf_status evaluate_row(saf__tail *t, const saf__flight *f, row_place pla
     return SAF_OK;
 }
 
-/* Rows [a, b) of those in `logits`, by this rank alone. A single row has the threads to itself: no
- * parallel region around it, not even one of a single thread, or libgomp would start new threads
- * for those inside. */
+/* Rows [a, b) of logits[., V], which begin with row0, by this rank alone. A single row has the
+ * threads to itself: no parallel region around it, not even one of a single thread, or libgomp
+ * would start new threads for those inside. */
 static saf_status evaluate_rows(saf__tail *t, const saf__flight *f, const row_place *places,
-                                int64_t row0, int64_t a, int64_t b) {
+                                int64_t row0, int64_t a, int64_t b, const float *logits) {
     saf_status st = SAF_OK;
     int64_t V = t->e->p->vocab;
     if (a >= b) return SAF_OK;
-    if (b - a == 1) return evaluate_row(t, f, places[row0 + a], row0 + a, t->logits + a * V);
+    if (b - a == 1) return evaluate_row(t, f, places[row0 + a], row0 + a, logits + a * V);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t i = a; i < b; i++) {
-        saf_status mine = evaluate_row(t, f, places[row0 + i], row0 + i, t->logits + i * V);
+        saf_status mine = evaluate_row(t, f, places[row0 + i], row0 + i, logits + i * V);
         if (mine != SAF_OK) {
 #pragma omp critical(saf_tail_status)
             st = mine;
@@ -282,15 +282,13 @@ static saf_part evaluated_part(const saf__tail *t, const row_place *places, int3
 
 /* Each rank of the group takes its share of the rows, and takes over what all have made of theirs.
  */
-static saf_status evaluate_whole(saf__tail *t, saf__flight *f, const row_place *places,
-                                 int64_t row0, int64_t n) {
+static saf_status share_out(saf__tail *t, const saf__flight *f, const row_place *places,
+                            int64_t row0, int64_t n, const float *logits) {
     saf_status st = SAF_OK;
     saf_group *g = t->e->group;
     int32_t me = g->place.part;
     int64_t each = 1 + (int64_t)t->e->work->n_top;
-    SAF_TRY(saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite));
-    note_faults(t, f, places + row0, n);
-    SAF_TRY(evaluate_rows(t, f, places, row0, n * me / g->ranks, n * (me + 1) / g->ranks));
+    SAF_TRY(evaluate_rows(t, f, places, row0, n * me / g->ranks, n * (me + 1) / g->ranks, logits));
     for (int32_t r = 0; g->stage.parts && r < g->ranks; r++)
         t->parts[r] =
             evaluated_part(t, places, r, row0 + n * r / g->ranks, row0 + n * (r + 1) / g->ranks);
@@ -306,6 +304,33 @@ out:
     return st;
 }
 
+static saf_status evaluate_whole(saf__tail *t, saf__flight *f, const row_place *places,
+                                 int64_t row0, int64_t n) {
+    saf_status st = SAF_OK;
+    SAF_TRY(saf_stage_logits(t->e->stage, row0, n, t->logits, t->finite));
+    note_faults(t, f, places + row0, n);
+    st = share_out(t, f, places, row0, n, t->logits);
+out:
+    return st;
+}
+
+/* Rows of the block at row0 for which the candidates were not enough, those side by side at once.
+ */
+static saf_status evaluate_undecided(saf__tail *t, const saf__flight *f, const row_place *places,
+                                     int64_t row0) {
+    saf_status st = SAF_OK;
+    for (int64_t k = 0, n; k < t->n_undecided; k += n) {
+        int64_t i = t->undecided[k];
+        const float *logits = t->logits + i * t->e->p->vocab;
+        for (n = 1; k + n < t->n_undecided && t->undecided[k + n] == i + n;) n++;
+        SAF_TRY(saf_stage_share_logits(t->e->stage, n, logits));
+        SAF_TRY(share_out(t, f, places, row0 + i, n, logits));
+    }
+    t->n_undecided = 0;
+out:
+    return st;
+}
+
 static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places, int64_t rows) {
     saf_status st = SAF_OK;
     for (int64_t row0 = 0; row0 < rows; row0 += t->block) {
@@ -314,8 +339,7 @@ static saf_status evaluate(saf__tail *t, saf__flight *f, const row_place *places
             SAF_TRY(evaluate_whole(t, f, places, row0, n));
         else
             SAF_TRY(evaluate_joined(t, f, places + row0, row0, n));
-        while (t->n_undecided > 0)
-            SAF_TRY(evaluate_whole(t, f, places, t->undecided[--t->n_undecided], 1));
+        SAF_TRY(evaluate_undecided(t, f, places, row0));
     }
 out:
     return st;

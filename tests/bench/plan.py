@@ -3,7 +3,7 @@
 A job by each layout on this host's two cores, in turn; before and after every repetition the yardsticks, and a plan
 made from their mean. A case is right where the median of (planned / measured - 1) is within 15 %, or within what the
 measured times themselves spread from their 10th to their 90th percentile; a choice is right where the layout that
-the plan has for the fastest takes at most a tenth longer than the one that is.
+the plan has for the fastest takes at most a tenth longer than any other (the median of the ratios of each turn).
 
   job one    a prompt of 512 tokens (prefill: time to the first token), then 24 tokens (decode: time of a token)
   job eight  eight prompts of 16, then 24 tokens each (time of a token)

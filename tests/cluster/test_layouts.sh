@@ -59,10 +59,13 @@ over "h1 h2 h3" "0:0-4:0-4 1:0-4:0-4 2:0-4:0-4" layout.replicas=3
 over "h1 h2 h3 h2" "0:0-4:0-2 0:0-4:2-4 1:0-4:0-2 1:0-4:2-4" layout.replicas=2 layout.tensor=2
 over "h1 h1 h2 h2 h2 h3 h3 h1" "$squares $others" layout.replicas=2 \
     layout.pipeline=2 layout.tensor=2
-# Of which nobody needs all logits of a row.
-words+=(generate.logits=false generate.top_k=20 generate.repeat_penalty=1.2 generate.logprobs=2)
-ok "it draws from the likeliest" "$SAF" run --fresh "${words[@]}" "output.file=$folder/alone.h5"
-alone=$(facts "$folder/alone.h5" | tail -n 1)
-over "h1 h1 h2 h2" "$quarters" layout.tensor=4
-over "h1 h2 h3" "0:0-4:0-1 0:0-4:1-3 0:0-4:3-4" layout.tensor=3 "layout.share=[1,2,1]"
+# Of which nobody needs all logits of a row, or only finds out.
+words+=(generate.logits=false generate.logprobs=2)
+for drawn in "generate.top_k=20 generate.repeat_penalty=1.2" generate.top_p=0.9; do
+    read -ra more <<<"$drawn"
+    ok "it draws with $drawn" "$SAF" run --fresh "${words[@]}" "${more[@]}" "output.file=$folder/alone.h5"
+    alone=$(facts "$folder/alone.h5" | tail -n 1)
+    over "h1 h1 h2 h2" "$quarters" layout.tensor=4 "${more[@]}"
+    over "h1 h2 h3" "0:0-4:0-1 0:0-4:1-3 0:0-4:3-4" layout.tensor=3 "layout.share=[1,2,1]" "${more[@]}"
+done
 tap_exit

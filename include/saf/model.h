@@ -273,13 +273,16 @@ typedef struct {
  * candidates in the stage's memory until the next call of this. The ranks of a group ask the same,
  * and tell each other what their parts come to, 8 bytes for SAF_LOGIT_SEGMENT logits and 12 for a
  * candidate; in logits[n, V] each has its own alone, and penalises them there, and no other rank
- * reads them. Errors: DEFECT (more rows, candidates or penalties than there is room for, more
- * alternatives than tokens); those of the group's share. */
+ * reads them (but after saf_stage_share_logits). Errors: DEFECT (more rows, candidates or penalties
+ * than there is room for, more alternatives than tokens); those of the group's share. */
 saf_status saf_stage_logit_rows(saf_stage *s, int64_t row0, int64_t n, const saf_logit_ask *asks,
                                 float *logits, saf_logit_row *out);
 
-/* All columns of logits[n, V] to all ranks of the group, after that call, where they turn out to be
- * needed: rows of which no token was penalised. Errors: those of the group's share. */
+/* Rows that turn out to be needed whole: all columns of logits[n, V] to all ranks of the group, as
+ * saf_stage_logit_rows left them in its memory, of rows of which no token was penalised; the same
+ * rows on all ranks. Where the ranks share one memory the columns are there already, and nobody
+ * meets. As after any call all must have met before they are written again. Errors: DEFECT (more
+ * rows than there is room for), those of the group's share. */
 saf_status saf_stage_share_logits(saf_stage *s, int64_t n, const float *logits);
 
 /* From now on the calling thread does this after every layer, while the others go on, for what

@@ -181,11 +181,15 @@ out:
 }
 
 saf_status saf_stage_share_logits(saf_stage *s, int64_t n, const float *logits) {
+    saf_status st = SAF_OK;
     saf__meetings *m = s->meetings;
-    if (!m) return SAF_OK;
+    SAF_TRY(check_rows(s, 0, n));
+    if (!m || !m->group->parts) return m ? m->status : SAF_OK;
     saf__meetings_begin_logits(m, n, logits);
     all_true(saf__stage_notes(s)->finite + m->group->rank * s->room.logits, n);
     saf__stage_begin_marks(s);
     saf__stage_meet(s, SAF__MEET_LOGITS);
-    return m->status;
+    st = m->status;
+out:
+    return st;
 }

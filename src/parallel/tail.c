@@ -202,6 +202,7 @@ static saf_status evaluate_joined(saf__tail *t, saf__flight *f, const row_place 
                                   int64_t row0, int64_t n) {
     saf_status st = SAF_OK;
     for (int64_t i = 0; i < n; i++) t->asks[i] = ask_of(t, f, places[i]);
+    t->n_undecided = 0;
     SAF_TRY(saf_stage_logit_rows(t->e->stage, row0, n, t->asks, t->logits, t->rows));
     for (int64_t i = 0; i < n; i++) t->finite[i] = t->rows[i].finite;
     note_faults(t, f, places, n);

@@ -71,7 +71,7 @@ input: {{ prompts = "{folder}/greedy.jsonl"; }};
 generate: {{ max_tokens = 16; temperature = 0.0; }};
 output: {{ file = "{folder}/out.h5"; }};
 """
-# Nor of most of these: what is drawn from the likeliest tokens, with penalties and without.
+# Nor of most of these, or not at once: what is drawn from the likeliest tokens, with penalties and without.
 DRAWN = """job = "generate";
 model: {{ path = "{model}"; }};
 input: {{ prompts = "{folder}/drawn.jsonl"; }};
@@ -80,7 +80,8 @@ output: {{ file = "{folder}/out.h5"; }};
 """
 DRAWING = ["", ', "top_k": 253, "temperature": 2.0', ', "repeat_penalty": 0.8', ', "repeat_penalty": 1.0, "top_k": 3',
            ', "temperature": 0.0', ', "repeat_penalty": 1.0, "min_p": 0.05', ', "top_k": 120',
-           ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.02', ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.9', ', "top_k": 0']
+           ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.02', ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.9',
+           ', "top_k": 0, "repeat_penalty": 1.0, "top_p": 0.8']  # the last two take more than the candidates
 SCORE = """job = "score";
 model: {{ path = "{model}"; }};
 input: {{ texts = "{folder}/scored.jsonl"; }};
@@ -105,7 +106,7 @@ def write_prompts(folder):
             f.write(line + extra + "}\n")
             greedy.write(line + (', "temperature": 0.8' if i % 8 == 7 else "") + "}\n")  # a few have company
             scored.write(line.replace("prompt", "text") + "}\n")
-            drawn.write(line + DRAWING[i % 9 if i < 20 else 9] + "}\n")  # the last ones need whole rows
+            drawn.write(line + DRAWING[i % len(DRAWING)] + "}\n")
 
 
 class Checker:

@@ -381,6 +381,32 @@ static void keep_candidates(seen *to, int pass, int64_t i) {
     row->top = at + row->n;
 }
 
+static bool is_penalised(saf_logit_ask ask) {
+    return ask.sampling && ask.sampling->repeat_penalty != 1;
+}
+
+/* Rows of the last block that nobody penalised, whole after all: one, or two side by side. */
+static saf_status share_some(rank *r, stages *s, int pass, int64_t row, int64_t n) {
+    saf_status st = SAF_OK;
+    const model *m = r->w->m;
+    int64_t V = m->p.vocab;
+    float *logits = s->logits[(s->calls + 1) % 2];
+    for (int64_t i = 0, some; i < n; i += some) {
+        some = 1;
+        if (is_penalised(ask_of(m, pass, row + i))) continue;
+        if (i + 1 < n && !is_penalised(ask_of(m, pass, row + i + 1))) some = 2;
+        SAF_TRY(saf_stage_share_logits(s->stage[s->n - 1], some, logits + i * V));
+        for (int64_t k = i * V; k < (i + some) * V; k++) {
+            const float want = r->seen.logits[pass][row * V + k];
+            if (logits[k] != want && !(isnan(logits[k]) && isnan(want))) r->wrong++;
+        }
+        if (r->w->ranks) SAF_TRY(share(&s->door[s->n - 1], NULL, 0)); /* all have read */
+        r->meetings -= r->w->ranks > 0;
+    }
+out:
+    return st;
+}
+
 static saf_status run_pass(rank *r, stages *s, int pass) {
     saf_status st = SAF_OK;
     const model *m = r->w->m;
@@ -415,6 +441,7 @@ static saf_status run_pass(rank *r, stages *s, int pass) {
         SAF_TRY(saf_stage_logit_rows(s->stage[s->n - 1], row, n, asks, s->logits[s->calls++ % 2],
                                      to->rows[pass] + row));
         for (int64_t i = 0; i < n; i++) keep_candidates(to, pass, row + i);
+        SAF_TRY(share_some(r, s, pass, row, n));
     }
 out:
     return st;

@@ -64,9 +64,9 @@ enum { SAF_PROFILE_SHORT_BYTES = 2048 };
 /* Between two hosts: one way, and so many bytes a second to and fro. */
 typedef struct {
     char host_a[SAF_SUITE_HOST_BYTES], host_b[SAF_SUITE_HOST_BYTES];
-    int32_t round; /* pairs of one round were measured side by side */
+    int32_t round;             /* pairs of one round were measured side by side */
     double latency_s, short_s; /* of a byte; of SAF_PROFILE_SHORT_BYTES, 0: not measured */
-    int64_t bytes; /* of a message */
+    int64_t bytes;             /* of a message */
     double bytes_s_to_b, bytes_s_to_a;
 } saf_profile_link;
 

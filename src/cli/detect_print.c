@@ -147,7 +147,8 @@ static saf_status print_links(FILE *out, const saf_hosts_profile *p) {
     }
     if (n > SHOWN) limit = 1.05 * least;
     fputc('\n', out);
-    SAF_TRY(saf__grid_begin(&g, "<from|<to|latency us|2 KiB us|there Gbit/s|back Gbit/s|message KiB|round"));
+    SAF_TRY(saf__grid_begin(
+        &g, "<from|<to|latency us|2 KiB us|there Gbit/s|back Gbit/s|message KiB|round"));
     for (int64_t i = 0, shown = 0; i < n; i++) {
         if (fmin(l[i].bytes_s_to_a, l[i].bytes_s_to_b) > limit || shown == SHOWN) {
             left_out++;

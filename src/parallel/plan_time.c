@@ -126,7 +126,7 @@ double saf_plan_meeting_s(const saf_plan_host *host, int32_t here, int32_t hosts
     if (hosts == 1) return seconds;
     double each = saf_plan_overhead_s(host), others = hosts - 1;
     double last_s = host->link.latency_s + (others - 1) * each; /* until the last one is there, */
-    double busy_s = 2 * others * each;                     /* and has been taken */
+    double busy_s = 2 * others * each;                          /* and has been taken */
     return seconds + fmax(last_s, busy_s) + bytes_s(&host->link, others * most);
 }
 

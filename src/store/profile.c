@@ -209,8 +209,8 @@ static saf_status check(const char *path, const saf_hosts_profile *p) {
     for (int64_t i = 0; i < m; i++) {
         const saf_profile_link *l = &links[i];
         if (has_host(sorted, n, l->host_a) && has_host(sorted, n, l->host_b) && l->latency_s >= 0 &&
-            l->latency_s < 1e6 && l->short_s >= 0 && l->short_s < 1e6 && l->bytes_s_to_a > 0 && l->bytes_s_to_a < 1e30 &&
-            l->bytes_s_to_b > 0 && l->bytes_s_to_b < 1e30)
+            l->latency_s < 1e6 && l->short_s >= 0 && l->short_s < 1e6 && l->bytes_s_to_a > 0 &&
+            l->bytes_s_to_a < 1e30 && l->bytes_s_to_b > 0 && l->bytes_s_to_b < 1e30)
             continue;
         st = saf_fail(SAF_BAD_INPUT,
                       "%s: link %lld is of no two hosts, or has figures that no "

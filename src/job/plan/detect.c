@@ -187,7 +187,8 @@ static saf_status measure(detecting *d, const saf_detect_options *o) {
         st = saf__detect_host_measure(&h, root, d->tables);
     }
     SAF_TRY(saf_comm_agree(d->world, st));
-    if (first && d->sharers > 1) st = saf__detect_machine_measure(d->machine, &h, &together, d->tables);
+    if (first && d->sharers > 1)
+        st = saf__detect_machine_measure(d->machine, &h, &together, d->tables);
     SAF_TRY(saf_comm_agree(d->world, st));
     if (first && saf_comm_size(d->firsts) > 1) say(d, o, "measuring links");
     saf_comm_watch_phase("measuring links");
@@ -195,7 +196,8 @@ static saf_status measure(detecting *d, const saf_detect_options *o) {
         st =
             saf__detect_links_measure(d->world, d->firsts, d->names, &d->tables[SAF_PROFILE_LINKS]);
     SAF_TRY(saf_comm_agree(d->world, st));
-    if (first && d->sharers > 1) st = saf__detect_machine_together(d->machine, &h, &together, d->tables);
+    if (first && d->sharers > 1)
+        st = saf__detect_machine_together(d->machine, &h, &together, d->tables);
     st = saf_comm_agree(d->world, st);
 out:
     return st;

@@ -11,14 +11,14 @@
 enum { SAMPLES = SAF__TOGETHER_SAMPLES };
 #define SAMPLE_S 0.1 /* for which all of them read, */
 #define ALONE_S 0.05 /* and one of them */
-#define REST_S 0.1     /* for which one that waits for others may still look for messages */
+#define REST_S 0.1   /* for which one that waits for others may still look for messages */
 
 static void rest(void) {
     (void)nanosleep(&(struct timespec){.tv_nsec = (long)(REST_S * 1e9)}, NULL);
 }
 
-/* Bytes a second: others that take a processor away for less than a sample show in none. All hosts for
- * the same time, as they may be unlike. */
+/* Bytes a second: others that take a processor away for less than a sample show in none. All hosts
+ * for the same time, as they may be unlike. */
 static double read_for(saf_hw_memory *block, double seconds) {
     double start = saf_clock_s(), now = start, bytes = 0;
     for (; now - start < seconds; now = saf_clock_s()) {

@@ -85,7 +85,10 @@ static int32_t find_likeliest(saf_span vocab, float *maxima, const float *row, i
                 if (maxima[i] > maxima[next]) next = i;
         }
         if (next >= segments || maxima[next] == -INFINITY) continue; /* it has been */
-        if (n == most && maxima[next] < out[0].value) continue;
+        if (n == most && maxima[next] < out[0].value) {
+            if (k < FIRST) break; /* it is the largest that is left */
+            continue;
+        }
         maxima[next] = -INFINITY;
         int64_t begin = vocab.begin + next * SAF_LOGIT_SEGMENT;
         n = look_through(row, begin, segment_end(vocab, begin), most, n, out);

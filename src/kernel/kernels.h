@@ -11,7 +11,7 @@
 enum { SAF__STREAMS = 4 };
 
 /* The most tokens of one tile of activations, and of one by_token. */
-enum { SAF__ACT_TOKENS = 6, SAF__ACT_TOKENS_BY_TOKEN = 16 };
+enum { SAF__ACT_TOKENS = 5, SAF__ACT_TOKENS_BY_TOKEN = 16 };
 
 /* The quantised form of x[T, K], in tiles of `tile` tokens (the last one narrower). Of the tile
  * that begins at token t0 and has n tokens, block b, token t:

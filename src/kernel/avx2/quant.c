@@ -251,16 +251,16 @@ SAF__UNPACK(unpack_5, 5)
 SAF__UNPACK(unpack_6, 6)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
-    [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_q4_0, unpack_4, 8},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_q4_1, unpack_4, 0},
-    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_q5_0, unpack_5, 16},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_q5_1, unpack_5, 0},
-    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_q2_k, unpack_2, 0},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_q3_k, unpack_3, 4},
-    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_q4_k, unpack_4, 0},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_q5_k, unpack_5, 0},
-    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_q6_k, unpack_6, 32},
+    [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128, NULL},
+    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_q4_0, NULL, 8, unpack_4},
+    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_q4_1, NULL, 0, unpack_4},
+    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_q5_0, NULL, 16, unpack_5},
+    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_q5_1, NULL, 0, unpack_5},
+    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_q2_k, NULL, 0, unpack_2},
+    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_q3_k, NULL, 4, unpack_3},
+    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_q4_k, NULL, 0, unpack_4},
+    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_q5_k, NULL, 0, unpack_5},
+    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_q6_k, NULL, 32, unpack_6},
 };
 
 static void avx2_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,

@@ -1,9 +1,15 @@
-/* Quantised products with AVX-512 VNNI: 32 rows (two registers of sums) by up to six tokens.
+/* Quantised products with AVX-512 VNNI: 32 rows (two registers of sums) by up to five tokens. Of
+ * six, sums and what they add up to take as many registers as there are, and on a Zen 5 each token
+ * takes 2 to 6 % longer.
  *
  * What is exact in integers is taken by whichever way is shorter:
  *   - the offset of the codes starts the sums, as -offset * sum(q);
  *   - the sum over two halves times their scales stays below 2^24: f32 forms it without rounding;
  *   - the small scales of Q2_K and Q3_K multiply the codes while these are unpacked.
+ *
+ * Of many tokens the first ones take the codes from the packed planes and leave them unpacked for
+ * the others: the units that shift and mask have nothing else to do while those that multiply are
+ * busy.
  */
 #include <immintrin.h>
 
@@ -23,6 +29,13 @@ typedef enum {
     NIBBLES,    /* packed Q2_K: scale and minimum for each half block */
 } shape;
 
+/* Where a kernel has its weights and their neighbours from. */
+typedef enum {
+    IN_ORDER, /* a whole tile's packed planes, in the order of memory, asked for ahead */
+    UNPACK,   /* a panel's packed planes, which are left in their wide form */
+    WIDE,     /* a panel's wide form, while what comes next is asked for */
+} source;
+
 SAF__INLINE bool shape_has_min(const shape S) {
     return S == PLAIN_MIN || S == BLOCK_MIN || S == READY_MIN || S == NIBBLES || S == SCALED_MIN;
 }
@@ -40,6 +53,7 @@ SAF__INLINE __m512 times(__m512 x, __m512i n) {
     return _mm512_mul_ps(x, _mm512_cvtepi32_ps(n));
 }
 
+/* S: READY_MIN of a wide block only. */
 SAF__INLINE void meta_load(const shape S, const __m512 *d, const __m512 *m, const uint8_t *meta,
                            block_meta *to) {
     if (S == READY_MIN) {
@@ -75,22 +89,38 @@ SAF__INLINE bool shape_by_halves(const shape S) {
     return S == HALVES || S == NIBBLES;
 }
 
-/* -offset * sum(q) of token t, over either half of a block or both; codes of types with a minimum
- * have no offset. It is left to the integer units: what bounds products is the vector units that
- * multiply. */
-SAF__INLINE __m512i sum_start(const shape S, const panel *p, int t, const bool first,
-                              const bool second) {
+/* -offset * sum(q) of token t, over half h of a block or over all of it; codes of types with a
+ * minimum have no offset. It is left to the integer units: what bounds products is the vector units
+ * that multiply. */
+SAF__INLINE __m512i sum_start(const shape S, const panel *p, int t, const int h) {
     if (shape_has_min(S)) return _mm512_setzero_si512();
-    int32_t halves = p->sums[t];
-    int32_t sum = (first ? (int16_t)halves : 0) + (second ? halves >> 16 : 0);
+    int32_t halves = p->sums[t], first = (int16_t)halves, second = halves >> 16;
+    int32_t sum = !shape_by_halves(S) ? first + second : h == 0 ? first : second;
     return _mm512_set1_epi32(-p->offset * sum);
 }
 
+/* A block's planes, its scales behind them, and where its wide form goes. */
+typedef struct {
+    const uint8_t *planes, *scales;
+    uint8_t *wide;
+} block_at;
+
+/* The codes of group g as the products take them. */
+SAF__INLINE __m512i codes_of(const source FROM, const int BITS, const block_at *at, const int g,
+                             const int half) {
+    __m512i x = codes(BITS, at->planes, g, half);
+    if (FROM != UNPACK) return x;
+    if (BITS < 4) x = scaled_codes(BITS, x, at->scales + g / 4 * 32 + half * 16);
+    _mm512_storeu_si512(at->wide + g * SAF__GROUP_BYTES + half * 64, x);
+    return x;
+}
+
 /* sum[token][half of rows] += dot of groups [g0, g1) of N tokens of TILE; q: of the first. */
-SAF__INLINE void dot_groups(const int N, const int TILE, const int BITS, const uint8_t *block,
-                            const int8_t *q, const int g0, const int g1, __m512i *sum) {
+SAF__INLINE void dot_groups(const source FROM, const int N, const int TILE, const int BITS,
+                            const block_at *at, const int8_t *q, const int g0, const int g1,
+                            __m512i *sum) {
     SAF__UNROLL for (int g = g0; g < g1; g++) {
-        __m512i w0 = codes(BITS, block, g, 0), w1 = codes(BITS, block, g, 1);
+        __m512i w0 = codes_of(FROM, BITS, at, g, 0), w1 = codes_of(FROM, BITS, at, g, 1);
         SAF__UNROLL for (int t = 0; t < N; t++) {
             __m512i a = broadcast4(q + (g * TILE + t) * 4);
             sum[2 * t] = _mm512_dpbusd_epi32(sum[2 * t], w0, a);
@@ -100,23 +130,24 @@ SAF__INLINE void dot_groups(const int N, const int TILE, const int BITS, const u
 }
 
 /* s of the header's rule as f32 (exact), for N tokens of TILE from t0 on. */
-SAF__INLINE void dot_block(const int N, const int TILE, const int t0, const int BITS, const shape S,
-                           const uint8_t *block, const panel *p, const block_meta *m, __m512 *s) {
-    const bool by_halves = shape_by_halves(S);
-    const int GROUPS = by_halves ? SAF__GROUPS / 2 : SAF__GROUPS;
-    const int8_t *q = p->q + 4 * t0;
-    __m512i sum[2 * SAF__ACT_TOKENS];
-    SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-        sum_start(S, p, t0 + t, true, !by_halves);
-    dot_groups(N, TILE, BITS, block, q, 0, GROUPS, sum);
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_cvtepi32_ps(sum[i]);
-    if (!by_halves) return;
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] = _mm512_mul_ps(s[i], m->scale[0][i % 2]);
-    SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
-        sum_start(S, p, t0 + t, false, true);
-    dot_groups(N, TILE, BITS, block, q, GROUPS, SAF__GROUPS, sum);
-    SAF__UNROLL for (int i = 0; i < 2 * N; i++) s[i] =
-        _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i]), m->scale[1][i % 2], s[i]);
+SAF__INLINE void dot_block(const source FROM, const int N, const int TILE, const int t0,
+                           const int BITS, const shape S, const block_at *at, const panel *p,
+                           const block_meta *m, __m512 *s) {
+    const int PARTS = shape_by_halves(S) ? 2 : 1, GROUPS = SAF__GROUPS / PARTS;
+    SAF__UNROLL for (int h = 0; h < PARTS; h++) {
+        __m512i sum[2 * SAF__ACT_TOKENS];
+        SAF__UNROLL for (int t = 0; t < N; t++) sum[2 * t] = sum[2 * t + 1] =
+            sum_start(S, p, t0 + t, h);
+        dot_groups(FROM, N, TILE, BITS, at, p->q + 4 * t0, h * GROUPS, (h + 1) * GROUPS, sum);
+        SAF__UNROLL for (int i = 0; i < 2 * N; i++) {
+            __m512 x = _mm512_cvtepi32_ps(sum[i]);
+            if (PARTS == 1)
+                s[i] = x;
+            else
+                s[i] = h == 0 ? _mm512_mul_ps(x, m->scale[0][i % 2])
+                              : _mm512_fmadd_ps(x, m->scale[1][i % 2], s[i]);
+        }
+    }
 }
 
 /* ---- a panel ------------------------------------------------------------------------------- */
@@ -152,47 +183,72 @@ SAF__INLINE void lines_load(const int N, const uint8_t *block, __m512i *lines) {
     }
 }
 
-/* N tokens and 32 rows over all blocks of a panel. PACKED: a whole tile of weights in their packed
- * planes, in the order of memory; otherwise codes of a byte, while what comes next is asked for. */
-SAF__INLINE void dot_panel(const int N, const bool PACKED, const int BITS, const shape S,
+/* What a wide block has behind its codes; returns the place after it. */
+SAF__INLINE uint8_t *meta_keep(const shape S, const int META, const uint8_t *scales,
+                               const block_meta *meta, uint8_t *wide) {
+    if (S != READY_MIN) {
+        if (META > 0) memcpy(wide, scales, META_BYTES);
+        return wide + META;
+    }
+    SAF__UNROLL for (int r = 0; r < 2; r++, wide += 128) {
+        _mm512_storeu_ps((float *)wide, meta->d[r]);
+        _mm512_storeu_ps((float *)wide + 16, meta->m[0][r]);
+    }
+    return wide;
+}
+
+/* N tokens and 32 rows over all blocks of a panel. S: of the wide form where there is one. */
+SAF__INLINE void dot_panel(const source FROM, const int N, const int BITS, const shape S,
                            const int BLOCKS, const panel *in, int rows, float *y, int64_t ldy) {
-    const bool has_min = shape_has_min(S);
-    const int meta_bytes = S == READY_MIN ? READY_BYTES : BLOCKS > 1 ? META_BYTES : 0;
+    const bool has_min = shape_has_min(S), is_ready = S == READY_MIN && FROM == WIDE;
+    const shape META = S == READY_MIN && FROM != WIDE ? BLOCK_MIN : S; /* as it is read */
+    const int header = has_min ? 2 * HEADER_BYTES : HEADER_BYTES;
+    const int meta_bytes = is_ready ? READY_BYTES : BLOCKS > 1 ? META_BYTES : 0;
     const int block_bytes = BITS * 128 + meta_bytes;
     const int SOME = shape_by_halves(S) && N > BY_HALVES ? BY_HALVES : N;
     panel p = *in;
     __mmask16 live[2] = {live_rows(rows, 0), live_rows(rows, 1)};
     __m512 acc[2 * SAF__ACT_TOKENS];
     SAF__UNROLL for (int i = 0; i < 2 * N; i++) acc[i] =
-        PACKED || p.first ? _mm512_setzero_ps()
-                          : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
+        FROM == IN_ORDER || p.first
+            ? _mm512_setzero_ps()
+            : _mm512_maskz_loadu_ps(live[i % 2], y + i / 2 * ldy + i % 2 * 16);
     for (; p.supers > 0; p.supers--) {
         __m512 d[2], m[2];
-        if (S != READY_MIN) {
+        if (!is_ready) {
             scales_load(has_min, p.super, d, m);
-            p.super += has_min ? 128 : 64;
+            if (FROM == UNPACK && S != READY_MIN) {
+                memcpy(p.wide, p.super, (size_t)header);
+                p.wide += header;
+            }
+            p.super += header;
         }
         for (int b = 0; b < BLOCKS; b++) {
             __m512i lines[MAX_LINES];
+            __m512 s[2 * SAF__ACT_TOKENS];
             block_meta meta;
-            const uint8_t *planes = p.super;
-            if (PACKED)
-                prefetch_lines(planes + p.ahead, block_bytes);
+            block_at at = {p.super, p.super + BITS * 128, p.wide};
+            if (FROM == IN_ORDER)
+                prefetch_lines(p.super + p.ahead, block_bytes);
             else
                 prefetch_next(&p);
-            if (PACKED && BITS < 8) {
-                lines_load(2 * BITS, planes, lines);
-                planes = (const uint8_t *)lines;
+            if (FROM == IN_ORDER && BITS < 8) {
+                lines_load(2 * BITS, p.super, lines);
+                at.planes = (const uint8_t *)lines;
             }
-            meta_load(S, d, m, p.super + BITS * 128, &meta);
+            meta_load(META, d, m, at.scales, &meta);
             SAF__UNROLL for (int t0 = 0; t0 < N; t0 += SOME) {
                 const int n = N - t0 < SOME ? N - t0 : SOME;
+                const bool is_wide = FROM == UNPACK && t0 > 0;
                 if (t0 > 0) __asm__ volatile("" ::: "memory"); /* codes are loaded again */
-                __m512 s[2 * SAF__ACT_TOKENS];
-                dot_block(n, N, t0, BITS, S, planes, &p, &meta, s);
+                if (is_wide) at.planes = at.wide;
+                dot_block(is_wide ? WIDE : FROM, n, N, t0, is_wide ? 8 : BITS, S, &at, &p, &meta,
+                          s);
                 SAF__UNROLL for (int t = 0; t < n; t++)
                     add_block(S, &meta, &p, t0 + t, s + 2 * t, acc + 2 * (t0 + t));
             }
+            if (FROM == UNPACK)
+                p.wide = meta_keep(S, meta_bytes, at.scales, &meta, p.wide + WIDE_PLANE);
             p.super += block_bytes;
             p.q += N * SAF_QUANT_BLOCK;
             p.dx += N;
@@ -225,9 +281,10 @@ SAF__INLINE void dot_streams(const int BITS, const shape S, const int BLOCKS, co
             SAF__UNROLL for (int i = 0; i < SAF__STREAMS; i++) {
                 __m512 s[2];
                 block_meta meta;
+                block_at block = {at[i], at[i] + BITS * 128, NULL};
                 prefetch_ahead(at[i], block_bytes);
-                meta_load(S, d + 2 * i, m + 2 * i, at[i] + BITS * 128, &meta);
-                dot_block(1, 1, 0, BITS, S, at[i], &p, &meta, s);
+                meta_load(S, d + 2 * i, m + 2 * i, block.scales, &meta);
+                dot_block(IN_ORDER, 1, 1, 0, BITS, S, &block, &p, &meta, s);
                 add_block(S, &meta, &p, 0, s, acc + 2 * i);
                 at[i] += block_bytes;
             }
@@ -242,24 +299,24 @@ SAF__INLINE void dot_streams(const int BITS, const shape S, const int BLOCKS, co
 }
 
 typedef void (*streams_kernel)(const panel *p, const uint8_t *const *tiles, float *const *y);
-#define FEW(name, tokens, bits, shape_, blocks)                                 \
-    static void name(const panel *p, int rows, float *y, int64_t ldy) {         \
-        dot_panel((tokens), true, (bits), (shape_), (blocks), p, rows, y, ldy); \
+#define PANEL(from, name, tokens, bits, shape_, blocks)                           \
+    static void name(const panel *p, int rows, float *y, int64_t ldy) {           \
+        dot_panel((from), (tokens), (bits), (shape_), (blocks), p, rows, y, ldy); \
     }
+#define FEW(name, tokens, ...) PANEL(IN_ORDER, name, tokens, __VA_ARGS__)
 #define STREAMS(type, ...)                                                                     \
     static void streams_##type(const panel *p, const uint8_t *const *tiles, float *const *y) { \
         dot_streams(__VA_ARGS__, p, tiles, y);                                                 \
     }
 /* More than these are better off with a panel unpacked once, unless there is nothing to unpack. */
-enum { FEW_PACKED = 4 };
+enum { FEW_PACKED = 3 };
 #define FEW_TOKENS(type, ...)                                                           \
     FEW(few_##type##_1, 1, __VA_ARGS__)                                                 \
     FEW(few_##type##_2, 2, __VA_ARGS__)                                                 \
     FEW(few_##type##_3, 3, __VA_ARGS__)                                                 \
-    FEW(few_##type##_4, 4, __VA_ARGS__)                                                 \
     STREAMS(type, __VA_ARGS__)                                                          \
     static const panel_kernel few_##type[FEW_PACKED] = {few_##type##_1, few_##type##_2, \
-                                                        few_##type##_3, few_##type##_4};
+                                                        few_##type##_3};
 SAF__TOKEN_KERNELS(FEW, few_q8_0, 8, PLAIN, 1)
 STREAMS(q8_0, 8, PLAIN, 1)
 FEW_TOKENS(q4_0, 4, PLAIN, 1)
@@ -272,11 +329,8 @@ FEW_TOKENS(q4_k, 4, BLOCK_MIN, 8)
 FEW_TOKENS(q5_k, 5, BLOCK_MIN, 8)
 FEW_TOKENS(q6_k, 6, HALVES, 8)
 
-#define KERNEL(name, tokens, shape_, blocks)                                \
-    static void name(const panel *p, int rows, float *y, int64_t ldy) {     \
-        dot_panel((tokens), false, 8, (shape_), (blocks), p, rows, y, ldy); \
-    }
-/* One to six tokens, from wide supers. */
+/* One to five tokens, from wide supers. */
+#define KERNEL(name, tokens, shape_, blocks) PANEL(WIDE, name, tokens, 8, shape_, blocks)
 SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN, PLAIN, 1)
 SAF__TOKEN_KERNELS(KERNEL, wide_PLAIN_MIN, PLAIN_MIN, 1)
 SAF__TOKEN_KERNELS(KERNEL, wide_READY_MIN, READY_MIN, 8)
@@ -284,63 +338,29 @@ SAF__TOKEN_KERNELS(KERNEL, wide_HALVES, HALVES, 8)
 SAF__TOKEN_KERNELS(KERNEL, wide_SCALED, SCALED, 8)
 SAF__TOKEN_KERNELS(KERNEL, wide_SCALED_MIN, SCALED_MIN, 8)
 
-/* ---- unpacking ----------------------------------------------------------------------------- */
-
-SAF__INLINE void unpack(const int BITS, const uint8_t *block, uint8_t *wide) {
-    const bool is_scaled = BITS < 4;
-    const uint8_t *scales = block + BITS * 128;
-    prefetch_ahead(block, BITS * 128 + META_BYTES);
-    SAF__UNROLL for (int g = 0; g < SAF__GROUPS; g++) {
-        SAF__UNROLL for (int half = 0; half < 2; half++) {
-            __m512i x = codes(BITS, block, g, half);
-            if (is_scaled) x = scaled_codes(BITS, x, scales + g / 4 * 32 + half * 16);
-            _mm512_storeu_si512(wide + g * SAF__GROUP_BYTES + half * 64, x);
-        }
-    }
-}
-SAF__UNPACK(unpack_2, 2)
-SAF__UNPACK(unpack_3, 3)
-SAF__UNPACK(unpack_4, 4)
-SAF__UNPACK(unpack_5, 5)
-SAF__UNPACK(unpack_6, 6)
-
-/* Scales and minimums times d and m, once for all tokens. */
-SAF__INLINE uint8_t *unpack_ready(const int BITS, const saf__form *form, const uint8_t *super,
-                                  uint8_t *wide) {
-    __m512 d[2], m[2];
-    scales_load(true, super, d, m);
-    super += form->header_bytes;
-    for (int b = 0; b < form->blocks; b++) {
-        block_meta meta;
-        unpack(BITS, super, wide);
-        meta_load(BLOCK_MIN, d, m, super + BITS * 128, &meta);
-        wide += WIDE_PLANE;
-        SAF__UNROLL for (int r = 0; r < 2; r++, wide += 128) {
-            _mm512_storeu_ps((float *)wide, meta.d[r]);
-            _mm512_storeu_ps((float *)wide + 16, meta.m[0][r]);
-        }
-        super += form->block_bytes;
-    }
-    return wide;
-}
-static uint8_t *unpack_ready_4(const saf__form *form, const uint8_t *super, uint8_t *wide) {
-    return unpack_ready(4, form, super, wide);
-}
-static uint8_t *unpack_ready_5(const saf__form *form, const uint8_t *super, uint8_t *wide) {
-    return unpack_ready(5, form, super, wide);
-}
+/* The same from packed supers, which they leave wide. */
+#define FIRST(name, tokens, ...) PANEL(UNPACK, name, tokens, __VA_ARGS__)
+SAF__TOKEN_KERNELS(FIRST, first_q4_0, 4, PLAIN, 1)
+SAF__TOKEN_KERNELS(FIRST, first_q4_1, 4, PLAIN_MIN, 1)
+SAF__TOKEN_KERNELS(FIRST, first_q5_0, 5, PLAIN, 1)
+SAF__TOKEN_KERNELS(FIRST, first_q5_1, 5, PLAIN_MIN, 1)
+SAF__TOKEN_KERNELS(FIRST, first_q2_k, 2, SCALED_MIN, 8)
+SAF__TOKEN_KERNELS(FIRST, first_q3_k, 3, SCALED, 8)
+SAF__TOKEN_KERNELS(FIRST, first_q4_k, 4, READY_MIN, 8)
+SAF__TOKEN_KERNELS(FIRST, first_q5_k, 5, READY_MIN, 8)
+SAF__TOKEN_KERNELS(FIRST, first_q6_k, 6, HALVES, 8)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
     [SAF_DTYPE_Q8_0] = {few_q8_0_1, wide_PLAIN, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, unpack_4, 8},
-    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, unpack_4, 0},
-    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, unpack_5, 16},
-    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, unpack_5, 0},
-    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, unpack_2, 0},
-    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, unpack_3, Q3_K_WIDE_OFFSET},
-    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_READY_MIN, unpack_ready_4, 0},
-    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_READY_MIN, unpack_ready_5, 0},
-    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, unpack_6, 32},
+    [SAF_DTYPE_Q4_0] = {few_q4_0_1, wide_PLAIN, first_q4_0, 8},
+    [SAF_DTYPE_Q4_1] = {few_q4_1_1, wide_PLAIN_MIN, first_q4_1, 0},
+    [SAF_DTYPE_Q5_0] = {few_q5_0_1, wide_PLAIN, first_q5_0, 16},
+    [SAF_DTYPE_Q5_1] = {few_q5_1_1, wide_PLAIN_MIN, first_q5_1, 0},
+    [SAF_DTYPE_Q2_K] = {few_q2_k_1, wide_SCALED_MIN, first_q2_k, 0},
+    [SAF_DTYPE_Q3_K] = {few_q3_k_1, wide_SCALED, first_q3_k, Q3_K_WIDE_OFFSET},
+    [SAF_DTYPE_Q4_K] = {few_q4_k_1, wide_READY_MIN, first_q4_k, 0},
+    [SAF_DTYPE_Q5_K] = {few_q5_k_1, wide_READY_MIN, first_q5_k, 0},
+    [SAF_DTYPE_Q6_K] = {few_q6_k_1, wide_HALVES, first_q6_k, 32},
 };
 
 static const streams_kernel streams[SAF_DTYPE_COUNT] = {
@@ -371,7 +391,7 @@ void saf__vnni_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_v
 
 static void vnni_dot_few(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,
                          float *y, int64_t ldy) {
-    if (types[dtype].unpack && a->tokens > FEW_PACKED) {
+    if (types[dtype].first && a->tokens > FEW_PACKED) {
         saf__vnni_dot_quant(dtype, tile, a, rows, y, ldy);
         return;
     }

@@ -2,10 +2,11 @@
  * is).
  *
  * One token reads the packed planes as they are: it is bound by memory; so do a few where memory
- * is read in order (dot_few of kernels.h). More tokens first unpack
- * a panel of blocks into codes of a byte (the "wide" form: the same supers with planes of 1024
- * bytes), which stays in the first-level cache while all tokens pass; y holds the sums between
- * panels. Q8_0 is wide already.
+ * is read in order (dot_few of kernels.h). More tokens have
+ * a panel of blocks unpacked into codes of a byte (the "wide" form: the same supers with planes of
+ * 1024 bytes), which stays in the first-level cache while all tokens pass; y holds the sums between
+ * panels. An instruction set unpacks a panel beforehand, or while the first tile of tokens is
+ * multiplied with it. Q8_0 is wide already.
  */
 #ifndef SAF_KERNEL_FRAME_QUANT_H
 #define SAF_KERNEL_FRAME_QUANT_H
@@ -35,6 +36,7 @@ typedef struct {
     int ahead;        /* bytes that packed planes are asked for ahead */
     int offset;       /* of the codes */
     bool first;       /* the sums begin at 0, not at y */
+    uint8_t *wide;    /* where a kernel that unpacks leaves the wide form */
 } panel;
 
 /* y[t, 0 .. rows) += the panel's part, for as many tokens as the kernel is made for. */
@@ -43,19 +45,21 @@ typedef void (*panel_kernel)(const panel *p, int rows, float *y, int64_t ldy);
 typedef struct {
     panel_kernel one;         /* one token, from the packed planes */
     const panel_kernel *wide; /* [tokens - 1], from the wide form */
-    /* A super into its wide form; returns the place after that. NULL: packed is wide. */
-    uint8_t *(*unpack)(const saf__form *form, const uint8_t *super, uint8_t *wide);
+    /* [tokens - 1], from the packed planes, which they leave in the wide form. NULL: `unpack`. */
+    const panel_kernel *first;
     int wide_offset;
+    /* A super into its wide form; returns the place after that. NULL, as `first`: packed is wide.
+     */
+    uint8_t *(*unpack)(const saf__form *form, const uint8_t *super, uint8_t *wide);
 } quant_type;
 
 /* Defines `name`, the table of kernels for so many tokens, and these by the caller's macro
  * kernel(name, tokens, ...). */
-#define SAF__TOKEN_KERNELS(kernel, name, ...)                                                 \
-    kernel(name##_1, 1, __VA_ARGS__) kernel(name##_2, 2, __VA_ARGS__)                         \
-        kernel(name##_3, 3, __VA_ARGS__) kernel(name##_4, 4, __VA_ARGS__)                     \
-            kernel(name##_5, 5, __VA_ARGS__) kernel(                                          \
-                name##_6, 6, __VA_ARGS__) static const panel_kernel name[SAF__ACT_TOKENS] = { \
-                name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
+#define SAF__TOKEN_KERNELS(kernel, name, ...)                                                    \
+    kernel(name##_1, 1, __VA_ARGS__) kernel(name##_2, 2, __VA_ARGS__)                            \
+        kernel(name##_3, 3, __VA_ARGS__) kernel(name##_4, 4, __VA_ARGS__)                        \
+            kernel(name##_5, 5, __VA_ARGS__) static const panel_kernel name[SAF__ACT_TOKENS] = { \
+                name##_1, name##_2, name##_3, name##_4, name##_5};
 /* Defines `name`, which unpacks a super by the caller's unpack(..., block, codes). What is not
  * codes stays as it is; it is copied by constant sizes, a few instructions each. */
 #define SAF__UNPACK(name, ...)                                                              \
@@ -98,7 +102,7 @@ SAF__INLINE void prefetch_next(panel *p) {
     for (int i = 0; i < p->next_lines; i++, p->next += 64) __builtin_prefetch(p->next, 0, 2);
 }
 
-/* All tokens over n wide blocks from b0; `ahead` bytes of weights after them come in meanwhile. */
+/* All tokens over n blocks from b0; `ahead` bytes of weights after them come in meanwhile. */
 static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, int64_t b0,
                      int64_t n_blocks, int64_t ahead, int rows, float *y, int64_t ldy) {
     int64_t passes = saf_ceil_div(a->tokens, a->tile);
@@ -106,11 +110,13 @@ static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, 
     p->next_lines = (int)saf_ceil_div(lines, passes * n_blocks);
     for (int64_t t = 0; t < a->tokens; t += a->tile) {
         int64_t n = saf__act_tile_tokens(a, t), at = t * a->blocks + b0 * n;
+        const bool unpacks = type->first && t == 0;
         p->q = a->q + at * SAF_QUANT_BLOCK;
         p->dx = a->dx + at;
         p->sums = a->sums + at;
         p->u = a->u + at;
-        type->wide[n - 1](p, rows, y + t * ldy, ldy);
+        (unpacks ? type->first : type->wide)[n - 1](p, rows, y + t * ldy, ldy);
+        if (unpacks) p->super = p->wide;
         p->next += p->next_lines * n_blocks * 64;
         lines -= p->next_lines * n_blocks;
         if (lines <= 0) p->next_lines = 0;
@@ -140,7 +146,9 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
         return;
     }
     p.offset = type->wide_offset;
-    if (!type->unpack && a->tokens <= a->tile) { /* nothing to keep for other tokens */
+    p.wide = wide;
+    if (!type->unpack && !type->first &&
+        a->tokens <= a->tile) { /* nothing to keep for other tokens */
         p.next = (const char *)tile + PREFETCH_BYTES;
         dot_wide(type, &p, a, 0, a->blocks, p.supers * form->super_bytes, rows, y, ldy);
         return;

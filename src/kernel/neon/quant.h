@@ -225,16 +225,16 @@ SAF__UNPACK(unpack_5_signed, 5, 16)
 SAF__UNPACK(unpack_6_signed, 6, 32)
 
 static const quant_type types[SAF_DTYPE_COUNT] = {
-    [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128},
-    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_plain, unpack_4_signed, 0},
-    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_plain_min, unpack_4, 0},
-    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_plain, unpack_5_signed, 0},
-    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_plain_min, unpack_5, 0},
-    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_nibbles, unpack_2, 0},
-    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_halves, unpack_3_signed, 0},
-    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_block, unpack_4, 0},
-    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_block, unpack_5, 0},
-    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_halves, unpack_6_signed, 0},
+    [SAF_DTYPE_Q8_0] = {wide_q8_0_1, wide_q8_0, NULL, 128, NULL},
+    [SAF_DTYPE_Q4_0] = {one_q4_0, wide_plain, NULL, 0, unpack_4_signed},
+    [SAF_DTYPE_Q4_1] = {one_q4_1, wide_plain_min, NULL, 0, unpack_4},
+    [SAF_DTYPE_Q5_0] = {one_q5_0, wide_plain, NULL, 0, unpack_5_signed},
+    [SAF_DTYPE_Q5_1] = {one_q5_1, wide_plain_min, NULL, 0, unpack_5},
+    [SAF_DTYPE_Q2_K] = {one_q2_k, wide_nibbles, NULL, 0, unpack_2},
+    [SAF_DTYPE_Q3_K] = {one_q3_k, wide_halves, NULL, 0, unpack_3_signed},
+    [SAF_DTYPE_Q4_K] = {one_q4_k, wide_block, NULL, 0, unpack_4},
+    [SAF_DTYPE_Q5_K] = {one_q5_k, wide_block, NULL, 0, unpack_5},
+    [SAF_DTYPE_Q6_K] = {one_q6_k, wide_halves, NULL, 0, unpack_6_signed},
 };
 
 static void neon_dot_quant(saf_dtype dtype, const uint8_t *tile, const saf__acts_view *a, int rows,

@@ -52,6 +52,13 @@ saf_status saf_alloc_huge(size_t bytes, void *out) {
     return SAF_OK;
 }
 
+saf_status saf_alloc_large(size_t count, size_t size, void *out) {
+    size_t bytes;
+    return saf_size_mul(count, size, &bytes) && bytes >= SAF_HUGE_PAGE
+               ? saf_alloc_huge(bytes, out)
+               : saf_alloc(count, size, out);
+}
+
 saf_status saf_memory_spare(size_t bytes, const char *what_for) {
     char *block = map(bytes);
     if (!block) return saf_fail(SAF_NO_MEMORY, "cannot allocate %zu bytes for %s", bytes, what_for);

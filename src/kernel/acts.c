@@ -10,6 +10,7 @@ struct saf_acts {
     float *dx;
     int32_t *sums;
     float *u;
+    char *own;     /* the memory of all of these, or NULL */
     float *rows;   /* where ranks share it: the memory, that of q too, as values [T, K] */
     bool by_token; /* whether batches may be so */
 };
@@ -26,19 +27,48 @@ static bool acts_sizes(int64_t max_tokens, int64_t max_cols, size_t *blocks, siz
            saf_size_mul(*blocks, SAF_QUANT_BLOCK, values);
 }
 
+/* Where dx, sums and u begin behind q, and how long all of it is. */
+typedef struct {
+    size_t dx, sums, u, bytes;
+} places;
+
+static size_t line_end(size_t bytes) {
+    return (size_t)saf_round_up((int64_t)bytes, 64);
+}
+
+static bool find_places(int64_t max_tokens, int64_t max_cols, places *out) {
+    size_t blocks = 0, values = 0;
+    if (!acts_sizes(max_tokens, max_cols, &blocks, &values) || values > SIZE_MAX / 8) return false;
+    blocks = line_end(blocks * sizeof(float));
+    values = line_end(values);
+    *out = (places){.dx = values,
+                    .sums = values + blocks,
+                    .u = values + 2 * blocks,
+                    .bytes = values + 3 * blocks};
+    return true;
+}
+
+static saf_status too_large(int64_t max_tokens, int64_t max_cols) {
+    return saf_fail(SAF_NO_MEMORY, "activations of %lld rows and %lld columns are too large",
+                    (long long)max_tokens, (long long)max_cols);
+}
+
+static void lay_out(saf_acts *acts, void *memory, const places *at) {
+    acts->q = memory;
+    acts->dx = (float *)((char *)memory + at->dx);
+    acts->sums = (int32_t *)((char *)memory + at->sums);
+    acts->u = (float *)((char *)memory + at->u);
+}
+
 saf_status saf_acts_new(int64_t max_tokens, int64_t max_cols, saf_acts **out) {
     saf_status st = SAF_OK;
-    size_t blocks = 0, values = 0;
     saf_acts *acts = NULL;
-    if (!acts_sizes(max_tokens, max_cols, &blocks, &values))
-        return saf_fail(SAF_NO_MEMORY, "activations of %lld rows and %lld columns are too large",
-                        (long long)max_tokens, (long long)max_cols);
+    places at;
+    if (!find_places(max_tokens, max_cols, &at)) return too_large(max_tokens, max_cols);
     SAF_TRY(saf_alloc(1, sizeof *acts, &acts));
     acts->by_token = true;
-    SAF_TRY(saf_alloc(values, sizeof *acts->q, &acts->q));
-    SAF_TRY(saf_alloc(blocks, sizeof *acts->dx, &acts->dx));
-    SAF_TRY(saf_alloc(blocks, sizeof *acts->sums, &acts->sums));
-    SAF_TRY(saf_alloc(blocks, sizeof *acts->u, &acts->u));
+    SAF_TRY(saf_alloc_large(at.bytes, 1, &acts->own));
+    lay_out(acts, acts->own, &at);
     *out = acts;
     acts = NULL;
 out:
@@ -48,47 +78,24 @@ out:
 
 void saf_acts_free(saf_acts **acts) {
     if (!*acts) return;
-    if (!(*acts)->rows) {
-        saf_free(&(*acts)->q);
-        saf_free(&(*acts)->dx);
-        saf_free(&(*acts)->sums);
-        saf_free(&(*acts)->u);
-    }
+    saf_free(&(*acts)->own);
     saf_free(acts);
 }
 
 size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols) {
-    size_t blocks = 0, values = 0;
-    if (!acts_sizes(max_tokens, max_cols, &blocks, &values)) return SIZE_MAX;
-    return sizeof(struct saf_acts) + values + blocks * (2 * sizeof(float) + sizeof(int32_t));
+    places at;
+    return find_places(max_tokens, max_cols, &at) ? sizeof(struct saf_acts) + at.bytes : SIZE_MAX;
 }
 
-/* Where dx, sums and u begin in memory that ranks share, behind q, and how long all of it is. */
-typedef struct {
-    size_t dx, sums, u, bytes;
-} places;
-
-static bool find_places(int64_t max_tokens, int64_t max_cols, places *out) {
-    enum { ALIGNMENT = 64 };
-    size_t blocks = 0, values = 0, quantised, floats;
-    if (!acts_sizes(max_tokens, max_cols, &blocks, &values) ||
-        !saf_size_mul((size_t)max_tokens, (size_t)max_cols, &floats) || floats > SIZE_MAX / 8 ||
-        values > SIZE_MAX / 8)
-        return false;
-    blocks = (blocks * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    values = (values + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    floats = (floats * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    quantised = values + 3 * blocks;
-    *out = (places){.dx = values,
-                    .sums = values + blocks,
-                    .u = values + 2 * blocks,
-                    .bytes = quantised > floats ? quantised : floats};
-    return true;
-}
-
+/* The same memory holds values where products read those. */
 size_t saf_acts_shared_bytes(int64_t max_tokens, int64_t max_cols) {
     places at;
-    return find_places(max_tokens, max_cols, &at) ? at.bytes : SIZE_MAX;
+    size_t floats;
+    if (!find_places(max_tokens, max_cols, &at) ||
+        !saf_size_mul((size_t)max_tokens, (size_t)max_cols, &floats) || floats > SIZE_MAX / 8)
+        return SIZE_MAX;
+    floats = line_end(floats * sizeof(float));
+    return at.bytes > floats ? at.bytes : floats;
 }
 
 saf_status saf_acts_shared_new(void *memory, int64_t max_tokens, int64_t max_cols, bool by_token,
@@ -96,14 +103,11 @@ saf_status saf_acts_shared_new(void *memory, int64_t max_tokens, int64_t max_col
     saf_status st = SAF_OK;
     saf_acts *acts = NULL;
     places at;
-    if (!find_places(max_tokens, max_cols, &at))
-        return saf_fail(SAF_NO_MEMORY, "activations of %lld rows and %lld columns are too large",
-                        (long long)max_tokens, (long long)max_cols);
+    if (saf_acts_shared_bytes(max_tokens, max_cols) == SIZE_MAX ||
+        !find_places(max_tokens, max_cols, &at))
+        return too_large(max_tokens, max_cols);
     SAF_TRY(saf_alloc(1, sizeof *acts, &acts));
-    acts->q = memory;
-    acts->dx = (float *)((char *)memory + at.dx);
-    acts->sums = (int32_t *)((char *)memory + at.sums);
-    acts->u = (float *)((char *)memory + at.u);
+    lay_out(acts, memory, &at);
     acts->rows = memory;
     acts->by_token = by_token;
     *out = acts;

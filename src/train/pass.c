@@ -102,7 +102,7 @@ saf_status saf__pass_new(const saf__dims *d, const saf_train_shape *shape, int t
     SAF_TRY(saf_alloc(1, sizeof *p, &p));
     p->d = *d;
     p->pairs = shape->arch == SAF_ARCH_LLAMA ? SAF_ROPE_ADJACENT : SAF_ROPE_HALVES;
-    SAF_TRY(saf__values_new(values, &p->memory));
+    SAF_TRY(saf_alloc_large((size_t)values, sizeof(float), &p->memory));
     SAF_TRY(saf_alloc((size_t)d->layers, sizeof *p->kept, &p->kept));
     SAF_TRY(saf_alloc((size_t)d->tokens, sizeof *p->row_loss, &p->row_loss));
     t.base = p->memory;

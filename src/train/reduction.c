@@ -113,7 +113,7 @@ static saf_status make_room(saf__reduction *x) {
         x->received_at[c] = values;
         values += length(saf__reduction_part(x, c, x->rank)) * x->n_foreign;
     }
-    SAF_TRY(saf__values_new(values, &x->received));
+    SAF_TRY(saf_alloc_large((size_t)values, sizeof(float), &x->received));
     SAF_TRY(saf_alloc(messages, sizeof *x->tensors, &x->tensors));
     SAF_TRY(saf_alloc(messages, sizeof *x->recvs, &x->recvs));
     SAF_TRY(saf_alloc(chunks * (size_t)x->n_own * (size_t)x->ranks, sizeof *x->sends, &x->sends));

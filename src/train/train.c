@@ -1,8 +1,6 @@
 /* A training: what it takes, made and freed. */
 #include "train/train.h"
 
-enum { HUGE_FROM = 8 << 20 }; /* bytes */
-
 static const char *core_name = "";
 
 const char *saf_train_core(void) {
@@ -76,14 +74,6 @@ saf_status saf__unagreed(const saf_comm *comm, saf_status st) {
     return saf_fail(SAF_COMM, "%s", saf_error_text());
 }
 
-/* What is read from end to end in every step lies in large pages, where it is large. */
-saf_status saf__values_new(int64_t n, float **out) {
-    size_t bytes;
-    if (n < 0 || !saf_size_mul((size_t)n, sizeof **out, &bytes))
-        return saf_fail(SAF_NO_MEMORY, "cannot allocate %lld values", (long long)n);
-    return bytes < HUGE_FROM ? saf_alloc((size_t)n, sizeof **out, out) : saf_alloc_huge(bytes, out);
-}
-
 static saf_status make(saf_train *t) {
     saf_status st = SAF_OK;
     size_t local;
@@ -95,11 +85,12 @@ static saf_status make(saf_train *t) {
     t->n_slots = slots_of(t->settings.micro_batches, t->ranks, t->rank);
     local = (size_t)(t->mine.end - t->mine.begin) * (size_t)t->d.sequences;
     SAF_TRY(saf_train_tensors(&t->shape, &t->tensors, &t->n_tensors));
-    SAF_TRY(saf__values_new(t->d.values, &t->values));
+    SAF_TRY(saf_alloc_large((size_t)t->d.values, sizeof(float), &t->values));
     moments = moments_of(&t->d, &t->settings, t->ranks, t->rank);
-    SAF_TRY(saf__values_new(moments, &t->m));
-    SAF_TRY(saf__values_new(moments, &t->v));
-    for (int i = 0; i < t->n_slots; i++) SAF_TRY(saf__values_new(t->d.values, &t->slots[i]));
+    SAF_TRY(saf_alloc_large((size_t)moments, sizeof(float), &t->m));
+    SAF_TRY(saf_alloc_large((size_t)moments, sizeof(float), &t->v));
+    for (int i = 0; i < t->n_slots; i++)
+        SAF_TRY(saf_alloc_large((size_t)t->d.values, sizeof(float), &t->slots[i]));
     SAF_TRY(saf_alloc(local * (size_t)(t->d.context + 1), sizeof *t->ids, &t->ids));
     SAF_TRY(saf_alloc(local, sizeof *t->counted, &t->counted));
     SAF_TRY(saf_alloc((size_t)t->settings.batch, sizeof *t->losses, &t->losses));

@@ -34,9 +34,6 @@ typedef struct {
 } saf__layer;
 saf__layer saf__layer_at(const saf__dims *d, float *values, int64_t layer);
 
-/* Memory for n values, zeroed (saf_free). */
-saf_status saf__values_new(int64_t n, float **out);
-
 /* values[P] of step 0. */
 void saf__draw(const saf_train_tensor *tensors, int64_t n, int64_t layers, uint64_t seed,
                int threads, float *values);

@@ -154,7 +154,8 @@ saf_status saf_memory_spare(size_t bytes, const char *what_for);
  * Zeroed, as above; a refusal only costs time. Errors: SAF_NO_MEMORY. */
 enum { SAF_HUGE_PAGE = 2 << 20 };
 saf_status saf_alloc_huge(size_t bytes, void *out /* T ** */);
-/* As saf_alloc; a block as long as such a page, or longer, is as saf_alloc_huge's. */
+/* As saf_alloc, but a block as long as such a page, or longer, is as saf_alloc_huge's: it takes
+ * memory by whole such pages as it is touched. Errors: SAF_NO_MEMORY. */
 saf_status saf_alloc_large(size_t count, size_t size, void *out /* T ** */);
 /* Takes T **, accepts NULL inside, and nulls it. */
 void saf_free(void *pointer_to_pointer);

@@ -115,8 +115,7 @@ static saf_status take_memory(saf_shared *s) {
     saf_comm *host = s->host;
     size_t lines = ((size_t)host->size + 1) * sizeof(line), bytes = lines + s->bytes;
     if (host->size == 1) {
-        SAF_TRY(bytes < SAF_HUGE_PAGE ? saf_alloc(bytes, 1, &s->alone)
-                                      : saf_alloc_huge(bytes, &s->alone));
+        SAF_TRY(saf_alloc_large(bytes, 1, &s->alone));
     } else {
         saf__watch_inside("MPI_Win_allocate_shared");
         st = host->transport->share(host, bytes, &s->window);

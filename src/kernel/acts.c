@@ -10,7 +10,6 @@ struct saf_acts {
     float *dx;
     int32_t *sums;
     float *u;
-    char *own;     /* the memory of all of these, or NULL */
     float *rows;   /* where ranks share it: the memory, that of q too, as values [T, K] */
     bool by_token; /* whether batches may be so */
 };
@@ -63,12 +62,13 @@ static void lay_out(saf_acts *acts, void *memory, const places *at) {
 saf_status saf_acts_new(int64_t max_tokens, int64_t max_cols, saf_acts **out) {
     saf_status st = SAF_OK;
     saf_acts *acts = NULL;
+    char *memory = NULL;
     places at;
     if (!find_places(max_tokens, max_cols, &at)) return too_large(max_tokens, max_cols);
     SAF_TRY(saf_alloc(1, sizeof *acts, &acts));
     acts->by_token = true;
-    SAF_TRY(saf_alloc_large(at.bytes, 1, &acts->own));
-    lay_out(acts, acts->own, &at);
+    SAF_TRY(saf_alloc_large(at.bytes, 1, &memory));
+    lay_out(acts, memory, &at);
     *out = acts;
     acts = NULL;
 out:
@@ -78,7 +78,7 @@ out:
 
 void saf_acts_free(saf_acts **acts) {
     if (!*acts) return;
-    saf_free(&(*acts)->own);
+    if (!(*acts)->rows) saf_free(&(*acts)->q); /* and what lies behind it */
     saf_free(acts);
 }
 
@@ -90,11 +90,8 @@ size_t saf_acts_bytes(int64_t max_tokens, int64_t max_cols) {
 /* The same memory holds values where products read those. */
 size_t saf_acts_shared_bytes(int64_t max_tokens, int64_t max_cols) {
     places at;
-    size_t floats;
-    if (!find_places(max_tokens, max_cols, &at) ||
-        !saf_size_mul((size_t)max_tokens, (size_t)max_cols, &floats) || floats > SIZE_MAX / 8)
-        return SIZE_MAX;
-    floats = line_end(floats * sizeof(float));
+    if (!find_places(max_tokens, max_cols, &at)) return SIZE_MAX;
+    size_t floats = line_end((size_t)max_tokens * (size_t)max_cols * sizeof(float));
     return at.bytes > floats ? at.bytes : floats;
 }
 
@@ -103,9 +100,7 @@ saf_status saf_acts_shared_new(void *memory, int64_t max_tokens, int64_t max_col
     saf_status st = SAF_OK;
     saf_acts *acts = NULL;
     places at;
-    if (saf_acts_shared_bytes(max_tokens, max_cols) == SIZE_MAX ||
-        !find_places(max_tokens, max_cols, &at))
-        return too_large(max_tokens, max_cols);
+    if (!find_places(max_tokens, max_cols, &at)) return too_large(max_tokens, max_cols);
     SAF_TRY(saf_alloc(1, sizeof *acts, &acts));
     lay_out(acts, memory, &at);
     acts->rows = memory;

@@ -9,32 +9,29 @@
  * their rows are used (src/kernel/amx). */
 enum { MANY_ROWS = 48, TILE_ROWS = 16, NEARLY_FULL = 13 };
 
-/* Of the read bandwidth: weights that are multiplied as they are read, others by one thread and by
- * several; keys and values. */
+/* Of the read bandwidth: weights that are multiplied as they are read, others; keys and values. */
 #define READ_BYTES 0.96
-#define READ_ONE 0.92
-#define READ_MORE 0.90
+#define READ_OTHERS 0.95
 #define READ_CACHE 0.80
 /* Of the shorter of reading and computing, what hides behind the longer: by tile units; without
  * them, where nobody has measured it. */
 #define HIDDEN_TILES 0.10
 #define HIDDEN 0.60
-/* From so many rows on, weights that are not bytes are unpacked first, which takes as long as
- * products by so many more rows; for tile units it is done meanwhile. (AVX-512 on AMD unpacks from
- * five rows on; in passes by two ranks side by side four take as long as if it did.) */
-enum { UNPACKING_ROWS = 2, UNPACKED_ROWS = 1 };
+/* From so many rows on, weights that are not bytes are unpacked, which takes as long as products by
+ * so many more rows; for tile units it is done meanwhile. (AVX-512 on AMD unpacks from four rows
+ * on, beside products by the first ones; others beforehand.) */
+enum { UNPACKING_ROWS = 2 };
+#define UNPACKED_ROWS 0.5
 /* Of the int8 peak, products of Q8_0 by few rows with weights in the caches, where nobody has
- * measured it; of these, those of a pass; of these, types with a minimum, and with scales for
- * halves of a block. */
+ * measured it; of these, types with a minimum, and with scales for halves of a block. */
 #define PRODUCTS 0.64
-#define PASSES 0.97
 #define WITH_MINIMUM 0.97
 #define BY_HALVES 0.80
 /* Of the f32 peak: products of float weights, and attention of many rows. */
 #define FLOAT_PRODUCTS 0.80
-#define ATTENTION 0.65
+#define ATTENTION 0.68
 /* f32 operations that norms, rotation, SiLU and quantising are worth, a value. */
-#define VALUE_OPS 70
+#define VALUE_OPS 60
 /* Of a logit that a thread looks at. */
 #define SAMPLED_VALUE_S 1e-9
 /* Between ranks of one host: a meeting of two, of each more; bytes written and read, beyond what a
@@ -62,7 +59,7 @@ static bool by_tiles(const saf_plan_rates *r, double rows) {
 
 /* Of the int8 peak of vector instructions: without tile units, by nearly full tiles, by many. */
 static double int8_share(const saf_plan_rates *r, double rows) {
-    const double few = PASSES * (r->product_share > 0 ? r->product_share : PRODUCTS);
+    const double few = r->product_share > 0 ? r->product_share : PRODUCTS;
     const bool full = by_tiles(r, rows), many = full && rows >= MANY_ROWS;
     switch (r->dtype) {
         case SAF_DTYPE_Q2_K:
@@ -86,7 +83,7 @@ static bool rows_unpacked(const saf_plan_rates *r, double rows) {
 
 double saf_plan_flight_s(const saf_plan_rates *r, const saf_plan_flight *f) {
     bool bytes = r->dtype == SAF_DTYPE_Q8_0;
-    double read = r->read_bytes_s * (bytes ? READ_BYTES : r->threads > 1 ? READ_MORE : READ_ONE);
+    double read = r->read_bytes_s * (bytes ? READ_BYTES : READ_OTHERS);
     double int8 = r->int8_ops_s * int8_share(r, f->rows);
     double unpacked = rows_unpacked(r, f->rows) ? 1 + UNPACKED_ROWS / f->rows : 1;
     double products =

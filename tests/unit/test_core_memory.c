@@ -88,6 +88,26 @@ static void test_memory_in_huge_pages(void **state) {
     assert_null(q);
 }
 
+/* Large pages for what is as long as one, by elements; a count that was negative is refused. */
+static void test_memory_large_where_it_is_large(void **state) {
+    (void)state;
+    static const size_t counts[] = {0, 3, SAF_HUGE_PAGE / 4 - 1, SAF_HUGE_PAGE / 4, SAF_HUGE_PAGE};
+    for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
+        float *p = NULL;
+        size_t alignment = counts[k] * sizeof *p < SAF_HUGE_PAGE ? 64 : SAF_HUGE_PAGE;
+        assert_int_equal(saf_alloc_large(counts[k], sizeof *p, &p), SAF_OK);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % alignment, 0);
+        for (size_t i = 0; i < counts[k]; i++) assert_true(p[i] == 0.0f);
+        if (counts[k] > 0) p[counts[k] - 1] = 7;
+        saf_free(&p);
+        assert_null(p);
+    }
+    float *q = NULL;
+    assert_int_equal(saf_alloc_large((size_t)-1, sizeof *q, &q), SAF_NO_MEMORY);
+    assert_null(q);
+}
+
 static void test_memory_refuses_what_cannot_be(void **state) {
     (void)state;
     char *p = (char *)0x10;
@@ -149,6 +169,7 @@ int main(void) {
         cmocka_unit_test(test_integers_rounding),
         cmocka_unit_test(test_memory_is_aligned_and_zero),
         cmocka_unit_test(test_memory_in_huge_pages),
+        cmocka_unit_test(test_memory_large_where_it_is_large),
         cmocka_unit_test(test_memory_refuses_what_cannot_be),
         cmocka_unit_test(test_memory_copies_a_string),
         cmocka_unit_test(test_memory_peak),

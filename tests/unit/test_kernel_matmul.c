@@ -158,8 +158,8 @@ static void test_matmul_follows_the_rule_on_ragged_shapes(void **state) {
     static const int64_t rows[] = {1, 5, 31, 32, 33, 64, 77};
     for (int i = 0; i < WEIGHT_TYPES; i++) {
         int block = saf_dtype_block(weight_types[i]);
-        /* up to two tiles of six, and of sixteen by token, with every remainder */
-        for (int64_t tokens = 1; tokens <= 64; tokens += tokens < 18 ? 1 : 5) {
+        /* up to four tiles of five, and one of sixteen by token, with every remainder */
+        for (int64_t tokens = 1; tokens <= 64; tokens += tokens < 22 ? 1 : 7) {
             int64_t cols = block == 1 ? 1 + util_below(90) : block * (1 + util_below(4));
             check(weight_types[i], rows[tokens % 7], cols, tokens, FILL_USUAL, X_USUAL);
         }
@@ -171,11 +171,10 @@ static void test_matmul_follows_the_rule_on_long_rows(void **state) {
     for (int i = 0; i < WEIGHT_TYPES; i++) {
         int64_t cols = saf_dtype_block(weight_types[i]) == 32 ? 32 * 75 : 256 * 9;
         if (saf_dtype_block(weight_types[i]) == 1) cols = 1111;
-        check(weight_types[i], 40, cols, 1, FILL_USUAL, X_USUAL);
-        check(weight_types[i], 301, 512, 1, FILL_USUAL, X_USUAL); /* several tiles side by side */
-        check(weight_types[i], 40, cols, 6, FILL_USUAL, X_USUAL);
-        check(weight_types[i], 40, cols, 20, FILL_USUAL, X_USUAL);
-        check(weight_types[i], 40, cols, 53, FILL_USUAL, X_USUAL);
+        static const int64_t tokens[] = {1, 2, 3, 4, 5, 6, 9, 20, 21, 53};
+        for (size_t n = 0; n < sizeof tokens / sizeof *tokens; n++)
+            check(weight_types[i], 40, cols, tokens[n], FILL_USUAL, X_USUAL);
+        check(weight_types[i], 301, 512, 1, FILL_USUAL, X_USUAL);  /* several tiles side by side */
         check(weight_types[i], 19, 256, 530, FILL_USUAL, X_USUAL); /* more than stays in a cache */
     }
 }

@@ -47,9 +47,6 @@ SAF__INLINE __m512i unsigned_bytes(const uint8_t *p) {
 SAF__INLINE __m512i signed_bytes(const uint8_t *p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
-SAF__INLINE __m512i pairs(__m512i low, __m512i high) { /* two int16 a lane, both >= 0 */
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-}
 SAF__INLINE __m512 halfs(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }

@@ -2,11 +2,10 @@
  * is).
  *
  * One token reads the packed planes as they are: it is bound by memory; so do a few where memory
- * is read in order (dot_few of kernels.h). More tokens have
- * a panel of blocks unpacked into codes of a byte (the "wide" form: the same supers with planes of
- * 1024 bytes), which stays in the first-level cache while all tokens pass; y holds the sums between
- * panels. An instruction set unpacks a panel beforehand, or while the first tile of tokens is
- * multiplied with it. Q8_0 is wide already.
+ * is read in order (dot_few of kernels.h). More tokens have a panel of blocks unpacked into codes
+ * of a byte (the "wide" form: the same supers with planes of 1024 bytes), which stays in the first-
+ * level cache while all tokens pass; y holds the sums between panels. An instruction set unpacks a
+ * panel beforehand, or while the first tile of tokens is multiplied with it. Q8_0 is wide already.
  */
 #ifndef SAF_KERNEL_FRAME_QUANT_H
 #define SAF_KERNEL_FRAME_QUANT_H
@@ -103,8 +102,8 @@ SAF__INLINE void prefetch_next(panel *p) {
 }
 
 /* All tokens over n blocks from b0; `ahead` bytes of weights after them come in meanwhile. */
-static void dot_wide(const quant_type *type, panel *p, const saf__acts_view *a, int64_t b0,
-                     int64_t n_blocks, int64_t ahead, int rows, float *y, int64_t ldy) {
+static void dot_tokens(const quant_type *type, panel *p, const saf__acts_view *a, int64_t b0,
+                       int64_t n_blocks, int64_t ahead, int rows, float *y, int64_t ldy) {
     int64_t passes = saf_ceil_div(a->tokens, a->tile);
     int64_t lines = saf_ceil_div(ahead, 64);
     p->next_lines = (int)saf_ceil_div(lines, passes * n_blocks);
@@ -147,10 +146,10 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
     }
     p.offset = type->wide_offset;
     p.wide = wide;
-    if (!type->unpack && !type->first &&
-        a->tokens <= a->tile) { /* nothing to keep for other tokens */
+    if (!type->unpack && !type->first && a->tokens <= a->tile) {
+        /* nothing to keep for other tokens */
         p.next = (const char *)tile + PREFETCH_BYTES;
-        dot_wide(type, &p, a, 0, a->blocks, p.supers * form->super_bytes, rows, y, ldy);
+        dot_tokens(type, &p, a, 0, a->blocks, p.supers * form->super_bytes, rows, y, ldy);
         return;
     }
     for (int64_t b = 0; b < a->blocks; b += PANEL_BLOCKS) {
@@ -165,7 +164,9 @@ static void frame_dot_quant(const quant_type *type, const saf__form *form, const
                 to = type->unpack(form, p.super, to);
             p.super = wide;
         }
-        dot_wide(type, &p, a, b, blocks, p.supers * form->super_bytes, rows, y, ldy);
+        int64_t later = b + blocks < a->blocks ? a->blocks - b - blocks : a->blocks;
+        later = saf_i64_min(PANEL_BLOCKS, later) / form->blocks * form->super_bytes;
+        dot_tokens(type, &p, a, b, blocks, later, rows, y, ldy);
     }
 }
 

@@ -2,8 +2,9 @@
 
 #include "saf/kernel.h"
 
-/* Rows of activations that no tile units take (src/kernel/amx), so that it is the vector
- * instructions' products that are measured; weights of each thread that stay in its caches. */
+/* Rows of activations that no tile units take (src/kernel/amx), in whole tiles of them, so that it
+ * is the vector instructions' products that are measured; weights of each thread that stay in its
+ * caches. */
 enum { ROWS = 25, FEWER_ROWS = 8, COLS = 1024, THREAD_OUTPUTS = 4 * SAF_TILE_ROWS };
 
 struct saf__hw_product {

@@ -1,6 +1,6 @@
 /* Quantised products with AVX-512 VNNI: 32 rows (two registers of sums) by up to five tokens. Of
  * six, sums and what they add up to take as many registers as there are, and on a Zen 5 each token
- * takes 2 to 6 % longer.
+ * takes 2 to 4 % longer.
  *
  * What is exact in integers is taken by whichever way is shorter:
  *   - the offset of the codes starts the sums, as -offset * sum(q);
